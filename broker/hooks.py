@@ -1,0 +1,179 @@
+"""What the broker tells the world: the only door out of it.
+
+The application sets the attributes of a `Hooks` object that it wants to hear of; an attribute left at None costs one
+comparison. Hooks are called on the event loop, must not block and must not raise.
+
+Publishes come in batches: all that one read of one connection held. The answer may hold the acknowledgements of the
+batch back (`Verdict.hold`) and refuse single publishes (`Verdict.refused`); without a verdict they are acknowledged
+at once. Refused publishes are not routed to subscribers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Properties = Mapping[str, Any]
+"""MQTT 5 properties by snake-case specification name; ``user_property`` is a list of (name, value) pairs."""
+
+
+@dataclass(slots=True, eq=False)
+class ClientInfo:
+    """A connected client, made once per connection. Times in milliseconds since 1970, intervals in seconds."""
+
+    client_id: str
+    username: str | None = None
+    peername: str | None = None
+    """``address:port`` of the client; None for what the broker itself publishes."""
+    sockname: str | None = None
+    protocol_version: int = 5
+    """3 (MQTT 3.1), 4 (3.1.1) or 5."""
+    keep_alive: int = 0
+    clean_start: bool = True
+    receive_maximum: int = 65535
+    session_expiry_interval: int = 0
+    is_bridge: bool = False
+    connect_properties: Properties = field(default_factory=dict)
+    connected_at: int = 0
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    context: Any = None
+    """Belongs to whoever listens to the hooks: what it wants to remember of this connection."""
+
+
+class IncomingPublish(Protocol):
+    """What a hook may read of a PUBLISH packet."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def qos(self) -> int: ...
+    @property
+    def retain(self) -> bool: ...
+    @property
+    def dup(self) -> bool: ...
+    @property
+    def properties(self) -> Properties | None: ...
+
+
+class Hold(Protocol):
+    """Acknowledgements wait for this. Once ``done``, ``failed`` says that they must not be sent."""
+
+    @property
+    def done(self) -> bool: ...
+    @property
+    def failed(self) -> bool: ...
+    def add_done_callback(self, callback: Callable[[], None], /) -> None:
+        """Call `callback` on the event loop when done; at once when done already."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What becomes of a batch of publishes: ``refused`` maps its indices to MQTT 5 reason codes (0x80 and up).
+
+    A refused QoS 1 or 2 publish is answered with that code in MQTT 5; in 3.1.1 the connection is closed without
+    acknowledging it, so that the client sends it again.
+    """
+
+    hold: Hold | None = None
+    refused: Mapping[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedMessage:
+    """A message on its way to subscribers, as the delivery events show it."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    properties: Properties | None
+    publisher: ClientInfo
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConnected:
+    client: ClientInfo
+    session_present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClientDisconnected:
+    """``reason`` is one of EMQX's words: normal, keepalive_timeout, tcp_closed, takenover, discarded, kicked, …"""
+
+    client: ClientInfo
+    reason: str
+    properties: Properties
+    disconnected_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSubscribed:
+    client: ClientInfo
+    topic_filter: str
+    qos: int
+    properties: Properties
+
+
+@dataclass(frozen=True, slots=True)
+class SessionUnsubscribed:
+    client: ClientInfo
+    topic_filter: str
+    qos: int
+    properties: Properties
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDelivered:
+    """``client`` is the receiver; the publisher is in ``message``."""
+
+    client: ClientInfo
+    message: RoutedMessage
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAcked:
+    """The receiver ``client`` answered PUBACK (QoS 1) or PUBREC (QoS 2)."""
+
+    client: ClientInfo
+    message: RoutedMessage
+    properties: Properties
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDropped:
+    """Dropped on receipt or while routing: no_subscribers, receive_maximum_exceeded, packet_identifier_inuse."""
+
+    message: RoutedMessage
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryDropped:
+    """Dropped for one receiver ``client``: queue_full, no_local, expired, qos0_msg, too_large."""
+
+    client: ClientInfo
+    message: RoutedMessage
+    reason: str
+
+
+PublishHook = Callable[[ClientInfo, Sequence[IncomingPublish], int], Verdict | None]
+"""Publisher, the publishes of one read in order, and their arrival in milliseconds since 1970."""
+
+
+@dataclass(slots=True)
+class Hooks:
+    """Who listens to what. The application sets and clears these while the broker runs."""
+
+    published: PublishHook | None = None
+    client_connected: Callable[[ClientConnected], None] | None = None
+    client_disconnected: Callable[[ClientDisconnected], None] | None = None
+    session_subscribed: Callable[[SessionSubscribed], None] | None = None
+    session_unsubscribed: Callable[[SessionUnsubscribed], None] | None = None
+    message_delivered: Callable[[MessageDelivered], None] | None = None
+    message_acked: Callable[[MessageAcked], None] | None = None
+    message_dropped: Callable[[MessageDropped], None] | None = None
+    delivery_dropped: Callable[[DeliveryDropped], None] | None = None

@@ -1,0 +1,57 @@
+"""How things that run are started and stopped, and who owns their tasks.
+
+``start`` returns when the service is up, ``stop`` once it is down; stopping twice, or before starting, is fine. Tasks
+are born here and nowhere else in the engine: a task that fails on its own is reported to its service, not lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class Service(Protocol):
+    """Anything that is started and stopped."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Tasks:
+    """The tasks of one service. A task that dies calls `on_failure` with its exception."""
+
+    def __init__(self, owner: str, on_failure: Callable[[BaseException], None] | None = None) -> None:
+        self._owner = owner
+        self._on_failure = on_failure
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run `work` as a task of this owner."""
+        task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}:{name}")
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def cancel(self) -> None:
+        """Cancel all tasks and wait until they have ended."""
+        running = [task for task in self._running if task is not asyncio.current_task()]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            log.error("task failed", task=task.get_name(), exc_info=error)
+            if self._on_failure is not None:
+                self._on_failure(error)
