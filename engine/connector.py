@@ -44,7 +44,8 @@ class BufferConfig(Model):
     memory_bytes: Size = 16 << 20
     """Of what waits, as much is also kept in memory; the rest is read from disk when its turn comes."""
     when_full: Literal["refuse", "drop_oldest", "drop_newest"] = "refuse"
-    """`refuse` answers the publisher with an error (v5 0x97; 3.1.1: closed unacknowledged); the others drop, and count."""
+    """`refuse` answers the publisher with an error (v5 0x97; 3.1.1: closed without an acknowledgement); the others drop
+    records, and count them."""
     retain: Duration = 86400.0
     """How long delivered records stay on disk for replay."""
     retain_bytes: Size = 1 << 30
@@ -72,7 +73,7 @@ class RetryConfig(Model):
     max_attempts: Annotated[int, Field(ge=0)] = 0
     """Attempts after which a record becomes a dead letter; 0 is no limit."""
     max_unknown: Annotated[int, Field(ge=1)] = 10
-    """Attempts that may fail for a reason the sink does not know, before the batch is bisected and the record rejected."""
+    """Attempts that may fail for a reason the sink does not know; then the batch is bisected and the record rejected."""
 
 
 class HealthConfig(Model):
@@ -113,7 +114,10 @@ Publish = Callable[["Publication"], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What a sink publishes into the embedded broker. ``trail`` names the rules that led here, the last one included."""
+    """What a sink publishes into the embedded broker.
+
+    ``trail`` names the rules that led here, the last one, whose output it is, included.
+    """
 
     topic: str
     payload: bytes
@@ -122,6 +126,7 @@ class Publication:
     properties: Mapping[str, Any]
     rule_id: str
     trail: tuple[str, ...]
+    dup: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)

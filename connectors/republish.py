@@ -1,0 +1,157 @@
+"""Publishes each record into the embedded broker: rules see it, subscribers get it, and loops are stopped.
+
+A record is delivered once the new message is as safe as an acknowledged publish: it stands in the journals of the
+rules it meets. A message that comes back to a rule which helped to make it is a loop: its record is rejected with the
+names of the rules, and becomes a dead letter instead of going round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from engine import jsontext
+from engine.connector import ConnectorConfig, Publication, Sink, SinkContext
+from engine.errors import ConfigError, DeliveryError, RejectError, RetryableError
+from engine.record import Batch, Record
+from engine.template import Template
+
+_PROPERTIES = {
+    "Payload-Format-Indicator": "payload_format_indicator",
+    "Message-Expiry-Interval": "message_expiry_interval",
+    "Content-Type": "content_type",
+    "Response-Topic": "response_topic",
+    "Correlation-Data": "correlation_data",
+}
+_NUMERIC = ("payload_format_indicator", "message_expiry_interval")
+
+
+class RepublishConfig(ConnectorConfig):
+    """Options of the `republish` sink."""
+
+    topic: str
+    """Template of the topic; it must begin with text of its own unless `allow_unconfined` is set."""
+    payload: str | None = None
+    """Template of the payload; without it the row's `payload` column, or the whole row as JSON where it has none."""
+    qos: int | str = "${qos}"
+    """0, 1, 2 or a template; a row without the column publishes with QoS 0."""
+    retain: bool | str = "${retain}"
+    """true, false or a template; a row without the column publishes without retain."""
+    mqtt_properties: dict[str, str] = {}
+    """Templates of MQTT 5 properties by name: Payload-Format-Indicator, Message-Expiry-Interval, Content-Type,
+    Response-Topic, Correlation-Data."""
+    user_properties: str | None = None
+    """Template of one placeholder whose value is a map of user properties."""
+    allow_unconfined: bool = False
+    """Allow a topic that is decided by the message alone."""
+
+
+class RepublishSink(Sink):
+    """Rows back into the broker, one message each."""
+
+    kind: ClassVar[str] = "republish"
+    Config: ClassVar[type[ConnectorConfig]] = RepublishConfig
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        'type: republish\ntopic: "alarms/${device}"\nqos: 1\n',
+        'type: republish\ntopic: "by-kind/${kind}/state"\npayload: "${.}"\nretain: true\n',
+    )
+
+    def __init__(self, config: RepublishConfig, context: SinkContext) -> None:
+        super().__init__(config, context)
+        self._publish = context.publish
+        self._topic = Template.compile(config.topic, kind="topic", allow_unconfined=config.allow_unconfined)
+        self._payload = None if config.payload is None else Template.compile(config.payload or "${.}", kind="text")
+        self._qos = Template.compile(str(config.qos), kind="text")
+        self._retain = Template.compile(str(config.retain).lower(), kind="text")
+        self._user_properties = (
+            None if config.user_properties is None else Template.compile(config.user_properties, kind="text")
+        )
+        unknown = [name for name in config.mqtt_properties if name not in _PROPERTIES]
+        if unknown:
+            raise ConfigError(
+                f"{unknown[0]} is not a property that can be set", remedy=f"use one of {', '.join(_PROPERTIES)}"
+            )
+        self._properties = {
+            _PROPERTIES[name]: Template.compile(text, kind="text") for name, text in config.mqtt_properties.items()
+        }
+
+    async def connect(self) -> None:
+        if self._publish is None:
+            raise RetryableError("there is no broker to publish into")
+
+    async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
+        failures: dict[int, DeliveryError] = {}
+        for index, record in enumerate(batch.records):
+            try:
+                publication = self._publication(record)
+            except RejectError as error:
+                failures[index] = error
+                continue
+            try:
+                assert self._publish is not None
+                await self._publish(publication)
+            except RetryableError as error:
+                # The records behind this one wait for it, so that their order stays.
+                failures.update((later, error) for later in range(index, len(batch)))
+                break
+        return failures or None
+
+    async def close(self) -> None:
+        """There is nothing to give back: the broker is not the sink's."""
+
+    def _publication(self, record: Record) -> Publication:
+        trail = (*record.trail, record.rule_id)
+        if record.rule_id in record.trail:
+            path = " -> ".join(trail[record.trail.index(record.rule_id) :])
+            raise RejectError(f"republish loop through the rules {path}", code="republish_loop")
+        columns = record.columns()
+        return Publication(
+            topic=self._topic.render(columns),
+            payload=self._render_payload(record, columns),
+            qos=_qos(self._qos.value(columns)),
+            retain=_retain(self._retain.value(columns)),
+            properties=self._render_properties(columns),
+            rule_id=record.rule_id,
+            trail=trail,
+        )
+
+    def _render_payload(self, record: Record, columns: Mapping[str, Any]) -> bytes:
+        if self._payload is not None:
+            value = self._payload.value(columns)
+            return value if isinstance(value, bytes) else self._payload.render(columns).encode()
+        value = record.row.get("payload")
+        if isinstance(value, bytes):
+            return value
+        return value.encode() if isinstance(value, str) else jsontext.encode(record.row)
+
+    def _render_properties(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        properties: dict[str, Any] = {}
+        for name, template in self._properties.items():
+            value = template.render(columns)
+            if name not in _NUMERIC:
+                properties[name] = value.encode() if name == "correlation_data" else value
+            elif value.isdecimal():
+                properties[name] = int(value)
+        if self._user_properties is not None:
+            pairs = self._user_properties.value(columns)
+            if isinstance(pairs, dict):
+                properties["user_property"] = [(key, str(value)) for key, value in pairs.items()]
+        return properties
+
+
+def _qos(value: Any) -> int:
+    text = str(value)
+    if text in ("0", "1", "2"):
+        return int(text)
+    if value is None or text in ("", "undefined", "UNDEFINED"):
+        return 0
+    raise RejectError(f"{text!r} is not a QoS; it is 0, 1 or 2")
+
+
+def _retain(value: Any) -> bool:
+    text = str(value).lower()
+    if text in ("true", "1"):
+        return True
+    if value is None or text in ("false", "0", "", "undefined"):
+        return False
+    raise RejectError(f"{text!r} is neither true nor false")

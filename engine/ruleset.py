@@ -1,0 +1,323 @@
+"""The rules of a project: one statement a file, compiled, indexed by topic, swapped as a whole on reload.
+
+A rule file is an opening comment and a statement::
+
+    -- Hot rooms go to PostgreSQL and to the alarm topic.
+    -- ack: receive
+    INSERT INTO readings, alarms
+    SELECT clientid AS device, payload.temp AS temp FROM "sensors/+/temp" WHERE payload.temp > 30
+
+The file's name is the rule's id. Lines of the opening comment that read ``-- name: value`` with a name of
+`OPTIONS` are options; the others are the description.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Generic, Literal, TypeVar, cast
+
+from engine.errors import Position, Problem, RuleError
+from engine.events import is_event_filter, matches
+from engine.sql import CompiledRule, SinkTarget, check_rule, compile_rule
+
+Ack = Literal["receive", "buffer"]
+
+Item = TypeVar("Item")
+
+OPTIONS = {
+    "enabled": "true or false; a disabled rule counts nothing and does nothing",
+    "sinks": "names of sinks, separated by commas, for a statement without INSERT INTO",
+    "ack": "receive or buffer: when a publish that this rule takes is acknowledged",
+}
+"""What may stand in the opening comment of a rule, and what it means."""
+
+_OPTION = re.compile(r"--[ \t]*([A-Za-z_]+)[ \t]*:[ \t]*(.*?)[ \t]*$")
+_SINK_NAME = re.compile(r"[^\s,]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A compiled rule. ``sinks`` holds those of INSERT INTO, else those of the ``-- sinks:`` line."""
+
+    id: str
+    path: str
+    description: str
+    enabled: bool
+    ack: Ack
+    sinks: tuple[SinkTarget, ...]
+    compiled: CompiledRule
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The items of FROM, as written."""
+        return tuple(source.topic for source in self.compiled.sources)
+
+
+@dataclass(slots=True)
+class Header:
+    """The opening comment of a rule file. ``statement`` is the file's text with that comment blanked out, so that
+    positions in the statement are positions in the file."""
+
+    description: str = ""
+    options: dict[str, tuple[str, Position]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    statement: str = ""
+
+
+class Ruleset:
+    """Rules by id and by what they select from. Never changes; a reload makes a new one."""
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self.rules: dict[str, Rule] = {rule.id: rule for rule in rules}
+        self._index = TopicIndex[Rule]()
+        self._event_rules: list[tuple[str, Rule]] = []
+        for rule in self.rules.values():
+            if rule.enabled:
+                self._add(rule)
+
+    def for_topic(self, topic: str) -> tuple[Rule, ...]:
+        """The enabled rules that select from a publish on `topic`, in the order of their ids, each once."""
+        return tuple(sorted(set(self._index.find(topic)), key=lambda rule: rule.id))
+
+    def for_event(self, event_topic: str) -> tuple[Rule, ...]:
+        """The enabled rules that select from an event, by its topic (``$events/client/connected``)."""
+        found = {rule for topic_filter, rule in self._event_rules if matches(topic_filter, event_topic)}
+        return tuple(sorted(found, key=lambda rule: rule.id))
+
+    def _add(self, rule: Rule) -> None:
+        for topic_filter in rule.topics:
+            if is_event_filter(topic_filter):
+                self._event_rules.append((topic_filter, rule))
+            else:
+                self._index.add(topic_filter, rule)
+
+
+class TopicIndex(Generic[Item]):
+    """Topic filters to items, as a tree of levels; finding costs by the depth of the topic, not by the filters."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self) -> None:
+        self._root: _Level[Item] = _Level()
+
+    def add(self, topic_filter: str, item: Item) -> None:
+        """Let `find` answer `item` for every topic that `topic_filter` matches."""
+        level = self._root
+        for word in topic_filter.split("/"):
+            level = level.children.setdefault(word, _Level())
+        level.items.append(item)
+
+    def find(self, topic: str) -> list[Item]:
+        """The items whose filter matches `topic`; one with several matching filters comes several times.
+
+        Topics that begin with ``$`` are not matched by a filter that begins with a wildcard (MQTT-4.7.2-1).
+        """
+        levels = [self._root]
+        found: list[Item] = []
+        for depth, word in enumerate(topic.split("/")):
+            below: list[_Level[Item]] = []
+            wildcards = depth > 0 or not topic.startswith("$")
+            for level in levels:
+                children = level.children
+                if word in children:
+                    below.append(children[word])
+                if wildcards and "+" in children:
+                    below.append(children["+"])
+                if wildcards and "#" in children:
+                    found += children["#"].items
+            levels = below
+        for level in levels:
+            found += level.items
+            if "#" in level.children:
+                found += level.children["#"].items
+        return found
+
+
+class _Level(Generic[Item]):
+    __slots__ = ("children", "items")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Level[Item]] = {}
+        self.items: list[Item] = []
+
+
+@dataclass(slots=True)
+class LoadedRules:
+    """What `load_rules` found: the rules without errors, all problems, and the texts by path for showing them."""
+
+    ruleset: Ruleset
+    problems: list[Problem]
+    texts: dict[str, str]
+
+
+def load_rules(directory: Path, project: Path, sink_ids: Collection[str], default_ack: Ack = "buffer") -> LoadedRules:
+    """Compile every ``*.sql`` of `directory`. Paths in problems are relative to `project`; `sink_ids` may be named.
+
+    A missing directory holds no rules.
+    """
+    rules: list[Rule] = []
+    problems: list[Problem] = []
+    texts: dict[str, str] = {}
+    for file in sorted(directory.glob("*.sql")):
+        path = _relative(file, project)
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(Problem(f"the rule can't be read: {error}", path, remedy="save the file as UTF-8 text"))
+            continue
+        texts[path] = text
+        rule, found = load_rule(text, rule_id=file.stem, path=path, sink_ids=sink_ids, default_ack=default_ack)
+        problems += found
+        if rule is not None:
+            rules.append(rule)
+    return LoadedRules(Ruleset(rules), problems, texts)
+
+
+def load_rule(
+    text: str, *, rule_id: str, path: str, sink_ids: Collection[str], default_ack: Ack = "buffer"
+) -> tuple[Rule | None, list[Problem]]:
+    """One rule from the text of its file, and its problems; None where one of them is an error."""
+    header = read_header(text, path)
+    problems = list(header.problems)
+    problems += (_in_file(problem, path) for problem in check_rule(header.statement))
+    if _has_error(problems):
+        return None, problems
+    try:
+        compiled = compile_rule(header.statement, rule_id=rule_id, path=path)
+    except RuleError as error:
+        return None, [*problems, Problem(error.message, path, error.position, error.remedy)]
+    sinks, found = _sinks(compiled, header, path, sink_ids)
+    problems += found
+    if _has_error(problems):
+        return None, problems
+    rule = Rule(
+        id=rule_id,
+        path=path,
+        description=header.description,
+        enabled=_option(header, "enabled", "true") == "true",
+        ack=cast(Ack, _option(header, "ack", default_ack)),
+        sinks=sinks,
+        compiled=compiled,
+    )
+    return rule, problems
+
+
+def read_header(text: str, path: str) -> Header:
+    """Take the opening comment of a rule file apart."""
+    header = Header()
+    lines = text.splitlines(keepends=True)
+    words: list[str] = []
+    count = 0
+    for number, line in enumerate(lines, start=1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith("--"):
+            break
+        count = number
+        match = _OPTION.match(stripped)
+        if match and _read_option(header, match[1], match[2], Position(number, line.find(match[1]) + 1), path):
+            continue
+        words.append(stripped.removeprefix("--").strip())
+    header.description = " ".join(word for word in words if word)
+    header.statement = "".join("\n" for _ in lines[:count]) + "".join(lines[count:])
+    return header
+
+
+_VALUES = {"enabled": ("true", "false"), "ack": ("receive", "buffer")}
+
+
+def _read_option(header: Header, name: str, value: str, place: Position, path: str) -> bool:
+    """Whether the line was an option, or meant to be one."""
+    place = Position(place.line, place.column, len(name))
+    if name not in OPTIONS:
+        near = get_close_matches(name.lower(), OPTIONS, n=1, cutoff=0.8)
+        if not near:
+            return False
+        header.problems.append(
+            Problem(f"unknown option {name!r}", path, place, f"write -- {near[0]}: {value}", severity="error")
+        )
+        return True
+    allowed = _VALUES.get(name)
+    if name in header.options:
+        header.problems.append(Problem(f"option {name!r} is there twice", path, place, "keep one of them"))
+    elif allowed and value not in allowed:
+        remedy = f"write {' or '.join(allowed)}"
+        if name == "ack" and value == "sink":
+            remedy += "; waiting for the sinks themselves comes with a later version"
+        header.problems.append(Problem(f"{name} can't be {value!r}", path, place, remedy))
+    else:
+        header.options[name] = (value, place)
+    return True
+
+
+def _option(header: Header, name: str, default: str) -> str:
+    return header.options[name][0] if name in header.options else default
+
+
+def _sinks(
+    compiled: CompiledRule, header: Header, path: str, sink_ids: Collection[str]
+) -> tuple[tuple[SinkTarget, ...], list[Problem]]:
+    problems: list[Problem] = []
+    targets = compiled.sinks
+    if "sinks" in header.options:
+        value, place = header.options["sinks"]
+        if targets:
+            problems.append(
+                Problem(
+                    "the sinks are named twice: by INSERT INTO and by the -- sinks: line",
+                    path,
+                    place,
+                    "remove the -- sinks: line",
+                )
+            )
+        else:
+            targets = tuple(_named(value, place))
+    elif not targets:
+        problems.append(
+            Problem(
+                "the rule has no sink: it only counts",
+                path,
+                remedy="begin the statement with INSERT INTO sink, or add a line -- sinks: sink",
+                severity="warning",
+            )
+        )
+    problems += _unknown_sinks(targets, path, sink_ids)
+    return targets, problems
+
+
+def _named(value: str, place: Position) -> Iterator[SinkTarget]:
+    for match in _SINK_NAME.finditer(value):
+        yield SinkTarget(match[0], None, place)
+
+
+def _unknown_sinks(targets: Iterable[SinkTarget], path: str, sink_ids: Collection[str]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for target in targets:
+        if target.name in seen:
+            yield Problem(f"sink {target.name!r} is named twice", path, target.position, "name it once")
+        elif target.name not in sink_ids:
+            yield Problem(f"unknown sink {target.name!r}", path, target.position, _sink_remedy(target.name, sink_ids))
+        seen.add(target.name)
+
+
+def _sink_remedy(name: str, sink_ids: Collection[str]) -> str:
+    near = get_close_matches(name, sink_ids, n=1)
+    if near:
+        return f"did you mean {near[0]}? Otherwise add {name} under sinks: in connectors.yaml"
+    known = f"; there are {', '.join(sorted(sink_ids))}" if sink_ids else ""
+    return f"add {name} under sinks: in connectors.yaml{known}"
+
+
+def _in_file(problem: Problem, path: str) -> Problem:
+    return Problem(problem.message, path, problem.position, problem.remedy, problem.severity)
+
+
+def _has_error(problems: Iterable[Problem]) -> bool:
+    return any(problem.severity == "error" for problem in problems)
+
+
+def _relative(file: Path, project: Path) -> str:
+    return str(file.relative_to(project)) if file.is_relative_to(project) else str(file)
