@@ -30,7 +30,7 @@ def parse_size(text: str | int) -> int:
 
 
 def parse_duration(text: str | int | float) -> float:
-    """Seconds of ``20ms``, ``1.5s``, ``2h``, ``1h30m`` or a plain number. Raises `ValueError` with the forms that work."""
+    """Seconds of ``20ms``, ``1.5s``, ``1h30m`` or a plain number; else `ValueError` with the forms that work."""
     if isinstance(text, (int, float)) and not isinstance(text, bool) and text >= 0:
         return float(text)
     if isinstance(text, str):

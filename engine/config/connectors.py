@@ -1,0 +1,182 @@
+"""``connectors.yaml``: named sinks, and the connections they share.
+
+A sink is validated by the model of its kind. What a sink takes from a connection is merged into its own options, and
+a mistake is reported where it stands: in the connection once, not in every sink that uses it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from engine.config.loader import Document, Node
+from engine.config.validation import unknown_name, validate, validate_part
+from engine.errors import ConfigError, Position, Problem
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_NAME_REMEDY = "letters, digits, _ and -, beginning with a letter, at most 64"
+_SECTIONS = ("connections", "sinks", "sources")
+
+
+class Kind(Protocol):
+    """What is needed of a sink's class: the model of its options."""
+
+    @property
+    def Config(self) -> type[BaseModel]: ...
+
+
+K = TypeVar("K", bound=Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkEntry(Generic[K]):
+    """A sink of the file: its id, the class of its kind, its validated options, and where it stands."""
+
+    sink_id: str
+    kind_class: K
+    config: Any
+    path: str
+    position: Position
+    keys: dict[str, Position] = field(default_factory=dict)
+
+    def problem(self, error: ConfigError) -> Problem:
+        """What the sink's class says of its options, with the place in the file."""
+        return Problem(f"sink {self.sink_id!r}: {error.message}", self.path, self.position, error.remedy)
+
+
+@dataclass(slots=True)
+class Connectors(Generic[K]):
+    """What the file came to. ``sink_names`` has the sinks whose options are wrong as well."""
+
+    sinks: dict[str, SinkEntry[K]] = field(default_factory=dict)
+    sink_names: dict[str, Position] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_connectors(document: Document, load_kind: Callable[[str], K]) -> Connectors[K]:
+    """Validate the whole file; `load_kind` finds the class of a kind or raises `ConfigError`."""
+    return _Reader(document.path, load_kind).read(document.root)
+
+
+class _Reader(Generic[K]):
+    """One reading of the file."""
+
+    def __init__(self, path: str, load_kind: Callable[[str], K]) -> None:
+        self._path = path
+        self._load_kind = load_kind
+        self._result: Connectors[K] = Connectors()
+        self._reported: set[Position | None] = set()
+        """Where connections are wrong already."""
+
+    def read(self, root: Node | None) -> Connectors[K]:
+        if root is None:
+            return self._result
+        if root.entries is None:
+            self._report("connectors.yaml must be a mapping", root.position, f"sections: {', '.join(_SECTIONS)}")
+            return self._result
+        for name in root.entries:
+            if name not in _SECTIONS:
+                self._report(f"unknown key {name!r}", root.keys[name], unknown_name(name, _SECTIONS))
+        connections = dict(self._named(root, "connections"))
+        for name, node in connections.items():
+            self._check_connection(name, node)
+        for name, node in self._named(root, "sinks"):
+            self._read_sink(name, root.child("sinks"), node, connections)
+        for name, node in self._named(root, "sources"):
+            self._report(
+                f"source {name!r}: sources are not available in this version",
+                node.position,
+                "remove it for the time being",
+            )
+        return self._result
+
+    def _report(self, message: str, position: Position, remedy: str | None = None) -> None:
+        self._result.problems.append(Problem(message, self._path, position, remedy))
+
+    def _named(self, root: Node, section: str) -> Iterator[tuple[str, Node]]:
+        """The entries of a section that are mappings and have a fitting name."""
+        node = root.child(section)
+        if node is None or (node.entries is None and node.items is None and node.value is None):
+            return
+        if node.entries is None:
+            self._report(f"{section!r} must be a mapping of names to options", root.keys[section])
+            return
+        for name, options in node.entries.items():
+            position = node.keys[name]
+            if section == "sinks":
+                self._result.sink_names[name] = position
+            if not _NAME.fullmatch(name):
+                self._report(f"{name!r} can't be a name", position, _NAME_REMEDY)
+            elif options.entries is None:
+                self._report(f"{section}.{name} must be a mapping of options", position, f"{name}: {{type: sqlite, …}}")
+            else:
+                yield name, options
+
+    def _check_connection(self, name: str, node: Node) -> None:
+        """A connection holds part of the options of a kind: what is missing is each sink's affair."""
+        prefix = f"connections.{name}"
+        kind = self._kind(node, prefix)
+        if kind is not None:
+            problems = validate_part(kind.Config, node, self._path, prefix=prefix)
+            self._result.problems += problems
+            self._reported |= {problem.position for problem in problems}
+
+    def _read_sink(self, name: str, section: Node | None, node: Node, connections: dict[str, Node]) -> None:
+        assert section is not None
+        prefix = f"sinks.{name}"
+        merged = self._merged(node, prefix, connections)
+        kind = None if merged is None else self._kind(merged, prefix, section.keys[name])
+        if merged is None or kind is None:
+            return
+        config, problems = validate(kind.Config, _at(merged, section.keys[name]), self._path, prefix=prefix)
+        self._result.problems += [problem for problem in problems if problem.position not in self._reported]
+        if config is not None:
+            entry = SinkEntry(name, kind, config, self._path, section.keys[name], dict(merged.keys))
+            self._result.sinks[name] = entry
+
+    def _merged(self, node: Node, prefix: str, connections: dict[str, Node]) -> Node | None:
+        """The sink's options over those of its connection; None where that is not to be had."""
+        entries = dict(node.entries or {})
+        reference = entries.pop("connection", None)
+        if reference is None:
+            return node
+        connection = connections.get(reference.value) if isinstance(reference.value, str) else None
+        if connection is None:
+            remedy = unknown_name(str(reference.value), list(connections), "connections")
+            self._report(
+                f"'{prefix}.connection': there is no connection {reference.value!r}", reference.position, remedy
+            )
+            return None
+        own, shared = entries.get("type"), (connection.entries or {}).get("type")
+        if own is not None and shared is not None and own.value != shared.value:
+            message = f"'{prefix}.type' is {own.value!r}, but its connection is for {shared.value!r}"
+            self._report(message, own.position, "remove the type, or use another connection")
+            return None
+        keys = {**connection.keys, **{key: at for key, at in node.keys.items() if key != "connection"}}
+        return Node(node.position, entries={**(connection.entries or {}), **entries}, keys=keys)
+
+    def _kind(self, node: Node, prefix: str, position: Position | None = None) -> K | None:
+        type_node = node.child("type")
+        if type_node is None:
+            self._report(
+                f"'{prefix}.type' is missing", position or node.position, "type: the kind of sink, like sqlite"
+            )
+            return None
+        name = type_node.value
+        if not isinstance(name, str):
+            self._report(f"'{prefix}.type' must be text", type_node.position)
+            return None
+        try:
+            return self._load_kind(name)
+        except ConfigError as error:
+            self._report(f"'{prefix}.type': {error.message}", type_node.position, error.remedy)
+            return None
+
+
+def _at(node: Node, position: Position) -> Node:
+    """`node`, standing where its name does, so that what is missing in it is reported there."""
+    return Node(position, entries=node.entries, keys=node.keys)

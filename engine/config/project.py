@@ -1,0 +1,196 @@
+"""A project folder: its two YAML files, read, validated and checked for safety in one go.
+
+Rules are not read here: `engine.ruleset` loads them, and `engine.app` brings both together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic
+
+from engine.config.connectors import Connectors, K, SinkEntry, read_connectors
+from engine.config.loader import Document, Node, load_document
+from engine.config.secret import resolve_secrets
+from engine.config.settings import (
+    LISTENER_KINDS,
+    LISTENER_KINDS_TO_COME,
+    PARTS_TO_COME,
+    Address,
+    Settings,
+    parse_address,
+)
+from engine.config.validation import unknown_name, validate
+from engine.errors import Position, Problem
+
+SETTINGS_FILE = "headgate.yaml"
+CONNECTORS_FILE = "connectors.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedProject(Generic[K]):
+    """A project as loaded. With errors among ``problems`` the rest holds what could be read, defaults elsewhere."""
+
+    directory: Path
+    settings: Settings
+    sinks: dict[str, SinkEntry[K]]
+    sink_names: dict[str, Position]
+    """Every sink that has a name, also those whose options are wrong."""
+    problems: list[Problem] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    """The text of each file by its path in the project, for showing where a problem is."""
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the process keeps what it must not lose."""
+        return self.directory / self.settings.data_dir
+
+    @property
+    def rules_dir(self) -> Path:
+        """Where the rules are."""
+        return self.directory / self.settings.rules.dir
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether anything is wrong enough not to start."""
+        return any(problem.severity == "error" for problem in self.problems)
+
+
+def load_project(directory: Path, load_kind: Callable[[str], K], environ: Mapping[str, str]) -> LoadedProject[K]:
+    """Read the project in `directory`. Never raises for what a user wrote: everything wrong is in ``problems``."""
+    directory = directory.absolute()
+    texts: dict[str, str] = {}
+    problems: list[Problem] = list(_check_folder(directory))
+    documents: dict[str, Document] = {}
+    for name in (SETTINGS_FILE, CONNECTORS_FILE):
+        document, found = _read(directory, name, texts)
+        problems += found
+        problems += resolve_secrets(document, directory, environ)
+        documents[name] = document
+    settings, found = _read_settings(documents[SETTINGS_FILE])
+    problems += found
+    connectors: Connectors[K] = read_connectors(documents[CONNECTORS_FILE], load_kind)
+    problems += connectors.problems
+    problems.sort(key=_place)
+    return LoadedProject(directory, settings, connectors.sinks, connectors.sink_names, problems, texts)
+
+
+def _place(problem: Problem) -> tuple[bool, int, int, int]:
+    position = problem.position or Position(0, 0)
+    return problem.path is not None, -ord((problem.path or "~")[0]), position.line, position.column
+
+
+def _check_folder(directory: Path) -> Iterator[Problem]:
+    if not directory.is_dir():
+        yield Problem(f"there is no folder {directory}", remedy=f"headgate init {directory} makes a project there")
+        return
+    if not any((directory / name).exists() for name in (SETTINGS_FILE, CONNECTORS_FILE, "rules")):
+        message = f"{directory} is no project: it has neither {SETTINGS_FILE} nor {CONNECTORS_FILE} nor a folder rules"
+        yield Problem(message, remedy=f"headgate init {directory} makes one")
+    for name in (SETTINGS_FILE, CONNECTORS_FILE):
+        other = directory / name.replace(".yaml", ".yml")
+        if other.exists():
+            yield Problem(f"{other.name} is not read", other.name, None, f"call it {name}", "warning")
+
+
+def _read(directory: Path, name: str, texts: dict[str, str]) -> tuple[Document, list[Problem]]:
+    """A file of the project as a document; a file that is not there is an empty one."""
+    try:
+        data = (directory / name).read_bytes()
+        text = data.decode("utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError):
+        return Document(name, None), []
+    except OSError as error:
+        return Document(name, None), [Problem(f"the file can't be read: {error.strerror or error}", name)]
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return Document(name, None), [
+            Problem("the file is not UTF-8", name, Position(line, 1), "save it as UTF-8 in your editor")
+        ]
+    texts[name] = text
+    document = load_document(text, name)
+    return document, list(document.problems)
+
+
+def _read_settings(document: Document) -> tuple[Settings, list[Problem]]:
+    root = document.root
+    if root is None:
+        return Settings(), []
+    if root.entries is None:
+        return Settings(), [
+            Problem(f"{SETTINGS_FILE} must be a mapping of keys to values", document.path, root.position)
+        ]
+    problems = [
+        *_take_to_come(root, document.path),
+        *_check_listener_kinds(root, document.path),
+        *_check_binds(root, document.path),
+    ]
+    settings, found = validate(Settings, root, document.path)
+    return settings or Settings(), problems + found
+
+
+def _take_to_come(root: Node, path: str) -> Iterator[Problem]:
+    """Take out of the tree, and report, the parts that a later version will know."""
+    assert root.entries is not None
+    for name in PARTS_TO_COME:
+        if root.entries.pop(name, None) is not None:
+            remedy = "remove it; until then keep the listeners on loopback, or write allow_anonymous: true"
+            yield Problem(f"{name!r} is not available in this version", path, root.keys[name], remedy)
+
+
+def _check_listener_kinds(root: Node, path: str) -> Iterator[Problem]:
+    """Report listeners of a kind that is not there; what their options are does not matter then."""
+    for node in _items(root, "listeners"):
+        kind = node.child("type")
+        if kind is None or not isinstance(kind.value, str) or kind.value in LISTENER_KINDS:
+            continue
+        if kind.value in LISTENER_KINDS_TO_COME:
+            message, remedy = f"listeners of type {kind.value!r} are not available in this version", "use type: tcp"
+        else:
+            message = f"there is no listener of type {kind.value!r}"
+            remedy = unknown_name(kind.value, (*LISTENER_KINDS, *LISTENER_KINDS_TO_COME), "types")
+        yield Problem(message, path, kind.position, remedy)
+        for scalar in node.scalars():
+            scalar.is_broken = True
+
+
+def _check_binds(root: Node, path: str) -> Iterator[Problem]:
+    """What would let strangers in, unless it is written that they may, and what can't start twice.
+
+    Looks at the tree, not at the model, so that it is said along with all other mistakes.
+    """
+    anonymous = root.child("allow_anonymous")
+    seen: set[Address] = set()
+    for listener in _items(root, "listeners"):
+        bind = listener.child("bind")
+        address = _address(bind)
+        if bind is None or address is None:
+            continue
+        if address in seen and address.port != 0:
+            yield Problem(f"another listener is on {address} already", path, bind.position, "take another port")
+        seen.add(address)
+        if not address.is_loopback and (anonymous is None or anonymous.value is not True):
+            message = f"the listener on {address} would let anybody in: there is no authentication"
+            yield Problem(message, path, bind.position, "bind it to 127.0.0.1, or write allow_anonymous: true")
+    api = root.child("api")
+    bind = api.child("bind") if api is not None else None
+    address = _address(bind)
+    if api is not None and bind is not None and address is not None and not address.is_loopback:
+        token = api.child("token")
+        if token is None or token.value in (None, ""):
+            remedy = 'bind it to 127.0.0.1, or give it a token: "${env:HEADGATE_TOKEN}"'
+            yield Problem(f"the API on {address} would answer anybody", path, bind.position, remedy)
+
+
+def _items(root: Node, name: str) -> list[Node]:
+    node = root.child(name)
+    return [] if node is None else node.items or []
+
+
+def _address(node: Node | None) -> Address | None:
+    """The address a node holds, if it is one; if not, validation says so."""
+    try:
+        return None if node is None or node.is_broken else parse_address(node.value)
+    except ValueError:
+        return None
