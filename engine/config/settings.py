@@ -71,40 +71,59 @@ class Listener(Model):
     """The transport."""
     bind: Bind = Address("127.0.0.1", 1883)
     """Address and port; port 0 takes a free one."""
-    max_connections: Annotated[int, Field(ge=1)] = 100_000
-    """Most connections at once; more are closed at the door."""
+    max_connections: Annotated[int, Field(ge=1)] = 1_024_000
+    """Most connections at once; more are closed as soon as they are accepted."""
 
 
 class MqttSettings(Model):
-    """Limits of the protocol, for all listeners."""
+    """Limits of the protocol, for all listeners. The names are EMQX's."""
 
     max_packet_size: Size = 1 << 20
     """Largest packet a client may send."""
     max_inflight: Annotated[int, Field(ge=1, le=65535)] = 32
     """Most unacknowledged QoS 1 and 2 messages on their way to one client."""
-    receive_maximum: Annotated[int, Field(ge=1, le=65535)] = 1024
-    """Most unacknowledged QoS 1 and 2 messages a client may have on their way to the broker (MQTT 5)."""
-    max_mqueue_len: Annotated[int, Field(ge=0)] = 1000
-    """Most messages that wait for one client; the oldest is dropped when one more comes. 0 is no limit."""
+    receive_maximum: Annotated[int, Field(ge=1, le=65535)] = 8192
+    """Most QoS 1 and 2 messages of one client that wait for their acknowledgement."""
+    max_mqueue_len: Annotated[int, Field(ge=1)] = 1000
+    """Most messages that wait for one client; the oldest makes room for the newest."""
     mqueue_store_qos0: bool = True
-    """Whether QoS 0 messages wait too."""
+    """Whether QoS 0 messages wait for a client that is away."""
     session_expiry_interval: Duration = 7200.0
-    """How long the session of an MQTT 3.1.1 client with clean session off outlives its connection, and the longest an
-    MQTT 5 client may ask for."""
+    """How long the session of an MQTT 3.1.1 client with clean session off outlives its connection."""
+    max_clientid_len: Annotated[int, Field(ge=23, le=65535)] = 65535
+    """Longest client id, in bytes."""
     max_topic_levels: Annotated[int, Field(ge=1, le=65535)] = 128
     """Most levels of a topic name or filter."""
     max_topic_alias: Annotated[int, Field(ge=0, le=65535)] = 65535
     """Most topic aliases a client may use."""
-    max_subscriptions: Annotated[int, Field(ge=0)] = 10_000
-    """Most subscriptions of one client; 0 is no limit."""
-    max_clientid_len: Annotated[int, Field(ge=23, le=65535)] = 65535
-    """Longest client id, in bytes."""
-    max_awaiting_rel: Annotated[int, Field(ge=1, le=65535)] = 100
-    """Most QoS 2 messages of a client whose release is outstanding."""
+    max_subscriptions: Annotated[int, Field(ge=1)] = 100_000
+    """Most subscriptions of one client."""
+    max_connections: Annotated[int, Field(ge=1)] = 1_024_000
+    """Most connections of all listeners together."""
+    max_sessions: Annotated[int, Field(ge=1)] = 1_000_000
+    """Most sessions, connected and kept."""
+    retain_available: bool = True
+    """Whether messages may be retained."""
+    max_retained_messages: Annotated[int, Field(ge=0)] = 1_000_000
+    """Most retained messages."""
+    max_retained_payload: Size = 1 << 20
+    """Largest payload that is retained."""
+    wildcard_subscription: bool = True
+    """Whether topic filters may hold wildcards."""
     idle_timeout: Duration = 15.0
     """How long a new connection may take to send its CONNECT."""
+    send_timeout: Duration = 15.0
+    """After how long a client that reads nothing is closed."""
     keepalive_multiplier: Annotated[float, Field(ge=1.0)] = 1.5
     """After how many keep-alive intervals of silence a client is taken to be gone."""
+
+    def options(self) -> dict[str, Any]:
+        """The limits by the names they have in `broker.config.BrokerConfig`."""
+        options = self.model_dump()
+        options["max_client_id_len"] = options.pop("max_clientid_len")
+        options["topic_alias_maximum"] = options.pop("max_topic_alias")
+        options["session_expiry_interval"] = int(self.session_expiry_interval)
+        return options
 
 
 class RulesSettings(Model):
