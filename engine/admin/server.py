@@ -1,0 +1,96 @@
+"""Serves the admin API in the loop of the process it belongs to.
+
+uvicorn does the serving; the signals of the process stay with whoever runs it, and nothing polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from engine.config.settings import Address
+from engine.errors import ConfigError
+from engine.service import Tasks
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from engine.admin.port import AdminPort
+
+STOP_TIMEOUT_S = 2
+"""How long requests under way may take to finish when the process stops."""
+
+
+class AdminServer:
+    """The API of an application, served on an address. A `Service`."""
+
+    def __init__(self, app: AdminPort, bind: Address, token: str | None = None) -> None:
+        self._app = app
+        self._bind = bind
+        self._token = token
+        self._tasks = Tasks("admin")
+        self._server: uvicorn.Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+        self._exit = asyncio.Event()
+
+    @property
+    def address(self) -> Address:
+        """Where it listens; once started, with the port the system gave."""
+        return self._bind
+
+    async def start(self) -> None:
+        """Listen and answer. Raises `ConfigError` when the address is taken."""
+        listener = self._listen()
+        self._bind = Address(self._bind.host, listener.getsockname()[1])
+        self._server = self._make_server()
+        self._serving = self._tasks.spawn(self._server.serve(sockets=[listener]), "serve")
+
+    async def stop(self) -> None:
+        """Stop listening; what is being answered gets a moment to finish."""
+        if self._server is None or self._serving is None:
+            return
+        self._server.should_exit = True
+        self._exit.set()
+        await asyncio.wait([self._serving], timeout=STOP_TIMEOUT_S + 1)
+        await self._tasks.cancel()
+        self._server = self._serving = None
+
+    def _listen(self) -> socket.socket:
+        host, port = self._bind
+        try:
+            # The socket listens at once: whoever connects before uvicorn is ready waits in its queue.
+            return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise ConfigError(
+                f"the API can't listen on {self._bind}: {reason}",
+                path="headgate.yaml",
+                remedy="stop what listens there, or bind the API elsewhere; port 0 takes any free one",
+            ) from error
+
+    def _make_server(self) -> uvicorn.Server:
+        # FastAPI and uvicorn take long to import, and only a process that serves the API needs them.
+        import uvicorn
+
+        from engine.admin.api import create_api
+
+        done = self._exit
+
+        class Server(uvicorn.Server):
+            """uvicorn without its signal handlers and its ticking clock."""
+
+            @contextlib.contextmanager
+            def capture_signals(self) -> Iterator[None]:
+                yield
+
+            async def main_loop(self) -> None:
+                await done.wait()
+
+        config = uvicorn.Config(
+            create_api(self._app, self._token), log_config=None, access_log=False, lifespan="off", date_header=False,
+            server_header=False, timeout_graceful_shutdown=STOP_TIMEOUT_S,
+        )  # fmt: skip
+        return Server(config)
