@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from engine.config.settings import Address
+from engine.config.settings import Address, ApiSettings
 from engine.errors import ConfigError
 from engine.service import Tasks
 
@@ -24,13 +24,13 @@ STOP_TIMEOUT_S = 2
 """How long requests under way may take to finish when the process stops."""
 
 
-class AdminServer:
+class ApiServer:
     """The API of an application, served on an address. A `Service`."""
 
-    def __init__(self, app: AdminPort, bind: Address, token: str | None = None) -> None:
+    def __init__(self, app: AdminPort, settings: ApiSettings) -> None:
         self._app = app
-        self._bind = bind
-        self._token = token
+        self._bind = settings.bind
+        self._token = None if settings.token is None else settings.token.get_secret_value()
         self._tasks = Tasks("admin")
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
