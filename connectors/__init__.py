@@ -1,1 +1,41 @@
-"""TODO"""
+"""The kinds of sinks: one line each, imported when first used, so that a missing client library harms no other kind."""
+
+from __future__ import annotations
+
+import importlib
+from difflib import get_close_matches
+
+from engine.connector import Sink
+from engine.errors import ConfigError
+
+KINDS: dict[str, str] = {
+    "console": "connectors.console:ConsoleSink",
+    "file": "connectors.file:FileSink",
+    "http": "connectors.http:HttpSink",
+    "kafka": "connectors.kafka:KafkaSink",
+    "postgresql": "connectors.postgresql:PostgresqlSink",
+    "republish": "connectors.republish:RepublishSink",
+    "sqlite": "connectors.sqlite:SqliteSink",
+}
+"""Name in `type:` to ``module:class``. A kind that needs a client library has an extra of its own name."""
+
+
+def load_kind(name: str) -> type[Sink]:
+    """The class of a kind. Raises `ConfigError` where there is none, or where its client library is not installed."""
+    target = KINDS.get(name)
+    if target is None:
+        near = get_close_matches(name, KINDS, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"use one of {', '.join(KINDS)}"
+        raise ConfigError(f"there is no sink of type {name!r}", remedy=remedy)
+    module_name, _, class_name = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("connectors", "engine"):
+            raise
+        raise ConfigError(
+            f"sinks of type {name} need the package {error.name}, which is not installed",
+            remedy=f"pip install 'headgate[{name}]'",
+        ) from error
+    kind: type[Sink] = getattr(module, class_name)
+    return kind

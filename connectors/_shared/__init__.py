@@ -1,1 +1,1 @@
-"""TODO"""
+"""What several kinds of sinks share; the kinds themselves do not know each other."""
