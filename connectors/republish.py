@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from engine import jsontext
 from engine.connector import ConnectorConfig, Publication, Sink, SinkContext
-from engine.errors import ConfigError, DeliveryError, RejectError, RetryableError
+from engine.errors import ConfigError, DeliveryError, NotConnectedError, RejectError
 from engine.record import Batch, Record
 from engine.template import Template
 
@@ -76,24 +76,23 @@ class RepublishSink(Sink):
         }
 
     async def connect(self) -> None:
-        if self._publish is None:
-            raise RetryableError("there is no broker to publish into")
+        """There is nothing to connect to: the broker is here."""
 
     async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
         failures: dict[int, DeliveryError] = {}
+        indices: list[int] = []
+        publications: list[Publication] = []
         for index, record in enumerate(batch.records):
             try:
-                publication = self._publication(record)
+                publications.append(self._publication(record))
             except RejectError as error:
                 failures[index] = error
-                continue
-            try:
-                assert self._publish is not None
-                await self._publish(publication)
-            except RetryableError as error:
-                # The records behind this one wait for it, so that their order stays.
-                failures.update((later, error) for later in range(index, len(batch)))
-                break
+            else:
+                indices.append(index)
+        if self._publish is None:
+            raise NotConnectedError("there is no broker to publish into")
+        refused = await self._publish(publications)
+        failures.update((indices[index], error) for index, error in refused.items())
         return failures or None
 
     async def close(self) -> None:

@@ -15,23 +15,18 @@ What `Sink.write` answers is an instruction, see `engine.errors`:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from engine.clock import Clock, SystemClock
+from engine.config.model import Model
 from engine.config.units import Duration, Size
 from engine.errors import DeliveryError
 from engine.record import Batch
-
-
-class Model(BaseModel):
-    """A part of the configuration: unknown keys are errors, values do not change once loaded."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
 
 
 class BufferConfig(Model):
@@ -108,8 +103,8 @@ class ConnectorConfig(Model):
     """Longest wait for one write; when it passes, the outcome is unknown and the batch is sent again."""
 
 
-Publish = Callable[["Publication"], Awaitable[None]]
-"""Publishes into the broker; returns once the message is as safe as an acknowledged publish."""
+Publish = Callable[[Sequence["Publication"]], Awaitable[Mapping[int, DeliveryError]]]
+"""Publishes into the broker, in order; returns once all is as safe as an acknowledged publish, with what was refused."""
 
 
 @dataclass(frozen=True, slots=True)

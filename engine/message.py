@@ -16,8 +16,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
+
+from msgspec import Struct
 
 from engine.errors import EvaluationError
 from engine.jsontext import UNDEFINED, Undefined, decode
@@ -51,41 +53,29 @@ class Client:
         self.lane_hash = crc32(clientid.encode("utf-8", "surrogatepass"))
 
 
-class Message:
+_UNSET: Final = object()
+"""What has not been asked for yet."""
+
+
+class Message(Struct, gc=False, eq=False):
     """One publish. ``timestamp`` is its arrival in milliseconds since 1970, ``properties`` MQTT 5's in snake case.
 
-    ``trail`` names the rules whose republishing led here, oldest first; it is how loops are found.
+    ``trail`` names the rules whose republishing led here, oldest first; it is how loops are found. A msgspec structure,
+    because one is made for every message that a rule selects: a third of the cost of a class with slots.
     """
 
-    __slots__ = (
-        "_id", "_json", "_text", "client", "dup", "payload_bytes", "properties", "qos", "retain", "timestamp",
-        "topic", "trail",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        topic: str,
-        payload: bytes,
-        qos: int,
-        retain: bool,
-        dup: bool,
-        client: Client,
-        timestamp: int,
-        properties: Mapping[str, Any] | None = None,
-        trail: tuple[str, ...] = (),
-    ) -> None:
-        self.topic = topic
-        self.payload_bytes = payload
-        self.qos = qos
-        self.retain = retain
-        self.dup = dup
-        self.client = client
-        self.timestamp = timestamp
-        self.properties = properties
-        self.trail = trail
-        self._json: Any = _UNSET
-        self._text: Any = _UNSET
-        self._id: str | None = None
+    topic: str
+    payload_bytes: bytes
+    qos: int
+    retain: bool
+    dup: bool
+    client: Client
+    timestamp: int
+    properties: Mapping[str, Any] | None = None
+    trail: tuple[str, ...] = ()
+    _json: Any = _UNSET
+    _text: Any = _UNSET
+    _id: str | None = None
 
     @property
     def id(self) -> str:
@@ -129,8 +119,6 @@ class Message:
         """All columns, as ``SELECT *`` shows them."""
         return {name: read(self) for name, read in _COLUMNS.items()}
 
-
-_UNSET = object()
 
 _COLUMNS: dict[str, Callable[[Message], Any]] = {
     "event": lambda m: "message.publish",

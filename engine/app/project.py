@@ -1,0 +1,70 @@
+"""A project in full: its files, its rules and its sinks, checked together. What ``headgate check`` reports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectors import load_kind
+from engine.clock import Clock, SystemClock
+from engine.config.connectors import SinkEntry
+from engine.config.project import LoadedProject, load_project
+from engine.connector import Publish, Sink, SinkContext
+from engine.errors import ConfigError, HeadgateError, Problem
+from engine.ruleset import Ruleset, load_rules
+
+
+class ProjectError(HeadgateError):
+    """The project has mistakes: `problems` lists them all, `texts` has the files by path, for showing where."""
+
+    def __init__(self, problems: list[Problem], texts: Mapping[str, str]) -> None:
+        errors = [problem for problem in problems if problem.severity == "error"]
+        super().__init__(f"the project has {len(errors)} mistake{'s' * (len(errors) != 1)}: {errors[0].message}")
+        self.problems = problems
+        self.texts = texts
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project that was read: `files` is what its YAML says, `ruleset` holds the rules without errors."""
+
+    files: LoadedProject[type[Sink]]
+    ruleset: Ruleset
+    problems: list[Problem]
+    texts: dict[str, str]
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether anything is wrong enough not to start."""
+        return any(problem.severity == "error" for problem in self.problems)
+
+    @property
+    def sinks(self) -> dict[str, SinkEntry[type[Sink]]]:
+        """The sinks of the project by id, disabled ones included."""
+        return self.files.sinks
+
+    def make_sink(self, entry: SinkEntry[type[Sink]], publish: Publish | None, clock: Clock) -> Sink:
+        """A sink ready to be connected. Raises `ConfigError` where its options contradict each other."""
+        context = SinkContext(entry.sink_id, self.files.directory, self.files.data_dir, clock, publish)
+        return entry.kind_class(entry.config, context)
+
+
+def read_project(directory: Path, environ: Mapping[str, str] | None = None) -> Project:
+    """Read everything in `directory`. Never raises for what a user wrote: all of it is in ``problems``."""
+    files = load_project(directory, load_kind, os.environ if environ is None else environ)
+    settings = files.settings
+    rules = load_rules(files.rules_dir, files.directory, files.sink_names, settings.rules.ack)
+    project = Project(files, rules.ruleset, [*files.problems, *rules.problems], {**files.texts, **rules.texts})
+    for entry in files.sinks.values():
+        try:
+            project.make_sink(entry, None, SystemClock())
+        except ConfigError as error:
+            project.problems.append(entry.problem(error))
+    return project
+
+
+def check_project(directory: Path, environ: Mapping[str, str] | None = None) -> list[Problem]:
+    """Everything that is wrong with the project in `directory`, warnings included."""
+    return read_project(directory, environ).problems

@@ -1,0 +1,201 @@
+"""The composition root: builds everything from a project, names every concrete class, starts and stops in order.
+
+Up: lock the data directory, open the journal, open the sinks' outboxes, put the rules in service, and only then let
+clients in. Down: the reverse, so that what was received is in the journal before its acknowledgement is sent, and
+what was acknowledged is on disk before the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+
+import structlog
+
+from broker.config import BrokerConfig, ListenerConfig
+from broker.hooks import Hooks
+from broker.server import Broker
+from engine.admin.server import ApiServer
+from engine.app.datadir import DataDirectory
+from engine.app.project import Project, ProjectError, read_project
+from engine.bridge import Bridge
+from engine.clock import Clock, SystemClock
+from engine.config.connectors import SinkEntry
+from engine.config.settings import Settings
+from engine.connector import Publication, Sink
+from engine.delivery import Delivery, Outbox
+from engine.dispatch import Dispatcher, Route
+from engine.errors import DeliveryError, Position, Problem
+from engine.journal import Journal, RecoveryReport
+from engine.ruleset import Ruleset
+
+log = structlog.get_logger()
+
+JOURNAL_FILE = "journal.sqlite"
+
+
+class App:
+    """One running Headgate: a project, its journal and sinks, its rules, its broker and its API."""
+
+    def __init__(
+        self, directory: Path, *, environ: Mapping[str, str] | None = None, clock: Clock | None = None
+    ) -> None:
+        """Nothing is read or opened before `start`."""
+        self.directory = directory
+        self.clock = clock or SystemClock()
+        self.version = version("headgate")
+        self.started_ms = 0
+        self.recovery: RecoveryReport | None = None
+        self.last_reload: list[Problem] = []
+        self._environ = environ
+        self._reloading = asyncio.Lock()
+        self._undo: list[tuple[str, Callable[[float], Awaitable[None]]]] = []
+
+    async def start(self) -> None:
+        """Start everything. Whatever was started before a failure is stopped again.
+
+        Raises `ProjectError`, `engine.app.datadir.DataDirectoryInUseError`, `JournalError` for a journal of a newer
+        version, and `OSError` for a port that is taken.
+        """
+        project = read_project(self.directory, self._environ)
+        if project.has_errors:
+            raise ProjectError(project.problems, project.texts)
+        try:
+            await self._start(project)
+        except BaseException:
+            await self.stop(deadline_s=1.0)
+            raise
+
+    async def stop(self, deadline_s: float) -> None:
+        """Stop in order, within about `deadline_s`: no new clients, acknowledge what is safe, flush, close."""
+        if self._undo:
+            log.info("stopping", deadline_s=deadline_s)
+        until = self.clock.monotonic() + deadline_s
+        while self._undo:
+            name, undo = self._undo.pop()
+            try:
+                await undo(max(until - self.clock.monotonic(), 0.1))
+            except Exception:
+                log.exception("could not be stopped", what=name)
+
+    async def reload(self) -> list[Problem]:
+        """Read the project again and swap to it; with errors among the answered problems the running set stays."""
+        async with self._reloading:
+            project = await asyncio.to_thread(read_project, self.directory, self._environ)
+            problems = [*project.problems, *_needs_restart(self.project.files.settings, project.files.settings)]
+            self.last_reload = problems
+            if project.has_errors:
+                log.warning("reload refused", mistakes=sum(p.severity == "error" for p in problems))
+                return problems
+            self.texts = project.texts
+            await self._swap(project)
+            log.info("reloaded", rules=len(project.ruleset.rules), sinks=len(project.sinks))
+            return problems
+
+    async def _start(self, project: Project) -> None:
+        settings = project.files.settings
+        self.project = project
+        self.texts = project.texts
+        self.started_ms = self.clock.now_ms()
+
+        data = DataDirectory(project.files.data_dir)
+        data.open()
+        self._on_stop("data directory", lambda _: _now(data.close))
+
+        self.journal = Journal(data.path / JOURNAL_FILE, clock=self.clock)
+        self.recovery = await self.journal.start()
+        self._on_stop("journal", lambda _: self.journal.stop())
+
+        self.delivery = Delivery(self.journal, clock=self.clock, random=Random())
+        await self.delivery.start()
+        self._on_stop("delivery", self.delivery.stop)
+
+        hooks = Hooks()
+        self.broker = Broker(_broker_config(settings), hooks, now_ms=self.clock.now_ms, monotonic=self.clock.monotonic)
+        self.dispatcher = Dispatcher(self.delivery.ticket)
+        self.bridge = Bridge(hooks, self.dispatcher, self.clock)
+        self.outboxes: dict[str, Outbox] = {}
+        await self._open_sinks(project, project.sinks.values())
+        self._put_in_service(project.ruleset)
+
+        if settings.api.enable:
+            api = ApiServer(self.admin_port(), settings.api)
+            await api.start()
+            self._on_stop("API", lambda _: api.stop())
+            self.api = api
+
+        await self.broker.start()
+        self._on_stop("broker", self._stop_broker)
+        data.announce(self._announcement())
+
+    def _on_stop(self, name: str, undo: Callable[[float], Awaitable[None]]) -> None:
+        self._undo.append((name, undo))
+
+    async def _stop_broker(self, deadline_s: float) -> None:
+        await self.broker.stop_accepting()
+        await self.broker.stop(deadline_s)
+
+    async def _open_sinks(self, project: Project, entries: Sequence[SinkEntry[type[Sink]]]) -> None:
+        for entry in entries:
+            sink = project.make_sink(entry, self._publish, self.clock)
+            self.outboxes[entry.sink_id] = await self.delivery.open(entry.sink_id, sink, entry.config)
+
+    async def _swap(self, project: Project) -> None:
+        """Serve `project` from now on. Sinks that changed keep their outbox and with it their backlog."""
+        old = self.project
+        fresh = [entry for sink_id, entry in project.sinks.items() if sink_id not in old.sinks]
+        changed = [e for i, e in project.sinks.items() if i in old.sinks and _differs(e, old.sinks[i])]
+        gone = [sink_id for sink_id in old.sinks if sink_id not in project.sinks]
+        await self._open_sinks(project, fresh)
+        for entry in changed:
+            sink = project.make_sink(entry, self._publish, self.clock)
+            await self.delivery.replace(entry.sink_id, sink, entry.config)
+        self.project = project
+        self._put_in_service(project.ruleset)
+        for sink_id in gone:
+            del self.outboxes[sink_id]
+            await self.delivery.close(sink_id)
+
+    def _put_in_service(self, ruleset: Ruleset) -> None:
+        routes = {
+            rule.id: Route(rule, self.outboxes, self.delivery.rule_counters(rule.id)) for rule in ruleset.rules.values()
+        }
+        self.dispatcher.swap(ruleset, routes)
+        self.bridge.listen()
+
+    async def _publish(self, publications: Sequence[Publication]) -> Mapping[int, DeliveryError]:
+        return await self.bridge.publish(self.broker, publications)
+
+
+async def _now(action: Callable[[], None]) -> None:
+    action()
+
+
+def _differs(new: SinkEntry[type[Sink]], old: SinkEntry[type[Sink]]) -> bool:
+    return new.kind_class is not old.kind_class or new.config != old.config
+
+
+def _broker_config(settings: Settings) -> BrokerConfig:
+    mqtt = settings.mqtt
+    listeners = tuple(
+        ListenerConfig(item.type, item.bind.host, item.bind.port, item.max_connections) for item in settings.listeners
+    )
+    return BrokerConfig(
+        listeners=listeners,
+        max_packet_size=mqtt.max_packet_size,
+        max_inflight=mqtt.max_inflight,
+        receive_maximum=mqtt.receive_maximum,
+        max_mqueue_len=mqtt.max_mqueue_len,
+        mqueue_store_qos0=mqtt.mqueue_store_qos0,
+        session_expiry_interval=round(mqtt.session_expiry_interval),
+        max_topic_levels=mqtt.max_topic_levels,
+        topic_alias_maximum=mqtt.max_topic_alias,
+        max_subscriptions=mqtt.max_subscriptions,
+        max_client_id_len=mqtt.max_clientid_len,
+        idle_timeout=mqtt.idle_timeout,
+        keepalive_multiplier=mqtt.keepalive_multiplier,
+    )

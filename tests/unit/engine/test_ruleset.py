@@ -1,0 +1,81 @@
+"""Rule files and the topic index, with values."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.events import topic_matches
+from engine.ruleset import TopicIndex, load_rule, read_header
+
+LEVELS = st.sampled_from(["a", "b", "", "$SYS", "c"])
+FILTER_LEVELS = st.sampled_from(["a", "b", "", "$SYS", "c", "+"])
+
+
+@st.composite
+def filters(draw: st.DrawFn) -> str:
+    levels = draw(st.lists(FILTER_LEVELS, min_size=1, max_size=4))
+    return "/".join(levels + (["#"] if draw(st.booleans()) else []))
+
+
+@given(st.lists(filters(), max_size=8), st.lists(LEVELS, min_size=1, max_size=5))
+def test_the_index_finds_what_naive_matching_finds(topic_filters: list[str], levels: list[str]) -> None:
+    """The tree is only a faster way to ask each filter."""
+    index: TopicIndex[str] = TopicIndex()
+    for topic_filter in set(topic_filters):
+        index.add(topic_filter, topic_filter)
+    topic = "/".join(levels)
+    assert sorted(index.find(topic)) == sorted(f for f in set(topic_filters) if topic_matches(f, topic))
+
+
+def test_the_opening_comment_is_description_and_options() -> None:
+    """One place for what a rule is for and how it runs; positions in the statement stay those of the file."""
+    header = read_header('-- Hot rooms.\n-- ack: receive\n-- Note: keep.\n\nSELECT * FROM "t"\n', "r.sql")
+    assert header.description == "Hot rooms. Note: keep."
+    assert header.options["ack"][0] == "receive"
+    assert header.statement == '\n\n\n\nSELECT * FROM "t"\n'
+    assert header.problems == []
+
+
+def test_an_option_that_is_nearly_one_is_a_mistake() -> None:
+    """`-- sink:` would otherwise be taken for prose and the rule would send nothing."""
+    _, problems = load_rule('-- sink: a\nSELECT * FROM "t"', rule_id="r", path="r.sql", sink_ids=["a"])
+    (problem, *_) = problems
+    assert problem.severity == "error"
+    assert problem.remedy == "write -- sinks: a"
+
+
+def test_sinks_may_stand_in_the_comment_so_that_a_pasted_statement_stays_as_it_is() -> None:
+    """A statement from EMQX has no INSERT INTO."""
+    rule, problems = load_rule('-- sinks: a, b\nSELECT * FROM "t"', rule_id="r", path="r.sql", sink_ids=["a", "b"])
+    assert problems == []
+    assert rule is not None
+    assert [sink.name for sink in rule.sinks] == ["a", "b"]
+
+
+def test_an_unknown_sink_is_reported_with_the_nearest_name() -> None:
+    """A typing mistake in a sink's name is told at load time, with its place."""
+    rule, problems = load_rule(
+        'INSERT INTO readigns SELECT * FROM "t"', rule_id="r", path="r.sql", sink_ids=["readings"]
+    )
+    assert rule is None
+    (problem,) = problems
+    assert problem.position is not None
+    assert (problem.position.line, problem.position.column) == (1, 13)
+    assert "readings" in (problem.remedy or "")
+
+
+def test_a_rule_without_sink_is_a_warning() -> None:
+    """It counts and shows what it would send; that may be what is wanted."""
+    rule, problems = load_rule('SELECT * FROM "t"', rule_id="r", path="r.sql", sink_ids=[])
+    assert rule is not None
+    assert [problem.severity for problem in problems] == ["warning"]
+
+
+def test_naming_the_sinks_twice_is_a_mistake() -> None:
+    """Two lists that differ would leave the reader guessing."""
+    rule, problems = load_rule(
+        '-- sinks: a\nINSERT INTO a SELECT * FROM "t"', rule_id="r", path="r.sql", sink_ids=["a"]
+    )
+    assert rule is None
+    assert "twice" in problems[0].message
