@@ -1,1 +1,84 @@
-"""TODO"""
+"""The command line: one module per command, imported only when that command is called.
+
+Exit codes, the same for all commands:
+
+    0  done
+    1  mistakes were found, or the operation failed
+    2  the command line is wrong
+    3  there is nobody to talk to: Headgate or the broker is not running, or can't be reached
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
+COMMANDS = {
+    "init": "engine.cli.init",
+    "run": "engine.cli.run",
+    "check": "engine.cli.check",
+    "eval": "engine.cli.evaluate",
+    "status": "engine.cli.status",
+    "dlq": "engine.cli.dlq",
+    "pub": "engine.cli.pub",
+    "sub": "engine.cli.sub",
+    "schema": "engine.cli.schema",
+    "version": "engine.cli.version",
+    "demo": "engine.cli.demo",
+}
+"""Command to module, in the order of the help. Each module has ``register(app)``."""
+
+HELP = """The MQTT rules engine that keeps every acknowledged message.
+
+Devices publish to the embedded broker, rules/*.sql filter and transform, sinks receive.
+
+  headgate init plant && cd plant   make a project
+  headgate run                      start it; files are reloaded when they change
+  headgate check                    find every mistake without starting
+  headgate status                   rules, sinks, backlog, last errors
+
+Exit codes: 0 done, 1 mistakes found or operation failed, 2 wrong command line, 3 not running or not reachable.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments in (["version"], ["--version"]):
+        # Asked by scripts and editors: the answer should not take the time that importing a command line takes.
+        from engine.cli.version import print_version
+
+        return print_version(as_json=False)
+    command = next((argument for argument in arguments if not argument.startswith("-")), None)
+    debug = "--debug" in arguments[: arguments.index(command)] if command is not None else False
+    try:
+        build([command] if command in COMMANDS else COMMANDS)(arguments, prog_name="headgate")
+    except Exception as error:
+        if debug:
+            raise
+        from engine.cli.report import print_failure
+
+        sys.exit(print_failure(error))
+
+
+def build(names: Iterable[str]) -> typer.Typer:
+    """The application with the commands `names`; importing fewer is what makes a command start fast."""
+    import typer
+
+    app = typer.Typer(
+        help=HELP, rich_markup_mode=None, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+    )
+
+    @app.callback()
+    def headgate(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+        pass
+
+    headgate.__doc__ = HELP
+    for name in names:
+        import_module(COMMANDS[name]).register(app)
+    return app

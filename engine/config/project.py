@@ -194,3 +194,27 @@ def _address(node: Node | None) -> Address | None:
         return None if node is None or node.is_broken else parse_address(node.value)
     except ValueError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a project's process keeps its files, and the token its API wants."""
+
+    data_dir: Path
+    token: str | None
+
+
+def locate(directory: Path, environ: Mapping[str, str]) -> Place:
+    """Find the process of a project, also while its files hold mistakes."""
+    document, _ = _read(directory, SETTINGS_FILE, {})
+    for _ in resolve_secrets(document, directory, environ):
+        pass
+    data_dir = _text(document.root, "data_dir") or str(Settings.model_fields["data_dir"].default)
+    return Place(directory / data_dir, _text(document.root, "api", "token"))
+
+
+def _text(root: Node | None, *location: str) -> str | None:
+    node = root
+    for part in location:
+        node = node.child(part) if node is not None else None
+    return node.value if node is not None and isinstance(node.value, str) and not node.is_broken else None

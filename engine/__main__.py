@@ -1,0 +1,5 @@
+"""``python -m engine`` is ``headgate``."""
+
+from engine.cli import main
+
+main()

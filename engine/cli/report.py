@@ -1,0 +1,163 @@
+"""What went wrong, for people and for programs: the place, the line of the file, a caret, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from engine.errors import ConfigError, HeadgateError, Problem, RuleError
+from engine.log import redact
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNREACHABLE = 3
+
+_LINE_CHARS_MAX = 160
+
+
+class CommandError(HeadgateError):
+    """A command can't do what it was asked; ``exit_code`` says of which kind that is."""
+
+    def __init__(self, message: str, *, exit_code: int = EXIT_FAILED, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How the parts of a report are set off; plain text unless it goes to a terminal."""
+
+    is_colored: bool = False
+
+    def bold(self, text: str) -> str:
+        """What the eye should find first."""
+        return self._set("1", text)
+
+    def error(self, text: str) -> str:
+        """What is wrong."""
+        return self._set("1;31", text)
+
+    def warning(self, text: str) -> str:
+        """What may be wrong."""
+        return self._set("1;33", text)
+
+    def faint(self, text: str) -> str:
+        """What only frames the rest."""
+        return self._set("2", text)
+
+    def help(self, text: str) -> str:
+        """What to do."""
+        return self._set("36", text)
+
+    def _set(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.is_colored else text
+
+
+def render(problems: Iterable[Problem], texts: Mapping[str, str], style: Style | None = None) -> str:
+    """The whole report as text; `texts` has the files by the path a problem names."""
+    style = style or Style()
+    return "\n\n".join("\n".join(_lines(problem, texts, style)) for problem in problems)
+
+
+def render_json(problems: Sequence[Problem]) -> str:
+    """The report as one JSON object."""
+    errors = sum(problem.severity == "error" for problem in problems)
+    entries = [
+        {
+            "severity": problem.severity,
+            "path": problem.path,
+            "line": problem.position.line if problem.position else None,
+            "column": problem.position.column if problem.position else None,
+            "length": problem.position.length if problem.position else None,
+            "message": redact(problem.message),
+            "remedy": None if problem.remedy is None else redact(problem.remedy),
+        }
+        for problem in problems
+    ]
+    return json.dumps({"ok": errors == 0, "problems": entries}, ensure_ascii=False, indent=2)
+
+
+def summary(problems: Sequence[Problem]) -> str:
+    """``2 errors, 1 warning``."""
+    errors = sum(problem.severity == "error" for problem in problems)
+    warnings = len(problems) - errors
+    counts = [_count(errors, "error")] if errors or not warnings else []
+    return ", ".join([*counts, _count(warnings, "warning")] if warnings else counts)
+
+
+def terminal_style(stream: TextIO) -> Style:
+    """Colours where `stream` is a terminal."""
+    return Style(stream.isatty())
+
+
+def print_failure(error: BaseException) -> int:
+    """Say on standard error why a command failed, without a traceback; answers the exit code."""
+    style = terminal_style(sys.stderr)
+    problems = getattr(error, "problems", None)
+    if problems:
+        print(render(problems, getattr(error, "texts", {}), style), file=sys.stderr)
+        print(f"\n{summary(problems)}", file=sys.stderr)
+        return EXIT_FAILED
+    message, remedy = _said(error)
+    print(f"{style.error('error:')} {redact(message)}", file=sys.stderr)
+    if remedy:
+        print(f"  {style.help(redact(remedy))}", file=sys.stderr)
+    return error.exit_code if isinstance(error, CommandError) else EXIT_FAILED
+
+
+def _said(error: BaseException) -> tuple[str, str | None]:
+    if isinstance(error, (CommandError, ConfigError, RuleError)):
+        return str(error), error.remedy
+    if isinstance(error, HeadgateError):
+        return str(error), None
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror or error}", None
+    kind = type(error).__name__
+    return f"{kind}: {error}" if str(error) else kind, "this should not happen; headgate --debug … shows where it did"
+
+
+def _count(count: int, word: str) -> str:
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
+def _lines(problem: Problem, texts: Mapping[str, str], style: Style) -> Iterator[str]:
+    position = problem.position
+    place = ":".join(
+        str(part) for part in (problem.path, position and position.line, position and position.column) if part
+    )
+    mark = style.error if problem.severity == "error" else style.warning
+    where = f"{style.bold(place)}: " if place else ""
+    yield f"{where}{mark(problem.severity)}: {redact(problem.message)}"
+    margin = "    "
+    source = _source_line(texts.get(problem.path or ""), position.line) if position is not None else None
+    if source is not None and position is not None:
+        number = str(position.line).rjust(4)
+        margin = " " * len(number)
+        before, under = source[: position.column - 1], source[position.column - 1 :][: position.length]
+        carets = "^" * max(1, _width(under))
+        yield f"{style.faint(number + ' |')} {source}"
+        yield f"{style.faint(margin + ' |')} {' ' * _width(before)}{mark(carets)}"
+    if problem.remedy:
+        yield f"{margin} {style.faint('=')} {style.help(redact(problem.remedy))}"
+
+
+def _source_line(text: str | None, number: int) -> str | None:
+    """The line as it can be shown: on one row, and not at all where it holds a secret."""
+    lines = text.splitlines() if text is not None else []
+    if not 1 <= number <= len(lines):
+        return None
+    line = "".join(char if char.isprintable() else " " for char in lines[number - 1])[:_LINE_CHARS_MAX]
+    return line if redact(line) == line else None
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
