@@ -1,0 +1,174 @@
+"""Finds the real servers that tests run against, and installs what is missing.
+
+    PYTHONPATH=tests python -m servers.install            installs, quick when everything is there
+    PYTHONPATH=tests python -m servers.install --check    only says what is missing; exit code 1 when anything is
+
+PostgreSQL and mosquitto are packages of a Debian system (installing them needs root); Kafka's jars come by Maven into
+a cache directory, ``HEADGATE_TEST_CACHE`` or ``~/.cache/headgate-tests``. Only the standard library is used, so that
+this runs before anything else is installed. Nothing is started here, and no service of the system is either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+KAFKA_VERSION = "4.3.1"
+_POM = Path(__file__).with_name("kafka-pom.xml")
+_POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def cache_dir() -> Path:
+    """Where downloaded and built servers are kept between runs."""
+    return Path(os.environ.get("HEADGATE_TEST_CACHE") or Path.home() / ".cache" / "headgate-tests")
+
+
+def postgresql_bin() -> Path | None:
+    """The folder of PostgreSQL's server programs: the newest of Debian's, or the one on the PATH."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    if versions:
+        return versions[-1].parent
+    found = shutil.which("postgres")
+    return Path(found).resolve().parent if found else None
+
+
+def kafka_jars() -> Path | None:
+    """The folder of Kafka's jars."""
+    folder = _kafka_folder()
+    return folder if folder.is_dir() else None
+
+
+def mosquitto_program() -> str | None:
+    """The mosquitto broker; Debian keeps it where a user's PATH may not lead."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+def missing(server: str) -> str | None:
+    """What `server` lacks here, in words, or None when it can be started. Raises `KeyError` for an unknown name."""
+    return _MISSING[server]()
+
+
+def install() -> None:
+    """Install every server that is missing. Raises `RuntimeError` saying what can't be installed, and why."""
+    packages = _missing_packages()
+    if packages:
+        _install_packages(packages)
+    if kafka_jars() is None:
+        _install_kafka()
+    still = [reason for server in _MISSING if (reason := missing(server))]
+    if still:
+        raise RuntimeError("; ".join(still))
+
+
+def _missing_postgresql() -> str | None:
+    return None if postgresql_bin() else "PostgreSQL's server is not installed"
+
+
+def _missing_kafka() -> str | None:
+    if shutil.which("java") is None:
+        return "java, which Kafka needs, is not installed"
+    return None if kafka_jars() else f"Kafka's jars are not in {cache_dir()}"
+
+
+def _missing_mosquitto() -> str | None:
+    return None if mosquitto_program() else "mosquitto is not installed"
+
+
+_MISSING: dict[str, Callable[[], str | None]] = {
+    "postgresql": _missing_postgresql,
+    "kafka": _missing_kafka,
+    "mosquitto": _missing_mosquitto,
+}
+
+
+def _missing_packages() -> list[str]:
+    needed = {
+        "postgresql": postgresql_bin() is not None,
+        "mosquitto": mosquitto_program() is not None,
+        "default-jre-headless": shutil.which("java") is not None,
+        "maven": kafka_jars() is not None or shutil.which("mvn") is not None,
+    }
+    return [package for package, present in needed.items() if not present]
+
+
+def _install_packages(packages: list[str]) -> None:
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        raise RuntimeError(f"please install {', '.join(packages)}: this needs root on a Debian system")
+    print("installing", *packages, flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with _no_services_started():
+        _run(["apt-get", "update", "-qq"], env=environment)
+        _run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], env=environment)
+
+
+@contextlib.contextmanager
+def _no_services_started() -> Iterator[None]:
+    """Keep packages from starting services of their own; a policy that the machine has already stays as it is."""
+    if _POLICY.exists():
+        yield
+        return
+    _POLICY.write_text("#!/bin/sh\nexit 101\n")
+    _POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        _POLICY.unlink()
+
+
+def _kafka_folder() -> Path:
+    return cache_dir() / f"kafka-{KAFKA_VERSION}"
+
+
+def _install_kafka() -> None:
+    if shutil.which("mvn") is None:
+        raise RuntimeError("please install maven: it brings Kafka's jars")
+    print(f"fetching Kafka {KAFKA_VERSION}", flush=True)
+    folder = _kafka_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # The folder appears complete or not at all: an interrupted run leaves nothing that looks installed.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as name:
+        jars = Path(name) / "jars"
+        # Maven writes beside the pom it is given, so it is given a copy.
+        pom = shutil.copy(_POM, name)
+        _run(["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"])
+        try:
+            jars.rename(folder)
+        except OSError:  # another run was quicker
+            if not folder.is_dir():
+                raise
+
+
+def _run(command: list[str], env: dict[str, str] | None = None) -> None:
+    done = subprocess.run(
+        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if done.returncode != 0:
+        tail = "\n".join(done.stdout.decode(errors="replace").splitlines()[-20:])
+        raise RuntimeError(f"{' '.join(command)} failed ({done.returncode}):\n{tail}")
+
+
+def main() -> int:
+    """Install or check, as the arguments say."""
+    parser = argparse.ArgumentParser(description="Installs the real servers that tests run against.")
+    parser.add_argument("--check", action="store_true", help="only say what is missing")
+    arguments = parser.parse_args()
+    if not arguments.check:
+        try:
+            install()
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            return 1
+    reasons = [reason for server in _MISSING if (reason := missing(server))]
+    print("\n".join(reasons) if reasons else "all test servers are installed")
+    return 1 if reasons else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
