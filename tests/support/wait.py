@@ -1,0 +1,29 @@
+"""Waiting for something to become true, with a deadline and a reason; nothing in the tests sleeps for luck."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+
+def wait_until(
+    check: Callable[[], Found],
+    deadline_s: float,
+    what: str,
+    *,
+    pause_s: float = 0.02,
+    detail: Callable[[], object] = str,
+) -> Found:
+    """Ask `check` until it answers something true, and return that.
+
+    Fails with `what` and the result of `detail` once `deadline_s` has passed.
+    """
+    end = time.monotonic() + deadline_s
+    while not (found := check()):
+        if time.monotonic() > end:
+            raise AssertionError(f"after {deadline_s:g} s still waiting until {what} {detail()}".rstrip())
+        time.sleep(pause_s)
+    return found
