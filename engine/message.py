@@ -36,7 +36,7 @@ _serial = count()
 class Client:
     """The client behind a message, made once per connection and shared by all its messages."""
 
-    __slots__ = ("attributes", "clientid", "lane_hash", "peerhost", "peername", "username")
+    __slots__ = ("attributes", "clientid", "lane_hash", "memory", "peerhost", "peername", "username")
 
     def __init__(
         self,
@@ -51,6 +51,8 @@ class Client:
         self.peerhost: str | Undefined = UNDEFINED if peername is None else peername.rpartition(":")[0].strip("[]")
         self.attributes = dict(attributes or {})
         self.lane_hash = crc32(clientid.encode("utf-8", "surrogatepass"))
+        self.memory: Any = None
+        """What rules remember of this connection (`proc_dict_put`); made by whoever writes to it first."""
 
 
 _UNSET: Final = object()

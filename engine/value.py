@@ -6,6 +6,7 @@ to be UTF-8 *is* text: `from_bytes` makes the one form from the other, so that e
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 from engine.errors import EvaluationError
@@ -13,7 +14,7 @@ from engine.jsontext import UNDEFINED, Undefined, decode, encode
 
 __all__ = [
     "TEXT_BYTES_MAX", "UNDEFINED", "Bits", "Undefined", "as_binary", "bounded", "equal", "float_text", "from_bytes",
-    "kind_of", "parse_json", "same", "to_json", "to_text",
+    "kind_of", "number_of", "parse_json", "same", "to_json", "to_text",
 ]  # fmt: skip
 
 TEXT_BYTES_MAX = 1 << 20
@@ -142,3 +143,17 @@ def equal(left: Any, right: Any) -> bool:
             return len(left) == len(right) and all(k in right and equal(item, right[k]) for k, item in left.items())
         return bool(left == right)
     return (kind is int or kind is float) and (other is int or other is float) and left == right
+
+
+def number_of(text: str) -> int | float | None:
+    """The number that a text is, or None. Spaces around it, a sign and an exponent are fine; ``nan`` is no number."""
+    if "_" in text or not text.isascii():
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        try:
+            number = float(text)
+        except ValueError:
+            return None
+        return number if isfinite(number) else None

@@ -1,0 +1,161 @@
+"""Regular expressions that cannot hang the broker.
+
+RE2 runs a pattern in time linear to the text. What it does not know (look-around, back-references, possessive
+repeats, more than 1000 repeats) goes to the backtracking `regex` library, with a deadline for each call. Both take
+Perl's syntax; classes such as ``\\w`` are ASCII, everything else counts characters. RE2's ``$`` does not match before
+a final line break as Perl's does, so such texts take the other way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import re2
+import regex
+
+from engine.errors import EvaluationError
+from engine.functions import argument
+from engine.functions.argument import Text
+from engine.functions.registry import function
+from engine.value import as_binary, bounded, from_bytes
+
+_PATTERN_LENGTH_MAX = 4096
+_SECONDS_MAX = 0.05
+_MEMORY_BYTES_MAX = 1 << 20
+
+
+class _Pattern(NamedTuple):
+    linear: Any
+    """The pattern as RE2 has it, on bytes; None where RE2 does not know it."""
+    has_dollar: bool
+    """Whether a line break at the end of the text could make RE2 answer differently."""
+    source: str
+
+
+@lru_cache(maxsize=128)
+def _compiled(name: str, source: str) -> _Pattern:
+    if len(source) > _PATTERN_LENGTH_MAX:
+        raise EvaluationError(f"{name}: the pattern is longer than {_PATTERN_LENGTH_MAX} characters")
+    options = re2.Options()
+    options.max_mem = _MEMORY_BYTES_MAX
+    options.log_errors = False
+    try:
+        linear = re2.compile(source.encode(), options)
+    except re2.error:
+        _backtracking(name, source)  # raises where the pattern is wrong
+        linear = None
+    except UnicodeEncodeError as error:
+        raise EvaluationError(f"{name}: the pattern is not valid Unicode") from error
+    return _Pattern(linear, "$" in source, source)
+
+
+@lru_cache(maxsize=128)
+def _backtracking(name: str, source: str) -> regex.Pattern[str]:
+    try:
+        return regex.compile(source, regex.VERSION0 | regex.ASCII)
+    except (regex.error, RecursionError) as error:
+        raise EvaluationError(f"{name}: not a regular expression: {error}") from error
+
+
+@function((r"regex_match('a23', '\d+')", True), (r"regex_match('a23', '^\d+$')", False))
+def regex_match(text: str, pattern: str) -> bool:
+    """Whether the regular expression matches anywhere in the text."""
+    _, matches = _matches("regex_match", text, pattern)
+    return next(matches, None) is not None
+
+
+@function(
+    (r"regex_extract('2021-05', '(\d+)-(\d+)')", ["2021", "05"]),
+    (r"regex_extract('none', '(\d+)')", []),
+)
+def regex_extract(text: str, pattern: str) -> list[Text]:
+    """The groups of the first match; an empty list where the pattern does not match or has no group."""
+    _, matches = _matches("regex_extract", text, pattern)
+    match = next(matches, None)
+    return [] if match is None else [_value(group or "") for group in match.groups()]
+
+
+@function(
+    (r"regex_replace('hello 123', '\d+', 'world')", "hello world"),
+    (r"regex_replace('abc', '(b)', '[\1]')", "a[b]c"),
+    (r"regex_replace('abc', 'b', '<&>')", "a<b>c"),
+)
+def regex_replace(text: str, pattern: str, replacement: str) -> Text:
+    r"""The text with all matches replaced. In the replacement, & is the match, \1 or \g{1} a group, \& an &."""
+    subject, matches = _matches("regex_replace", text, pattern)
+    pieces = _replacement(argument.text("regex_replace", 3, replacement))
+    result: list[Any] = []
+    position, size, deadline = 0, len(subject), time.perf_counter() + _SECONDS_MAX
+    for match in matches:
+        start, end = match.span()
+        result.append(subject[position:start])
+        for piece in pieces:
+            part = _part(match, piece, type(subject) is bytes)
+            size += len(part)
+            result.append(part)
+        position = end
+        bounded(size, "regex_replace")
+        if time.perf_counter() > deadline:
+            raise EvaluationError("regex_replace: replacing takes too long on this text")
+    result.append(subject[position:])
+    return _value(subject[:0].join(result))
+
+
+def _matches(name: str, subject: Any, source: Any) -> tuple[Any, Iterator[Any]]:
+    """The subject as it is searched (bytes by RE2, else characters), and the matches in order."""
+    data = argument.octets(name, 1, subject)
+    pattern = _compiled(name, argument.text(name, 2, source))
+    if pattern.linear is not None and not (pattern.has_dollar and data.endswith(b"\n")):
+        return data, _linear_matches(pattern.linear, data)
+    characters = from_bytes(data)
+    if type(characters) is not str:
+        raise EvaluationError(f"{name}: this pattern needs valid UTF-8 text")
+    return characters, _slow_matches(name, pattern.source, characters)
+
+
+def _linear_matches(linear: Any, data: bytes) -> Iterator[Any]:
+    for match in linear.finditer(data):
+        # RE2 goes on byte by byte after an empty match; one inside of a character is none.
+        start, end = match.span()
+        if start != end or start == len(data) or data[start] & 0xC0 != 0x80:
+            yield match
+
+
+def _slow_matches(name: str, source: str, characters: str) -> Iterator[Any]:
+    try:
+        yield from _backtracking(name, source).finditer(characters, timeout=_SECONDS_MAX)
+    except TimeoutError as error:
+        raise EvaluationError(f"{name}: the pattern takes too long on this text") from error
+
+
+def _value(part: Text) -> Text:
+    return part if type(part) is str else from_bytes(part)  # type: ignore[arg-type]
+
+
+_PIECE = regex.compile(r"&|\\(?:g\{(\d{1,3})\}|g(\d{1,3})|([1-9]\d?)|(.))", regex.DOTALL)
+
+
+@lru_cache(maxsize=128)
+def _replacement(template: str) -> tuple[str | int, ...]:
+    """The literal parts and group numbers of a replacement, in order; 0 is the match itself."""
+    pieces: list[str | int] = []
+    position = 0
+    for match in _PIECE.finditer(template):
+        number = match[1] or match[2] or match[3]
+        pieces.append(template[position : match.start()])
+        pieces.append(int(number) if number else match[4] or 0)
+        position = match.end()
+    pieces.append(template[position:])
+    return tuple(piece for piece in pieces if piece != "")
+
+
+def _part(match: Any, piece: str | int, is_binary: bool) -> Any:
+    if isinstance(piece, str):
+        return as_binary(piece) if is_binary else piece
+    try:
+        return match.group(piece) or (b"" if is_binary else "")
+    except IndexError:
+        return b"" if is_binary else ""
