@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from engine.errors import DeliveryError, HoldError, RejectError, RetryableError
@@ -11,14 +12,14 @@ _HOLD = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, e
 _REJECT = {errno.ENAMETOOLONG}
 
 
-def prepare_folder(folder: Path, project: Path) -> None:
-    """Make `folder` if it belongs in the project; anywhere else it must exist. Raises `HoldError` otherwise.
+def prepare_folder(folder: Path, *roots: Path) -> None:
+    """Make `folder` if it lies in one of `roots` that exists; anywhere else it must be there, or `HoldError` is raised.
 
     So that a disk that is not mounted is noticed, and the folder it should be mounted on is not filled instead.
     """
     if folder.is_dir():
         return
-    if not folder.is_relative_to(project):
+    if not any(folder.is_relative_to(root) and root.is_dir() for root in roots):
         raise HoldError(f"there is no folder {folder}; make it, or mount its disk", code="ENOENT")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,3 +36,17 @@ def classify(error: OSError, what: str) -> DeliveryError:
     if error.errno in _REJECT:
         return RejectError(message, code=code)
     return RetryableError(message, code=code)
+
+
+def place(base: Path, path: str) -> Path:
+    """The absolute form of a configured path, without the ``..`` in it."""
+    return Path(os.path.abspath(base / path))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names that were added to or changed in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

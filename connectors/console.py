@@ -1,0 +1,143 @@
+"""Prints each row as a JSON line with the name of its rule: for trying rules out, and for pipes.
+
+Printing happens in a thread, and only as far as the reader takes it: where nobody reads for `request_timeout`, the
+rows wait like those of any other sink that is slow. By default few of them wait and the oldest go first, because what
+a console could not print must not stop devices.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import ClassVar, Literal
+
+from connectors._shared.routing import verdict
+from connectors._shared.thread import WriterThread
+from engine import jsontext
+from engine.clock import Clock
+from engine.connector import BufferConfig, ConnectorConfig, Sink, SinkContext
+from engine.errors import DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
+from engine.record import Batch
+
+PIECE_BYTES = 4096
+"""What a pipe that is ready to be written takes without blocking (PIPE_BUF on Linux)."""
+
+_DESCRIPTORS = {"stdout": 1, "stderr": 2}
+_POLL_MS = 100
+
+Answer = Mapping[int, DeliveryError] | None
+
+
+class ConsoleConfig(ConnectorConfig):
+    """Options of the `console` sink."""
+
+    stream: Literal["stdout", "stderr"] = "stdout"
+    """Where rows are printed."""
+    buffer: BufferConfig = BufferConfig(max_bytes=16 << 20, when_full="drop_oldest")
+    """What waits for a console that is not read; little, and the oldest are dropped."""
+
+
+class ConsoleSink(Sink):
+    """Rows on standard output or standard error."""
+
+    kind: ClassVar[str] = "console"
+    Config: ClassVar[type[ConnectorConfig]] = ConsoleConfig
+    EXAMPLES: ClassVar[tuple[str, ...]] = ("type: console\n", "type: console\nstream: stderr\n")
+
+    def __init__(self, config: ConsoleConfig, context: SinkContext) -> None:
+        super().__init__(config, context)
+        self._printer: _Printer | None = None
+        self._thread: WriterThread[Batch, Answer] | None = None
+
+    async def connect(self) -> None:
+        await self.close()
+        patience_s = 0.9 * self.config.request_timeout
+        printer = _Printer(_DESCRIPTORS[self.config.stream], self.config.stream, patience_s, self.context.clock)
+        thread = WriterThread(f"console-{self.context.sink_id}", printer.write)
+        self._printer, self._thread = printer, thread
+        await thread.call(printer.check)
+
+    async def write(self, batch: Batch) -> Answer:
+        if self._thread is None:
+            raise NotConnectedError("the console is closed")
+        return await self._thread.submit(batch)
+
+    async def close(self) -> None:
+        thread, printer = self._thread, self._printer
+        self._thread = self._printer = None
+        if thread is not None and printer is not None:
+            printer.is_stopped = True
+            await thread.stop(lambda: None)
+
+
+class _Printer:
+    """Writes lines to a descriptor without ever being stuck in it. Lives in the sink's thread."""
+
+    def __init__(self, descriptor: int, name: str, patience_s: float, clock: Clock) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        self._patience_s = patience_s
+        self._clock = clock
+        self._rest = b""
+        """What is still to be printed of a line that was begun: its record counts as printed."""
+        self.is_stopped = False
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+
+    def check(self) -> None:
+        """Raises `HoldError` when nobody is there to read."""
+        if any(event & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, event in self._poll.poll(0)):
+            raise HoldError(f"nobody reads {self._name} any more", code="EPIPE")
+
+    def write(self, batches: Sequence[Batch]) -> list[Answer | Exception]:
+        """Print all `batches` as far as the reader takes them; what it did not take is to be tried again."""
+        deadline = self._clock.monotonic() + self._patience_s
+        return [self._write_batch(batch, deadline) for batch in batches]
+
+    def _write_batch(self, batch: Batch, deadline: float) -> Answer | Exception:
+        failures: dict[int, DeliveryError] = {}
+        lines = _lines(batch, failures)
+        try:
+            written = self._print(b"".join(lines.values()), deadline)
+        except OSError as error:
+            return HoldError(
+                f"{self._name} can't be written: {error.strerror}", code=errno.errorcode.get(error.errno or 0)
+            )
+        slow = RetryableError(f"nobody reads {self._name}")
+        start = 0
+        for index, line in lines.items():
+            if start >= written:
+                failures[index] = slow
+            elif start + len(line) > written:
+                self._rest = line[written - start :]
+            start += len(line)
+        return verdict(batch, failures)
+
+    def _print(self, data: bytes, deadline: float) -> int:
+        """How many bytes of `data` were taken before `deadline`, after the rest of an earlier line."""
+        left = memoryview(self._rest + data)
+        while left and self._is_ready(deadline):
+            with suppress(BlockingIOError):
+                left = left[os.write(self._descriptor, left[:PIECE_BYTES]) :]
+        unwritten_rest = max(0, len(left) - len(data))
+        self._rest = self._rest[len(self._rest) - unwritten_rest :]
+        return len(data) - len(left) + unwritten_rest
+
+    def _is_ready(self, deadline: float) -> bool:
+        while not self._poll.poll(_POLL_MS):
+            if self.is_stopped or self._clock.monotonic() >= deadline:
+                return False
+        return True
+
+
+def _lines(batch: Batch, failures: dict[int, DeliveryError]) -> dict[int, bytes]:
+    lines: dict[int, bytes] = {}
+    for index, record in enumerate(batch.records):
+        try:
+            lines[index] = jsontext.encode({"rule": record.rule_id, "row": record.row}) + b"\n"
+        except ValueError as error:
+            failures[index] = RejectError(str(error))
+    return lines
