@@ -218,3 +218,11 @@ def _text(root: Node | None, *location: str) -> str | None:
     for part in location:
         node = node.child(part) if node is not None else None
     return node.value if node is not None and isinstance(node.value, str) and not node.is_broken else None
+
+
+def load_settings(directory: Path, environ: Mapping[str, str]) -> Settings:
+    """The settings alone, for what must be known before the rest is read; the defaults where they are wrong."""
+    document, _ = _read(directory, SETTINGS_FILE, {})
+    for _ in resolve_secrets(document, directory, environ):
+        pass
+    return _read_settings(document)[0]

@@ -1,0 +1,136 @@
+"""``headgate dlq``: what a sink could not store, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import typer
+
+from engine.cli.process import ApiClient, ApiOption, JsonOption, ProjectOption, TokenOption, find_api
+from engine.cli.report import EXIT_USAGE, CommandError
+
+
+class Action(StrEnum):
+    """What to do."""
+
+    list = "list"
+    show = "show"
+    retry = "retry"
+    drop = "drop"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("dlq")(dlq)
+
+
+def dlq(
+    sink: str = typer.Argument(help="The sink."),
+    action: Action = typer.Argument(Action.list, help="What to do."),
+    ids: list[int] = typer.Argument(None, help="Dead letters by id."),
+    every: bool = typer.Option(False, "--all", help="Retry or drop all of the sink."),
+    limit: int = typer.Option(100, "--limit", min=1, max=10_000, help="Most to list."),
+    project: Path = ProjectOption,
+    as_json: bool = JsonOption,
+    api: str = ApiOption,
+    token: str = TokenOption,
+) -> None:
+    """List, show, retry or drop the dead letters of a sink: records it could not store, with the reason.
+
+    A retried record goes to the sink again, and is a dead letter again if it fails again.
+
+    Examples:
+
+      headgate dlq readings
+
+      headgate dlq readings show 17
+
+      headgate dlq readings retry 17 18
+
+      headgate dlq readings retry --all
+
+      headgate dlq readings drop 17
+    """
+    path = f"/api/v5/sinks/{quote(sink, safe='')}/dead_letters"
+    chosen = _chosen(action, ids or [], every)
+    client = find_api(project, api, token)
+    _ACTIONS[action](client, path, chosen, limit, as_json)
+
+
+def _chosen(action: Action, ids: list[int], every: bool) -> list[int]:
+    if action is Action.list and (ids or every):
+        raise CommandError("list takes no ids", exit_code=EXIT_USAGE)
+    if action is Action.show and not ids:
+        raise CommandError("say which: headgate dlq SINK show ID", exit_code=EXIT_USAGE)
+    if action in (Action.retry, Action.drop) and bool(ids) == every:
+        raise CommandError(f"say which to {action}: ids, or --all", exit_code=EXIT_USAGE)
+    return ids
+
+
+def _list(client: ApiClient, path: str, ids: list[int], limit: int, as_json: bool) -> None:
+    answer = client.ask("GET", path, limit=limit)
+    letters = answer["data"]
+    if as_json:
+        print(json.dumps(letters, ensure_ascii=False, indent=2))
+    elif not letters:
+        print("no dead letters")
+    else:
+        _print_table(letters)
+        if answer["meta"]["hasnext"]:
+            print(f"and more; --limit shows more than {limit}")
+
+
+def _show(client: ApiClient, path: str, ids: list[int], limit: int, as_json: bool) -> None:
+    letters = [client.ask("GET", f"{path}/{letter_id}") for letter_id in ids]
+    if as_json:
+        print(json.dumps(letters, ensure_ascii=False, indent=2))
+        return
+    for letter in letters:
+        print(f"dead letter {letter['id']} of {letter['sink']}")
+        for name in ("reason", "code", "attempts", "rule", "client", "topic"):
+            print(f"  {name:9} {letter[name] if letter[name] is not None else '-'}")
+        print(f"  {'received':9} {_time(letter['time_ms'])}\n  {'given up':9} {_time(letter['died_ms'])}")
+        print(f"  {'row':9} {json.dumps(letter['row'], ensure_ascii=False)}")
+
+
+def _retry(client: ApiClient, path: str, ids: list[int], limit: int, as_json: bool) -> None:
+    _done("retried", client.ask("POST", f"{path}/retry", **_selection(ids)), as_json)
+
+
+def _drop(client: ApiClient, path: str, ids: list[int], limit: int, as_json: bool) -> None:
+    _done("dropped", client.ask("DELETE", path, **_selection(ids)), as_json)
+
+
+_ACTIONS: dict[Action, Callable[[ApiClient, str, list[int], int, bool], None]] = {
+    Action.list: _list, Action.show: _show, Action.retry: _retry, Action.drop: _drop,
+}  # fmt: skip
+
+
+def _selection(ids: list[int]) -> dict[str, Any]:
+    return {"id": ids} if ids else {}
+
+
+def _done(word: str, answer: dict[str, int], as_json: bool) -> None:
+    print(json.dumps({word: answer["count"]}) if as_json else f"{word} {answer['count']:,}")
+
+
+def _print_table(letters: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("id", "given up", "rule", "client", "reason"):
+        table.add_column(name, justify="right" if name == "id" else "left", overflow="fold")
+    for letter in letters:
+        table.add_row(str(letter["id"]), _time(letter["died_ms"]), letter["rule"], letter["client"], letter["reason"])
+    Console().print(table)
+
+
+def _time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,125 @@
+"""The MQTT client behind ``headgate pub`` and ``headgate sub``: connecting, and saying clearly why that failed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import typer
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from engine.cli.process import read_run_file
+from engine.cli.report import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, CommandError
+from engine.config.project import locate
+
+CONNECT_TIMEOUT_S = 10.0
+DEFAULT_PORT = 1883
+
+_VERSIONS = {
+    "5": MQTTProtocolVersion.MQTTv5, "mqttv5": MQTTProtocolVersion.MQTTv5,
+    "311": MQTTProtocolVersion.MQTTv311, "3.1.1": MQTTProtocolVersion.MQTTv311,
+    "mqttv311": MQTTProtocolVersion.MQTTv311,
+    "31": MQTTProtocolVersion.MQTTv31, "3.1": MQTTProtocolVersion.MQTTv31, "mqttv31": MQTTProtocolVersion.MQTTv31,
+}  # fmt: skip
+
+HostOption = typer.Option(
+    None, "--host", "-h", help="The broker.", show_default="that of the project here, else 127.0.0.1"
+)
+PortOption = typer.Option(
+    None, "--port", "-p", help="Its port.", show_default=f"that of the project here, else {DEFAULT_PORT}"
+)
+ClientIdOption = typer.Option("", "--id", "-i", help="Client id.", show_default="one the broker gives")
+UserOption = typer.Option(None, "--username", "-u", help="User name.")
+PasswordOption = typer.Option(None, "--password", "-P", help="Password.", envvar="HEADGATE_MQTT_PASSWORD")
+VersionOption = typer.Option("5", "--protocol-version", "-V", help="5, 311 or 31.")
+QosOption = typer.Option(0, "--qos", "-q", min=0, max=2, help="Quality of service.")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """How to connect."""
+
+    host: str | None
+    port: int | None
+    client_id: str
+    username: str | None
+    password: str | None
+    version: str
+    keep_session: bool = False
+
+
+class MqttClient:
+    """A connection to a broker. Callbacks of `mqtt` run in its thread, which lives until `close`."""
+
+    def __init__(self, options: ClientOptions) -> None:
+        version = _VERSIONS.get(options.version.lower())
+        if version is None:
+            raise CommandError(f"{options.version!r} is no version of MQTT: 5, 311 or 31", exit_code=EXIT_USAGE)
+        self.host, self.port = _broker(options)
+        self._keep_session = options.keep_session
+        clean = None if version == MQTTProtocolVersion.MQTTv5 else not options.keep_session
+        self.mqtt = mqtt.Client(CallbackAPIVersion.VERSION2, options.client_id, clean_session=clean, protocol=version)
+        self.mqtt.username_pw_set(options.username, options.password)
+        self.is_v5 = version == MQTTProtocolVersion.MQTTv5
+        self._answered = threading.Event()
+        self._refusal: str | None = None
+
+    def connect(self) -> None:
+        """Connect and wait for the broker's answer. Raises `CommandError`."""
+        self.mqtt.on_connect = self._on_first_connect
+        try:
+            self.mqtt.connect(self.host, self.port, keepalive=60, **self._connect_options())
+        except OSError as error:
+            raise self._unreachable(error.strerror or str(error)) from error
+        self.mqtt.loop_start()
+        answered = self._answered.wait(CONNECT_TIMEOUT_S)
+        if self._refusal is not None or not answered:
+            self.close()
+            if self._refusal is None:
+                raise self._unreachable(f"no answer within {CONNECT_TIMEOUT_S:.0f} s")
+            raise CommandError(f"the broker refused the connection: {self._refusal}", exit_code=EXIT_FAILED)
+
+    def close(self) -> None:
+        """Disconnect, once what is queued has been sent."""
+        self.mqtt.disconnect()
+        self.mqtt.loop_stop()
+
+    def _connect_options(self) -> dict[str, Any]:
+        if not self.is_v5:
+            return {}
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        if self._keep_session:
+            properties.SessionExpiryInterval = 0xFFFFFFFF
+        return {"clean_start": not self._keep_session, "properties": properties}
+
+    def _on_first_connect(
+        self, client: mqtt.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any
+    ) -> None:
+        if reason.is_failure:
+            self._refusal = str(reason).lower()
+            # Without this paho would try again and again.
+            client.disconnect()
+        self._answered.set()
+
+    def _unreachable(self, reason: str) -> CommandError:
+        return CommandError(
+            f"no broker at {self.host}:{self.port}: {reason.lower()}",
+            exit_code=EXIT_UNREACHABLE,
+            remedy="start Headgate with headgate run, or name another broker with -h and -p",
+        )
+
+
+def _broker(options: ClientOptions) -> tuple[str, int]:
+    """The broker asked for, else that of the project in this folder when it runs, else the usual place."""
+    if options.host is None and options.port is None:
+        running = read_run_file(locate(Path("."), os.environ).data_dir)
+        if running is not None and running.listeners:
+            return running.listeners[0]
+    return options.host or "127.0.0.1", options.port or DEFAULT_PORT

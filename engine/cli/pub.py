@@ -1,0 +1,119 @@
+"""``headgate pub``: publish messages."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from engine.cli.mqtt import (
+    ClientIdOption,
+    ClientOptions,
+    HostOption,
+    MqttClient,
+    PasswordOption,
+    PortOption,
+    QosOption,
+    UserOption,
+    VersionOption,
+)
+from engine.cli.report import EXIT_UNREACHABLE, EXIT_USAGE, CommandError
+
+IN_FLIGHT_MAX = 100
+PROGRESS_TIMEOUT_S = 30.0
+"""How long to wait for any acknowledgement before giving up."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("pub")(pub)
+
+
+def pub(
+    topic: str = typer.Option(..., "--topic", "-t", help="The topic."),
+    message: str = typer.Option(None, "--message", "-m", help="The payload."),
+    lines: bool = typer.Option(False, "--lines", "-l", help="One message for each line of standard input."),
+    file: Path = typer.Option(None, "--file", "-f", help="A file whose content is the payload."),
+    null: bool = typer.Option(False, "--null", "-n", help="An empty payload; with -r it clears a retained message."),
+    qos: int = QosOption,
+    retain: bool = typer.Option(False, "--retain", "-r", help="Let the broker keep it for those who subscribe later."),
+    host: str = HostOption,
+    port: int = PortOption,
+    client_id: str = ClientIdOption,
+    username: str = UserOption,
+    password: str = PasswordOption,
+    version: str = VersionOption,
+) -> None:
+    """Publish to a broker. With QoS 1 and 2 it ends when everything is acknowledged.
+
+    Exits with 1 when a message is refused, and with 3 when there is no broker.
+
+    Examples:
+
+      headgate pub -t sensors/kitchen/climate -m '{"temp": 31.5}'
+
+      headgate pub -t lamp/1 -m on -q 1 -r
+
+      cat readings.jsonl | headgate pub -t sensors/all -l -q 1
+
+      headgate pub -h broker.example -p 1884 -V 311 -t a/b -n
+    """
+    given = [message is not None, lines, file is not None, null]
+    if sum(given) != 1:
+        raise CommandError("say what to publish: one of -m, -l, -f and -n", exit_code=EXIT_USAGE)
+    if not topic or "+" in topic or "#" in topic:
+        raise CommandError(f"{topic!r} is not a topic to publish to: no wildcards, not empty", exit_code=EXIT_USAGE)
+    payloads = _lines() if lines else iter([_payload(message, file)])
+    client = MqttClient(ClientOptions(host, port, client_id, username, password, version))
+    client.connect()
+    try:
+        Publisher(client).publish_all(topic, payloads, qos, retain)
+    finally:
+        client.close()
+
+
+class Publisher:
+    """Publishes with a bounded number of messages under way."""
+
+    def __init__(self, client: MqttClient) -> None:
+        self._mqtt = client.mqtt
+        self._room = threading.Semaphore(IN_FLIGHT_MAX)
+        self._refused: dict[int, str] = {}
+        self._mqtt.max_inflight_messages_set(IN_FLIGHT_MAX)
+        self._mqtt.on_publish = self._on_publish
+
+    def publish_all(self, topic: str, payloads: Iterator[bytes], qos: int, retain: bool) -> None:
+        """Raises `CommandError` where a message was refused or nothing is acknowledged any more."""
+        for payload in payloads:
+            self._take_room()
+            self._mqtt.publish(topic, payload, qos, retain)
+        for _ in range(IN_FLIGHT_MAX):
+            self._take_room()
+        if self._refused:
+            reasons = ", ".join(sorted(set(self._refused.values())))
+            raise CommandError(f"{len(self._refused)} refused: {reasons}")
+
+    def _take_room(self) -> None:
+        if not self._room.acquire(timeout=PROGRESS_TIMEOUT_S):
+            message = f"nothing was acknowledged for {PROGRESS_TIMEOUT_S:.0f} s"
+            raise CommandError(message, exit_code=EXIT_UNREACHABLE)
+
+    def _on_publish(self, client: Any, userdata: Any, message_id: int, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            self._refused[message_id] = str(reason).lower()
+        self._room.release()
+
+
+def _payload(message: str | None, file: Path | None) -> bytes:
+    if file is not None:
+        return file.read_bytes()
+    return b"" if message is None else message.encode()
+
+
+def _lines() -> Iterator[bytes]:
+    for line in sys.stdin.buffer:
+        yield line.rstrip(b"\r\n")

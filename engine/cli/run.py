@@ -1,0 +1,164 @@
+"""``headgate run``: one running project, until a signal ends it.
+
+SIGTERM and SIGINT stop in order; a second one ends the process at once, which loses nothing that was acknowledged.
+SIGHUP, or a change of a file, reads the project again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import typer
+
+from engine.cli.process import ProjectOption
+from engine.cli.report import render, summary, terminal_style
+from engine.cli.welcome import Target, welcome
+from engine.config.project import load_settings
+from engine.config.settings import Address
+from engine.errors import Problem
+from engine.log import configure
+from engine.service import Tasks
+
+if TYPE_CHECKING:
+    from engine.admin.port import AdminPort
+    from engine.app.runtime import App
+
+log = structlog.get_logger()
+
+STOP_DEADLINE_S = 10.0
+_TARGET_OPTIONS = ("path", "url", "dsn", "brokers", "table", "topic")
+"""Options of sinks that say where rows end up, whatever the kind."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("run")(run)
+
+
+def run(
+    project: Path = ProjectOption,
+    demo: bool = typer.Option(False, "--demo", help="Let ten simulated devices publish."),
+    watch: bool = typer.Option(True, "--watch/--no-watch", help="Reload when a file changes."),
+) -> None:
+    """Start the broker, the rules and the sinks of a project.
+
+    Rules and connectors are reloaded when a file changes; a broken edit keeps the running set and says why.
+    Ctrl-C stops in order: what is acknowledged is safe. A second Ctrl-C stops at once, and loses nothing either.
+
+    Examples:
+
+      headgate run
+
+      headgate run --project plant
+
+      headgate run --demo
+    """
+    import uvloop
+
+    settings = load_settings(project, os.environ)
+    configure(settings.log.format, settings.log.level)
+    code = uvloop.run(Running(project.absolute(), demo=demo, watch=watch).run())
+    if code:
+        raise typer.Exit(code)
+
+
+class Running:
+    """The life of the process: start, wait for a signal, stop."""
+
+    def __init__(self, directory: Path, *, demo: bool, watch: bool) -> None:
+        self._directory = directory
+        self._demo = demo
+        self._watch = watch
+        self._tasks = Tasks("run")
+        self._stop_asked = asyncio.Event()
+
+    async def run(self) -> int:
+        """Answers the exit code. Raises what keeps the application from starting."""
+        from engine.app.runtime import App
+
+        app = App(self._directory)
+        self._listen_to_signals(app)
+        starting = self._tasks.spawn(app.start(), "start")
+        asked = self._tasks.spawn(self._stop_asked.wait(), "signal")
+        await asyncio.wait([starting, asked], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait([starting])
+            return 0
+        starting.result()
+        services = await self._start_around(app)
+        await asked
+        for stop in reversed(services):
+            await stop()
+        await app.stop(STOP_DEADLINE_S)
+        return 0
+
+    async def _start_around(self, app: App) -> list[Callable[[], Awaitable[None]]]:
+        """Start what belongs to the command and not to the application; answers how each is stopped."""
+        from engine.app.admin import AppAdmin
+
+        port = AppAdmin(app)
+        process = port.process()
+        print(_welcome(app, port), flush=True)
+        services: list[Callable[[], Awaitable[None]]] = [self._tasks.cancel]
+        if self._watch:
+            from engine.cli.watch import FileWatcher
+
+            watcher = FileWatcher(self._directory, app.project.files.rules_dir, lambda: self._reload(app))
+            await watcher.start()
+            services.append(watcher.stop)
+        if self._demo:
+            from engine.cli.demo import Demonstration
+
+            listener = process.listeners[0]
+            demonstration = Demonstration(port, Address(listener.host, listener.port))
+            await demonstration.start()
+            services.append(demonstration.stop)
+        return services
+
+    def _listen_to_signals(self, app: App) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.spawn(self._reload(app), "reload"))
+
+    def _on_stop_signal(self, number: int) -> None:
+        if self._stop_asked.is_set():
+            # Acknowledgements are sent only for what is on disk, so that there is nothing left to save.
+            os._exit(128 + number)
+        self._stop_asked.set()
+
+    async def _reload(self, app: App) -> None:
+        problems = await app.reload()
+        if problems:
+            print(reload_report(problems, self._directory), file=sys.stderr, flush=True)
+
+
+def reload_report(problems: Sequence[Problem], directory: Path) -> str:
+    """What is wrong with the files as they are now, and what that means."""
+    paths = {problem.path for problem in problems if problem.path is not None}
+    texts = {path: (directory / path).read_text("utf-8", "replace") for path in paths if (directory / path).is_file()}
+    report = render(problems, texts, terminal_style(sys.stderr))
+    if any(problem.severity == "error" for problem in problems):
+        return f"{report}\n\n{summary(problems)}: what was running goes on unchanged"
+    return report
+
+
+def _welcome(app: App, port: AdminPort) -> str:
+    targets: list[Target] = [
+        (entry.sink_id, entry.config.type, _target(entry.config)) for entry in app.project.sinks.values()
+    ]
+    api = None if app.api is None else str(app.api.address)
+    return welcome(port.process(), port.rules(), targets, api, terminal_style(sys.stdout))
+
+
+def _target(config: Any) -> str:
+    values = [getattr(config, name, None) for name in _TARGET_OPTIONS]
+    return " ".join(",".join(value) if isinstance(value, (list, tuple)) else str(value) for value in values if value)

@@ -1,0 +1,160 @@
+"""``headgate sub``: print what is published."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import typer
+
+from engine.cli.mqtt import (
+    ClientIdOption,
+    ClientOptions,
+    HostOption,
+    MqttClient,
+    PasswordOption,
+    PortOption,
+    QosOption,
+    UserOption,
+    VersionOption,
+)
+from engine.cli.report import EXIT_FAILED, EXIT_USAGE, CommandError
+from engine.jsontext import encode
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("sub")(sub)
+
+
+def sub(
+    topic: list[str] = typer.Option(..., "--topic", "-t", help="A topic filter; may be given several times."),
+    qos: int = QosOption,
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Print the topic before each message."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object a message: topic, payload, qos, retain."),
+    count: int = typer.Option(0, "--count", "-C", min=0, help="End after so many messages.", show_default="never"),
+    timeout: float = typer.Option(
+        0.0, "--timeout", "-W", min=0, help="End after so many seconds; with 1 if -C is open."
+    ),
+    keep_session: bool = typer.Option(
+        False, "--keep-session", "-c", help="Let the session outlive this command; needs -i."
+    ),
+    host: str = HostOption,
+    port: int = PortOption,
+    client_id: str = ClientIdOption,
+    username: str = UserOption,
+    password: str = PasswordOption,
+    version: str = VersionOption,
+) -> None:
+    """Print messages as they are published, until Ctrl-C.
+
+    Examples:
+
+      headgate sub -t 'sensors/#' -v
+
+      headgate sub -t 'alarms/+' --json | jq .payload
+
+      headgate sub -t a/b -C 1 -W 5
+
+      headgate sub -t a/b -q 1 -c -i my-session
+    """
+    if keep_session and not client_id:
+        raise CommandError("a session that is kept needs a client id: -i", exit_code=EXIT_USAGE)
+    client = MqttClient(ClientOptions(host, port, client_id, username, password, version, keep_session))
+    subscriber = Subscriber(client, topic, qos, Printer(as_json, verbose), count)
+    subscriber.start()
+    try:
+        is_complete = subscriber.wait(timeout or None)
+    except KeyboardInterrupt:
+        is_complete = True
+    finally:
+        client.close()
+    if subscriber.refusal is not None:
+        raise CommandError(subscriber.refusal)
+    if not is_complete and count:
+        raise typer.Exit(EXIT_FAILED)
+
+
+class Printer:
+    """Writes a message to standard output, as bytes: a payload need not be text."""
+
+    def __init__(self, as_json: bool, verbose: bool) -> None:
+        self._as_json = as_json
+        self._verbose = verbose
+        self._out = sys.stdout.buffer
+
+    def print(self, message: mqtt.MQTTMessage) -> None:
+        """One line a message."""
+        self._out.write(self._line(message) + b"\n")
+        self._out.flush()
+
+    def _line(self, message: mqtt.MQTTMessage) -> bytes:
+        payload = bytes(message.payload)
+        if self._as_json:
+            fields = {"topic": message.topic, "payload": payload, "qos": message.qos, "retain": message.retain}
+            return encode(fields)
+        return message.topic.encode() + b" " + payload if self._verbose else payload
+
+
+class Subscriber:
+    """Subscribes, again after each reconnect, and hands on what comes until there is enough."""
+
+    def __init__(self, client: MqttClient, topics: list[str], qos: int, printer: Printer, count: int) -> None:
+        self.refusal: str | None = None
+        self._client = client
+        self._topics = topics
+        self._qos = qos
+        self._printer = printer
+        self._left = count or None
+        self._done = threading.Event()
+
+    def start(self) -> None:
+        """Connect and subscribe. Raises `CommandError`."""
+        handle = self._client.mqtt
+        handle.on_message = self._on_message
+        handle.on_subscribe = self._on_subscribe
+        self._client.connect()
+        handle.on_connect = self._on_reconnect
+        self._subscribe()
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Until there is enough, or nothing can come; False when `timeout_s` passed before."""
+        return self._done.wait(timeout_s)
+
+    def _subscribe(self) -> None:
+        try:
+            self._client.mqtt.subscribe([(topic, self._qos) for topic in self._topics])
+        except ValueError as error:
+            raise CommandError(f"{', '.join(self._topics)}: {error}", exit_code=EXIT_USAGE) from error
+
+    def _on_reconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            self._end(f"the broker refused the connection: {str(reason).lower()}")
+        else:
+            self._subscribe()
+
+    def _on_subscribe(self, client: Any, userdata: Any, message_id: int, reasons: Any, properties: Any) -> None:
+        for topic, reason in zip(self._topics, reasons, strict=False):
+            if reason.is_failure:
+                self._end(f"the subscription to {topic} was refused: {str(reason).lower()}")
+
+    def _on_message(self, client: Any, userdata: Any, message: mqtt.MQTTMessage) -> None:
+        if self._done.is_set():
+            return
+        try:
+            self._printer.print(message)
+        except BrokenPipeError:
+            # Whoever read this has enough; Python would complain once more while closing.
+            sys.stdout = None
+            self._end(None)
+            return
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                self._end(None)
+
+    def _end(self, refusal: str | None) -> None:
+        self.refusal = self.refusal or refusal
+        self._done.set()

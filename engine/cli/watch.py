@@ -1,0 +1,68 @@
+"""Notices that a file of the project has changed, so that `headgate run` can read it again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+from watchfiles import Change, awatch
+
+from engine.config.project import CONNECTORS_FILE, SETTINGS_FILE
+from engine.service import Tasks
+
+log = structlog.get_logger()
+
+DEBOUNCE_MS = 300
+"""Changes that come closer together than this are one: editors write a file in several steps."""
+
+
+class FileWatcher:
+    """Calls `on_change` after each change of a rule or a configuration file. A `Service`.
+
+    Folders are watched, not files, so that files which are replaced, which is how editors save, stay in sight.
+    """
+
+    def __init__(self, directory: Path, rules_dir: Path, on_change: Callable[[], Awaitable[None]]) -> None:
+        self._directory = directory.resolve()
+        self._rules_dir = rules_dir.resolve()
+        self._on_change = on_change
+        self._tasks = Tasks("watch")
+
+    async def start(self) -> None:
+        """Watch from now on."""
+        self._tasks.spawn(self._watch(), "files")
+
+    async def stop(self) -> None:
+        """Watch no longer; a change being handled is given up."""
+        await self._tasks.cancel()
+
+    def is_of_project(self, change: Change, path: str) -> bool:
+        """Whether a changed path is one that the project is made of."""
+        changed = Path(path)
+        if changed.parent == self._directory and changed.name in (SETTINGS_FILE, CONNECTORS_FILE):
+            return True
+        return changed == self._rules_dir or (changed.parent == self._rules_dir and changed.suffix == ".sql")
+
+    async def _watch(self) -> None:
+        while True:
+            folders = self._folders()
+            try:
+                await self._watch_folders(folders)
+            except OSError as error:
+                log.warning("files are not watched; SIGHUP reloads", reason=str(error))
+                return
+            # The rules' folder came or went. What was written into it before it was watched is read by this.
+            await self._on_change()
+
+    async def _watch_folders(self, folders: list[Path]) -> None:
+        changes = awatch(
+            *folders, watch_filter=self.is_of_project, debounce=DEBOUNCE_MS, recursive=False, raise_interrupt=False
+        )
+        async for _ in changes:
+            if self._folders() != folders:
+                return
+            await self._on_change()
+
+    def _folders(self) -> list[Path]:
+        return [folder for folder in (self._directory, self._rules_dir) if folder.is_dir()]

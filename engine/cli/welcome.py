@@ -1,0 +1,73 @@
+"""What `headgate run` says when it is up: what runs, where the data goes, and what to try next."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from engine.admin.port import ProcessView, RuleView
+from engine.cli.report import Style
+from engine.log import redact
+
+NAMES_SHOWN_MAX = 6
+SINKS_SHOWN_MAX = 12
+
+Target = tuple[str, str, str]
+"""Id and type of a sink, and where it puts things."""
+
+
+def welcome(
+    process: ProcessView, rules: Sequence[RuleView], sinks: Sequence[Target], api: str | None, style: Style
+) -> str:
+    """The whole text."""
+    project = Path(process.project)
+    lines = [f"{style.bold(f'Headgate {process.version}')} runs the project in {project}", ""]
+    lines += [_row("devices", f"{item.type} {_address(item.host, item.port)}", style) for item in process.listeners]
+    lines.append(_row("rules", _names([rule.id for rule in rules if rule.enable]), style))
+    lines += [_row("sinks" if index == 0 else "", line, style) for index, line in enumerate(_sinks(sinks))]
+    lines.append(_row("journal", process.data_dir, style))
+    if api is not None:
+        lines.append(_row("API", f"http://{api}/api-docs", style))
+    return redact("\n".join([*lines, "", "Try in a second terminal:", *_suggestions(process, project)]))
+
+
+def command_name() -> str:
+    """How this command can be called again from here: by its name where that is on the PATH."""
+    if shutil.which("headgate") is not None:
+        return "headgate"
+    path = Path(sys.argv[0])
+    if path.name != "headgate":
+        return f"{sys.executable} -m engine"
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _suggestions(process: ProcessView, project: Path) -> Iterator[str]:
+    command = command_name()
+    listener = next((item for item in process.listeners if item.type == "tcp"), None)
+    port = f" -p {listener.port}" if listener is not None and listener.port != 1883 else ""
+    yield f"""  {command} pub{port} -t sensors/kitchen/climate -i kitchen -m '{{"temp": 31.5, "humidity": 48}}'"""
+    yield f"  {command} status{'' if project == Path.cwd() else f' --project {project}'}"
+
+
+def _sinks(sinks: Sequence[Target]) -> Iterator[str]:
+    if not sinks:
+        yield "none"
+    for name, kind, target in sinks[:SINKS_SHOWN_MAX]:
+        yield f"{name} ({kind}{': ' + target if target else ''})"
+    if len(sinks) > SINKS_SHOWN_MAX:
+        yield f"and {len(sinks) - SINKS_SHOWN_MAX} more"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - NAMES_SHOWN_MAX
+    return ", ".join(names[:NAMES_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "") or "none"
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _row(name: str, text: str, style: Style) -> str:
+    return f"  {style.faint(name.ljust(8))} {text}"
