@@ -1,0 +1,56 @@
+"""``headgate init``: a new project folder with a sample rule and its test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import typer
+
+from engine.cli.report import CommandError
+from engine.cli.welcome import command_name
+
+_NAMES = {"gitignore": ".gitignore"}
+"""Files that have another name here, where their own would have an effect."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("init")(init)
+
+
+def init(directory: Path = typer.Argument(Path("."), help="The folder; made where it is missing.")) -> None:
+    """Make a project: headgate.yaml, connectors.yaml, a sample rule and its test.
+
+    Nothing that exists is overwritten.
+
+    Examples:
+
+      headgate init plant
+
+      headgate init
+    """
+    made = dict(_skeleton(files("engine.cli") / "skeleton", directory))
+    existing = [path for path in made if path.exists()]
+    if existing:
+        names = ", ".join(str(path.relative_to(directory)) for path in existing)
+        raise CommandError(f"{directory} has {names} already", remedy="take another folder, or move them away")
+    for path, content in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    print(f"made a project in {directory}:")
+    for path in made:
+        print(f"  {path.relative_to(directory)}")
+    enter = "" if directory.resolve() == Path.cwd() else f"cd {directory} && "
+    print(f"\nstart it:  {enter}{command_name()} run")
+
+
+def _skeleton(folder: Traversable, target: Path) -> Iterator[tuple[Path, bytes]]:
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        path = target / _NAMES.get(entry.name, entry.name)
+        if entry.is_dir():
+            yield from _skeleton(entry, path)
+        else:
+            yield path, entry.read_bytes()

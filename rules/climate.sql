@@ -1,0 +1,9 @@
+-- What every room measures, one table row a reading. The room is the second level of the topic.
+INSERT INTO readings
+SELECT
+  clientid AS device,
+  nth(2, tokens(topic, '/')) AS room,
+  payload.temp AS temp,
+  payload.humidity AS humidity,
+  timestamp AS received_at
+FROM "sensors/+/climate"

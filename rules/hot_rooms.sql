@@ -1,0 +1,5 @@
+-- Rooms above 30 degrees: an alarm message for whoever subscribes to alarms/#.
+INSERT INTO alarms
+SELECT clientid AS device, payload.temp AS temp, now_rfc3339() AS at
+FROM "sensors/+/climate"
+WHERE payload.temp > 30
