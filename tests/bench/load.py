@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import selectors
-import socket
 import sys
 import time
 from dataclasses import asdict, dataclass
 
+from support.packets import PUBACK, open_connection, publish
+
 PAYLOAD_BYTES = 80
-PUBACK = 0x40
 RING_PACKETS = 8192
 """Distinct packets of a connection; also its highest packet id, so no id is in flight twice."""
 REST_S = 0.0005
@@ -61,20 +61,6 @@ def payload(connection: int, number: int) -> bytes:
     return b"{%s}" % text.encode()
 
 
-def connect_packet(client: str, version: int) -> bytes:
-    """A CONNECT with a clean session and no keep-alive."""
-    properties = b"\x00" if version == 5 else b""
-    body = b"\x00\x04MQTT" + bytes((version, 0x02)) + b"\x00\x00" + properties + _text(client)
-    return b"\x10" + _varint(len(body)) + body
-
-
-def publish_packet(topic: str, body: bytes, packet_id: int, version: int) -> bytes:
-    """A PUBLISH with QoS 1."""
-    properties = b"\x00" if version == 5 else b""
-    rest = _text(topic) + packet_id.to_bytes(2, "big") + properties + body
-    return b"\x32" + _varint(len(rest)) + rest
-
-
 def count_acknowledgements(data: bytes) -> tuple[int, int, bytes]:
     """How many PUBACKs `data` holds, how many of them refuse, and the bytes left over."""
     for stride in (4, 5, 6):
@@ -112,15 +98,14 @@ class Publisher:
         self.refused = 0
         self._rest = b""
         self._sent_bytes = 0
-        self._socket = socket.create_connection(("127.0.0.1", load.port), timeout=10)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.window = min(load.window, RING_PACKETS, self._open(load, number))
+        self._socket, answer = open_connection(load.port, load.client.format(connection=number), version=load.version)
+        self.window = min(load.window, RING_PACKETS, _receive_maximum(answer[3:]) if load.version == 5 else 65535)
         topic = load.topic.format(connection=number)
-        packets = [
-            publish_packet(topic, payload(number, index), index + 1, load.version) for index in range(RING_PACKETS)
+        ring = [
+            publish(topic, payload(number, index), index + 1, version=load.version) for index in range(RING_PACKETS)
         ]
-        self._size = len(packets[0])
-        self._ring = memoryview(b"".join(packets))
+        self._size = len(ring[0])
+        self._ring = memoryview(b"".join(ring))
         self._socket.setblocking(False)
 
     @property
@@ -154,24 +139,6 @@ class Publisher:
 
     def close(self) -> None:
         self._socket.close()
-
-    def _open(self, load: Load, number: int) -> int:
-        """Send CONNECT, read CONNACK, and answer how many publishes the server takes at once."""
-        self._socket.sendall(connect_packet(load.client.format(connection=number), load.version))
-        head = self._read(2)
-        body = self._read(head[1])
-        if head[0] != 0x20 or body[1] != 0:
-            raise ConnectionError(f"the server refused the connection: {(head + body).hex()}")
-        return _receive_maximum(body[3:]) if load.version == 5 else 65535
-
-    def _read(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            more = self._socket.recv(size - len(data))
-            if not more:
-                raise ConnectionError("the server closed the connection")
-            data += more
-        return data
 
 
 _PROPERTY_SIZES = {0x11: 4, 0x21: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x22: 2, 0x28: 1, 0x29: 1, 0x2A: 1, 0x13: 2}
@@ -240,20 +207,6 @@ def _rest(publishers: list[Publisher]) -> float:
     Small against the time in which the windows drain at any rate worth measuring, else none.
     """
     return REST_S if sum(publisher.window for publisher in publishers) >= RING_PACKETS // 8 else 0.0
-
-
-def _text(value: str) -> bytes:
-    data = value.encode()
-    return len(data).to_bytes(2, "big") + data
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while True:
-        value, digit = divmod(value, 128)
-        out.append(digit | (0x80 if value else 0))
-        if not value:
-            return bytes(out)
 
 
 def main(arguments: list[str] | None = None) -> int:
