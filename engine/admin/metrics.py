@@ -28,10 +28,10 @@ SINK_COUNTERS = {
     "retried": "Attempts after the first.",
 }
 SINK_GAUGES = {
-    "buffered": "Records that wait for a sink.",
-    "buffered_bytes": "Bytes of them in the journal.",
-    "oldest_age_s": "Age of the oldest of them, in seconds.",
-    "dead_letters": "Dead letters that are kept.",
+    "buffered": ("headgate_sink_buffered_records", "Records that wait for a sink."),
+    "buffered_bytes": ("headgate_sink_buffered_bytes", "Bytes of them in the journal."),
+    "oldest_age_s": ("headgate_sink_oldest_age_seconds", "Age of the oldest of them."),
+    "dead_letters": ("headgate_sink_dead_letters", "Dead letters that are kept."),
 }
 SINK_STATES = ("connecting", "connected", "degraded", "held", "disconnected", "stopped")
 
@@ -73,10 +73,10 @@ class _AppCollector(Collector):
             for sink in sinks:
                 family.add_metric([sink.id, sink.type], getattr(sink, name))
             yield family
-        for name, text in SINK_GAUGES.items():
-            gauge = GaugeMetricFamily(f"headgate_sink_{_gauge_name(name)}", text, labels=["sink", "type"])
+        for field, (name, text) in SINK_GAUGES.items():
+            gauge = GaugeMetricFamily(name, text, labels=["sink", "type"])
             for sink in sinks:
-                gauge.add_metric([sink.id, sink.type], getattr(sink, name) or 0)
+                gauge.add_metric([sink.id, sink.type], getattr(sink, field) or 0)
             yield gauge
 
     def _states(self) -> Iterator[Metric]:
@@ -85,7 +85,3 @@ class _AppCollector(Collector):
             for state in SINK_STATES:
                 family.add_metric([sink.id, state], float(sink.status == state))
         yield family
-
-
-def _gauge_name(name: str) -> str:
-    return {"oldest_age_s": "oldest_age_seconds", "buffered": "buffered_records"}.get(name, name)

@@ -43,8 +43,9 @@ def init(directory: Path = typer.Argument(Path("."), help="The folder; made wher
     print(f"made a project in {directory}:")
     for path in made:
         print(f"  {path.relative_to(directory)}")
-    enter = "" if directory.resolve() == Path.cwd() else f"cd {directory} && "
-    print(f"\nstart it:  {enter}{command_name()} run")
+    start = directory.resolve()
+    enter = "" if start == Path.cwd() else f"cd {directory} && "
+    print(f"\nstart it:  {enter}{command_name(start)} run")
 
 
 def _skeleton(folder: Traversable, target: Path) -> Iterator[tuple[Path, bytes]]:

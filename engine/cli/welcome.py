@@ -33,18 +33,18 @@ def welcome(
     return redact("\n".join([*lines, "", "Try in a second terminal:", *_suggestions(process, project)]))
 
 
-def command_name() -> str:
-    """How this command can be called again from here: by its name where that is on the PATH."""
+def command_name(start: Path) -> str:
+    """How this command can be called again from the folder `start`: by its name where that is on the PATH."""
     if shutil.which("headgate") is not None:
         return "headgate"
-    path = Path(sys.argv[0])
+    path = Path(sys.argv[0]).absolute()
     if path.name != "headgate":
         return f"{sys.executable} -m engine"
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return str(path.relative_to(start) if path.is_relative_to(start) else path)
 
 
 def _suggestions(process: ProcessView, project: Path) -> Iterator[str]:
-    command = command_name()
+    command = command_name(Path.cwd())
     listener = next((item for item in process.listeners if item.type == "tcp"), None)
     port = f" -p {listener.port}" if listener is not None and listener.port != 1883 else ""
     yield f"""  {command} pub{port} -t sensors/kitchen/climate -i kitchen -m '{{"temp": 31.5, "humidity": 48}}'"""

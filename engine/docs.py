@@ -1,0 +1,317 @@
+"""Reference tables and JSON Schemas, made from what they describe.
+
+    python -m engine.docs            write them
+    python -m engine.docs --check    exit with 1 where a file is not what would be written
+
+A table stands between ``<!-- begin: name -->`` and ``<!-- end: name -->`` in a README; what is around it is written by
+hand. The schemas are whole files under ``docs/``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, Union, cast, get_args, get_origin
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined, to_jsonable_python
+
+from connectors import KINDS, load_kind
+from engine.admin.api import create_api
+from engine.admin.metrics import RULE_COUNTERS, SINK_COUNTERS, SINK_GAUGES
+from engine.admin.port import AdminPort, ProcessView
+from engine.config.settings import Address, Settings
+from engine.config.units import Duration, Size
+from engine.connector import ConnectorConfig, Sink
+from engine.errors import ConfigError
+from engine.events import EVENTS
+from engine.functions import FUNCTIONS
+
+ROOT = Path(__file__).resolve().parent.parent
+SCHEMA_URL = "https://json-schema.org/draft/2020-12/schema"
+
+_MARKED = re.compile(r"(<!-- begin: ([a-z-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
+
+
+def main() -> None:
+    """Write every file, or say which are stale."""
+    check = "--check" in sys.argv[1:]
+    stale = [path for path, text in generate() if not path.exists() or path.read_text("utf-8") != text]
+    if check:
+        for path in stale:
+            sys.stderr.write(f"stale: {path.relative_to(ROOT)}; run python -m engine.docs\n")
+        sys.exit(1 if stale else 0)
+    for path, text in generate():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+
+
+def generate() -> Iterator[tuple[Path, str]]:
+    """Every generated file with the text it should have."""
+    for name in ("README.md", "engine/README.md", "connectors/README.md"):
+        path = ROOT / name
+        yield path, fill(path.read_text("utf-8"))
+    yield ROOT / "docs" / "headgate.schema.json", json.dumps(settings_schema(), indent=2) + "\n"
+    yield ROOT / "docs" / "connectors.schema.json", json.dumps(connectors_schema(), indent=2) + "\n"
+
+
+def fill(text: str) -> str:
+    """`text` with every table between markers made anew. Raises `KeyError` for a marker nobody writes."""
+
+    def replace(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{TABLES[match[2]]().strip()}\n\n{match[3]}"
+
+    return _MARKED.sub(replace, text)
+
+
+def settings_schema() -> dict[str, Any]:
+    """The JSON Schema of ``headgate.yaml``."""
+    return {"$schema": SCHEMA_URL, **Settings.model_json_schema(), "title": "headgate.yaml"}
+
+
+def connectors_schema() -> dict[str, Any]:
+    """The JSON Schema of ``connectors.yaml``: a sink fits the model of its kind, or what a connection leaves open."""
+    definitions: dict[str, Any] = {}
+    choices: list[dict[str, Any]] = []
+    for kind in KINDS:
+        try:
+            config = load_kind(kind).Config
+        except ConfigError:
+            # Its client library is not installed: an editor then knows the kind's name, not its options.
+            choices.append({"type": "object", "properties": {"type": {"const": kind}}, "required": ["type"]})
+            continue
+        model = config.model_json_schema(ref_template="#/$defs/{model}")
+        definitions |= model.pop("$defs", {})
+        model["properties"]["type"] = {"const": kind, "description": "The kind of sink."}
+        model["required"] = sorted({*model.get("required", []), "type"})
+        definitions[f"sink.{kind}"] = model
+        choices.append({"$ref": f"#/$defs/sink.{kind}"})
+    shared = {"type": "object", "required": ["connection"], "properties": {"connection": {"type": "string"}}}
+    properties = {
+        "connections": {
+            "type": "object",
+            "description": "Options that several sinks share.",
+            "additionalProperties": {
+                "type": "object",
+                "required": ["type"],
+                "properties": {"type": {"enum": list(KINDS)}},
+            },
+        },
+        "sinks": {
+            "type": "object",
+            "description": "Where records go, by the name rules use.",
+            "additionalProperties": {"anyOf": [*choices, shared]},
+        },
+        "sources": {"type": "object", "description": "Not available in this version.", "maxProperties": 0},
+    }
+    head = {"$schema": SCHEMA_URL, "title": "connectors.yaml", "type": "object", "additionalProperties": False}
+    return {**head, "properties": properties, "$defs": definitions}
+
+
+def _settings_table() -> str:
+    return _options_table(Settings, "")
+
+
+def _kinds_table() -> str:
+    rows = [(f"[`{kind}`](#{kind})", _first_sentence(_module_doc(load_kind(kind)))) for kind in KINDS]
+    return _table(("kind", "what it does"), rows)
+
+
+def _common_table() -> str:
+    return _options_table(ConnectorConfig, "")
+
+
+def _kind_sections() -> str:
+    return "\n\n".join(_kind_section(kind, load_kind(kind)) for kind in KINDS)
+
+
+def _kind_section(kind: str, sink: type[Sink]) -> str:
+    common = set(ConnectorConfig.model_fields)
+    parts = [f"### {kind}", _paragraphs(_module_doc(sink)), _options_table(sink.Config, "", without=common)]
+    parts += [f"```yaml\n{example.strip()}\n```" for example in sink.EXAMPLES]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _functions_table() -> str:
+    ordered = sorted(FUNCTIONS.values(), key=lambda function: (function.category, function.name))
+    sections = []
+    for category, functions in groupby(ordered, key=lambda function: function.category):
+        rows = [
+            (
+                f"`{function.name}({', '.join(function.parameters)})`",
+                _first_sentence(function.doc),
+                "<br>".join(f"`{_cell(e.expression)}` → `{_cell(e.result)}`" for e in function.examples[:2]),
+            )
+            for function in functions
+        ]
+        sections.append(f"**{category}**\n\n" + _table(("function", "what it is", "examples"), rows))
+    return "\n\n".join(sections)
+
+
+def _events_table() -> str:
+    sections = []
+    for event in EVENTS.values():
+        rows = [(f"`{name}`", text) for name, text in event.columns.items()]
+        sections.append(f"**`{event.topic}`** {event.doc}\n\n" + _table(("column", "what it is"), rows))
+    return "\n\n".join(sections)
+
+
+def _metrics_table() -> str:
+    rows = [(f"`headgate_rule_{name}_total`", text) for name, text in RULE_COUNTERS.items()]
+    rows += [(f"`headgate_sink_{name}_total`", text) for name, text in SINK_COUNTERS.items()]
+    rows += [(f"`{name}`", text) for name, text in SINK_GAUGES.values()]
+    rows.append(("`headgate_sink_status`", "1 for the state a sink is in."))
+    return _table(("metric", "what it counts"), rows)
+
+
+def _routes_table() -> str:
+    rows = [
+        (f"`{method} {route.path}`", route.summary or "")
+        for route in _api().routes
+        if isinstance(route, APIRoute)
+        for method in sorted(route.methods or ())
+    ]
+    return _table(("route", "what it does"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": _settings_table,
+    "kinds": _kinds_table,
+    "common-options": _common_table,
+    "kind-sections": _kind_sections,
+    "functions": _functions_table,
+    "events": _events_table,
+    "metrics": _metrics_table,
+    "routes": _routes_table,
+}
+
+
+class _NoApplication:
+    """Just enough of an application for its routes to be listed."""
+
+    def process(self) -> ProcessView:
+        return ProcessView("", 0, "", "", 0, 0.0, (), 0, 0)
+
+
+def _api() -> FastAPI:
+    return create_api(cast(AdminPort, _NoApplication()))
+
+
+def _options_table(model: type[BaseModel], prefix: str, without: set[str] | None = None) -> str:
+    rows = list(_option_rows(model, prefix, without or set()))
+    return _table(("option", "type", "default", "what it does"), rows) if rows else ""
+
+
+def _option_rows(model: type[BaseModel], prefix: str, without: set[str]) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        if name in without:
+            continue
+        nested = _only_model(field.annotation)
+        if nested is not None and not field.is_required() and isinstance(field.default, BaseModel):
+            yield from _option_rows(nested, f"{prefix}{name}.", set())
+            continue
+        default = "required" if field.is_required() else _default(field.default, field.annotation, field.metadata)
+        yield (
+            f"`{prefix}{name}`",
+            _kind_of(field.annotation, field.metadata),
+            default,
+            " ".join((field.description or "").split()),
+        )
+        element = nested or _element_model(field.annotation)
+        if element is not None:
+            yield from _option_rows(element, f"{prefix}{name}[].", set())
+
+
+def _only_model(annotation: Any) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _element_model(annotation: Any) -> type[BaseModel] | None:
+    found = [model for argument in get_args(annotation) if (model := _only_model(argument)) is not None]
+    return found[0] if len(found) == 1 else None
+
+
+def _kind_of(annotation: Any, metadata: list[Any]) -> str:
+    for name, alias in (("size", Size), ("duration", Duration)):
+        if any(part in metadata for part in get_args(alias)[1:]):
+            return name
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return " ".join(f"`{value}`" for value in get_args(annotation))
+    if origin is Union or str(origin) == "<class 'types.UnionType'>":
+        return " or ".join(_kind_of(part, []) for part in get_args(annotation) if part is not type(None))
+    if origin in (list, tuple):
+        return "list"
+    if origin is dict or str(origin).startswith("<class 'collections.abc.Mapping"):
+        return "map"
+    names = {
+        "str": "text",
+        "int": "integer",
+        "bool": "yes/no",
+        "float": "number",
+        "Path": "path",
+        "SecretStr": "secret",
+    }
+    return names.get(getattr(annotation, "__name__", str(annotation)), getattr(annotation, "__name__", "value").lower())
+
+
+def _default(value: Any, annotation: Any, metadata: list[Any]) -> str:
+    if value is None or value is PydanticUndefined:
+        return "–"
+    if isinstance(value, Address):
+        return f"`{value}`"
+    kind = _kind_of(annotation, metadata)
+    if kind == "size":
+        return f"`{_size(value)}`"
+    if kind == "duration":
+        return f"`{_duration(value)}`"
+    if isinstance(value, tuple) and any(isinstance(item, BaseModel) for item in value):
+        return "one, with the defaults below"
+    plain = to_jsonable_python(value)
+    return f"`{json.dumps(plain)}`" if not isinstance(plain, str) else f"`{plain}`" if plain else "–"
+
+
+def _size(value: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if value and value % size == 0:
+            return f"{value // size}{unit}"
+    return str(value)
+
+
+def _duration(value: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if value and value % size == 0:
+            return f"{value / size:g}{unit}"
+    return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value:g}s"
+
+
+def _module_doc(sink: type[Sink]) -> str:
+    return (sys.modules[sink.__module__].__doc__ or "").strip()
+
+
+def _paragraphs(doc: str) -> str:
+    return re.sub(r"``([^`]+)``", r"`\1`", doc)
+
+
+def _first_sentence(doc: str) -> str:
+    text = " ".join(re.sub(r"``([^`]+)``", r"`\1`", doc).split())
+    return _cell(re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
