@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -20,16 +20,18 @@ from broker.config import BrokerConfig, ListenerConfig
 from broker.hooks import Hooks
 from broker.server import Broker
 from engine.admin.server import ApiServer
+from engine.app.admin import AppAdmin
 from engine.app.datadir import DataDirectory
 from engine.app.project import Project, ProjectError, read_project
 from engine.bridge import Bridge
 from engine.clock import Clock, SystemClock
 from engine.config.connectors import SinkEntry
+from engine.config.project import SETTINGS_FILE
 from engine.config.settings import Settings
 from engine.connector import Publication, Sink
 from engine.delivery import Delivery, Outbox
 from engine.dispatch import Dispatcher, Route
-from engine.errors import DeliveryError, Position, Problem
+from engine.errors import DeliveryError, Problem
 from engine.journal import Journal, RecoveryReport
 from engine.ruleset import Ruleset
 
@@ -49,6 +51,7 @@ class App:
         self.clock = clock or SystemClock()
         self.version = version("headgate")
         self.started_ms = 0
+        self.api: ApiServer | None = None
         self.recovery: RecoveryReport | None = None
         self.last_reload: list[Problem] = []
         self._environ = environ
@@ -123,10 +126,9 @@ class App:
         self._put_in_service(project.ruleset)
 
         if settings.api.enable:
-            api = ApiServer(self.admin_port(), settings.api)
-            await api.start()
-            self._on_stop("API", lambda _: api.stop())
-            self.api = api
+            self.api = ApiServer(AppAdmin(self), settings.api)
+            await self.api.start()
+            self._on_stop("API", self._stop_api)
 
         await self.broker.start()
         self._on_stop("broker", self._stop_broker)
@@ -139,7 +141,16 @@ class App:
         await self.broker.stop_accepting()
         await self.broker.stop(deadline_s)
 
-    async def _open_sinks(self, project: Project, entries: Sequence[SinkEntry[type[Sink]]]) -> None:
+    async def _stop_api(self, _: float) -> None:
+        if self.api is not None:
+            await self.api.stop()
+
+    def _announcement(self) -> dict[str, object]:
+        listeners = [{"type": item.type, "host": item.host, "port": item.port} for item in self.broker.listeners]
+        api = None if self.api is None else {"host": self.api.address.host, "port": self.api.address.port}
+        return {"pid": os.getpid(), "version": self.version, "listeners": listeners, "api": api}
+
+    async def _open_sinks(self, project: Project, entries: Iterable[SinkEntry[type[Sink]]]) -> None:
         for entry in entries:
             sink = project.make_sink(entry, self._publish, self.clock)
             self.outboxes[entry.sink_id] = await self.delivery.open(entry.sink_id, sink, entry.config)
@@ -177,6 +188,17 @@ async def _now(action: Callable[[], None]) -> None:
 
 def _differs(new: SinkEntry[type[Sink]], old: SinkEntry[type[Sink]]) -> bool:
     return new.kind_class is not old.kind_class or new.config != old.config
+
+
+def _needs_restart(old: Settings, new: Settings) -> list[Problem]:
+    """Warnings for what only a restart changes."""
+    return [
+        Problem(
+            f"{name} changed; it takes effect at the next start", SETTINGS_FILE, remedy="restart", severity="warning"
+        )
+        for name in type(old).model_fields
+        if name != "rules" and getattr(old, name) != getattr(new, name)
+    ]
 
 
 def _broker_config(settings: Settings) -> BrokerConfig:

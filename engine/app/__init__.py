@@ -1,0 +1,1 @@
+"""The composition root: a project, brought to life."""

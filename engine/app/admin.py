@@ -1,0 +1,167 @@
+"""What the admin API sees of a running application: its state, put into the shapes of `engine.admin.port`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from engine.admin.port import ClientView, DeadLetterView, ListenerView, ProcessView, RuleView, SinkView, StatsView
+from engine.delivery import DeadLetter
+from engine.errors import Problem
+
+if TYPE_CHECKING:
+    from engine.app.runtime import App
+
+
+class AppAdmin:
+    """`engine.admin.port.AdminPort` over an `App`. Decides nothing: it reads, and passes on."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def process(self) -> ProcessView:
+        app = self._app
+        problems = tuple(self._problems())
+        return ProcessView(
+            version=app.version,
+            pid=os.getpid(),
+            project=str(app.directory.absolute()),
+            data_dir=str(app.project.files.data_dir),
+            started_at=app.started_ms,
+            uptime_s=(app.clock.now_ms() - app.started_ms) / 1000,
+            listeners=tuple(
+                ListenerView(item.type, item.host, item.port, item.connections) for item in app.broker.listeners
+            ),
+            rules=len(app.project.ruleset.rules),
+            sinks=len(app.project.sinks),
+            healthy=not problems,
+            problems=problems,
+        )
+
+    def rules(self) -> Sequence[RuleView]:
+        return [self._rule(rule_id) for rule_id in self._app.project.ruleset.rules]
+
+    def sinks(self) -> Sequence[SinkView]:
+        return [self._sink(sink_id) for sink_id in self._app.project.sinks]
+
+    def stats(self) -> StatsView:
+        return StatsView(**self._app.broker.stats())
+
+    def clients(self, limit: int, offset: int) -> Sequence[ClientView]:
+        return [
+            ClientView(
+                clientid=info.client_id,
+                username=info.username,
+                ip_address=None if info.peername is None else info.peername.rpartition(":")[0].strip("[]"),
+                port=None if info.peername is None else int(info.peername.rpartition(":")[2]),
+                proto_ver=info.protocol_version,
+                keepalive=info.keep_alive,
+                clean_start=info.clean_start,
+                connected_at=info.connected_at,
+            )
+            for info in self._app.broker.clients(limit, offset)
+        ]
+
+    def kick(self, client_id: str) -> None:
+        if not self._app.broker.kick(client_id):
+            raise KeyError(client_id)
+
+    async def dead_letters(self, sink_id: str, limit: int, offset: int) -> Sequence[DeadLetterView]:
+        letters = await self._app.delivery.dead_letters(sink_id, limit, offset)
+        return [_letter(letter, with_row=False) for letter in letters]
+
+    async def dead_letter(self, sink_id: str, letter_id: int) -> DeadLetterView:
+        return _letter(await self._app.delivery.dead_letter(sink_id, letter_id), with_row=True)
+
+    async def retry_dead_letters(self, sink_id: str, letter_ids: Sequence[int] | None) -> int:
+        return await self._app.delivery.retry_dead_letters(sink_id, letter_ids)
+
+    async def drop_dead_letters(self, sink_id: str, letter_ids: Sequence[int] | None) -> int:
+        return await self._app.delivery.drop_dead_letters(sink_id, letter_ids)
+
+    async def reload(self) -> Sequence[Problem]:
+        return await self._app.reload()
+
+    def _problems(self) -> Iterator[str]:
+        app = self._app
+        if app.recovery is not None and app.recovery.quarantined:
+            yield app.recovery.message
+        for view in self.sinks():
+            if view.status == "held":
+                yield f"sink {view.id} is held: {view.reason}"
+            if view.enable and app.outboxes[view.id].refusing:
+                yield f"sink {view.id} is full: publishes are refused"
+        errors = [problem for problem in app.last_reload if problem.severity == "error"]
+        if errors:
+            yield f"the last reload was refused: {errors[0].path}: {errors[0].message}"
+
+    def _rule(self, rule_id: str) -> RuleView:
+        app = self._app
+        rule = app.project.ruleset.rules[rule_id]
+        route = app.dispatcher.routes[rule_id]
+        counters = route.counters
+        return RuleView(
+            id=rule_id,
+            sql=app.texts.get(rule.path, ""),
+            description=rule.description,
+            enable=rule.enabled,
+            sources=rule.topics,
+            sinks=tuple(target.name for target in rule.sinks),
+            ack=rule.ack,
+            received=counters.received,
+            filtered=counters.filtered,
+            failed=counters.failed,
+            emitted=counters.emitted,
+            refused=counters.refused,
+            records=counters.records,
+            last_error=route.last_error,
+        )
+
+    def _sink(self, sink_id: str) -> SinkView:
+        entry = self._app.project.sinks[sink_id]
+        outbox = self._app.outboxes[sink_id]
+        status = outbox.status()
+        counters = outbox.counters
+        now_ms = self._app.clock.now_ms()
+        return SinkView(
+            id=sink_id,
+            type=entry.config.type,
+            description=entry.config.description,
+            enable=entry.config.enable,
+            status=status.state,
+            reason=status.reason,
+            since=status.since_ms,
+            emitted=counters.emitted,
+            delivered=counters.delivered,
+            deduplicated=counters.deduplicated,
+            dead_lettered=counters.dead_lettered,
+            dropped=counters.dropped,
+            retried=counters.retried,
+            buffered=counters.buffered,
+            buffered_bytes=status.buffered_bytes,
+            oldest_age_s=None if status.oldest_ms is None else max(now_ms - status.oldest_ms, 0) / 1000,
+            dead_letters=counters.dead_lettered,
+            last_error=status.last_error,
+            next_attempt_in_s=_until(status.next_attempt_ms, now_ms),
+        )
+
+
+def _until(at_ms: int | None, now_ms: int) -> float | None:
+    return None if at_ms is None else max(at_ms - now_ms, 0) / 1000
+
+
+def _letter(letter: DeadLetter, *, with_row: bool) -> DeadLetterView:
+    return DeadLetterView(
+        id=letter.id,
+        sink=letter.sink_id,
+        rule=letter.rule_id,
+        client=letter.client_id,
+        topic=letter.topic,
+        time_ms=letter.time_ms,
+        died_ms=letter.last_error_ms,
+        reason=letter.message,
+        code=letter.code,
+        attempts=letter.attempts,
+        row=letter.row if with_row else None,
+    )
