@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 Properties = Mapping[str, Any]
 """MQTT 5 properties by snake-case specification name; ``user_property`` is a list of (name, value) pairs."""
 
@@ -37,6 +39,8 @@ class ClientInfo:
     connect_properties: Properties = field(default_factory=dict)
     connected_at: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
+    superuser: bool = False
+    """Access control is not asked what this client may publish and subscribe to."""
     context: Any = None
     """Belongs to whoever listens to the hooks: what it wants to remember of this connection."""
 
@@ -81,9 +85,8 @@ class Verdict:
     refused: Mapping[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RoutedMessage:
-    """A message on its way to subscribers, as the delivery events show it."""
+class RoutedMessage(Struct, frozen=True):
+    """A message on its way to subscribers, as the delivery events show it: one per publish that anybody gets."""
 
     topic: str
     payload: bytes
@@ -92,6 +95,13 @@ class RoutedMessage:
     properties: Properties | None
     publisher: ClientInfo
     received_at: int
+
+    def expires_at(self) -> int | None:
+        """When it is no longer worth delivering, in milliseconds since 1970; None: never."""
+        if self.properties is None:
+            return None
+        interval = self.properties.get("message_expiry_interval")
+        return None if interval is None else self.received_at + int(interval) * 1000
 
 
 @dataclass(frozen=True, slots=True)

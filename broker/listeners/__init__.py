@@ -1,1 +1,1 @@
-"""TODO"""
+"""Transports, one a file: sockets in, `broker.client` out."""

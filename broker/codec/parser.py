@@ -1,0 +1,239 @@
+"""Bytes in, packets out, at any split. The loop here runs for every message; see the notes where it is unusual.
+
+After an error the packets in front of it still count: `PacketParser.feed` returns them and leaves the error in
+``error``. Nothing is parsed after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from broker.codec.packets import (
+    Auth,
+    ConnAck,
+    Disconnect,
+    Packet,
+    PingReq,
+    PingResp,
+    PubAck,
+    PubComp,
+    Publish,
+    PubRec,
+    PubRel,
+    SubAck,
+    Subscribe,
+    UnsubAck,
+    Unsubscribe,
+    check_publish_properties,
+    decode_connect,
+    decode_protocol,
+)
+from broker.codec.properties import decode_properties
+from broker.codec.wire import VARINT_MAX, Reader
+from broker.errors import InvalidTopic, MalformedPacket, ProtocolError, WireError
+from broker.topics import TopicNames
+
+_Decoder = Callable[[Reader, int, int], Any]
+
+_DECODERS: Final[dict[int, tuple[int, _Decoder]]] = {
+    2: (0, ConnAck.decode),
+    4: (0, PubAck.decode),
+    5: (0, PubRec.decode),
+    6: (2, PubRel.decode),
+    7: (0, PubComp.decode),
+    8: (2, Subscribe.decode),
+    9: (0, SubAck.decode),
+    10: (2, Unsubscribe.decode),
+    11: (0, UnsubAck.decode),
+    12: (0, PingReq.decode),
+    13: (0, PingResp.decode),
+    14: (0, Disconnect.decode),
+    15: (0, Auth.decode),
+}
+"""Packet type: the flags its fixed header must have [2.1.3-1], and what reads its body."""
+
+_SHORT_ACKS: Final[dict[int, type[PubAck | PubRec | PubRel | PubComp]]] = {
+    0x40: PubAck, 0x50: PubRec, 0x62: PubRel, 0x70: PubComp,
+}  # fmt: skip
+
+
+class PacketParser:
+    """The incremental parser of one direction of one connection.
+
+    ``version`` is 0 until a CONNECT has been parsed (or somebody sets it); a peer's first packet must be a CONNECT.
+    ``plain`` tells of the last `feed` that it gave nothing but new QoS 0 and 1 publishes without properties.
+    """
+
+    __slots__ = ("_names", "_needed", "_packet_size_max", "_size_max", "_tail", "error", "plain", "version")
+
+    def __init__(
+        self, names: TopicNames, packet_size_max: int = VARINT_MAX, connect_size_max: int = VARINT_MAX, version: int = 0
+    ) -> None:
+        self.version = version
+        self.error: WireError | None = None
+        self.plain = False
+        self._names = names
+        self._packet_size_max = packet_size_max
+        self._size_max = packet_size_max if version else min(connect_size_max, packet_size_max)
+        self._tail = bytearray()
+        self._needed = 0
+
+    def feed(self, data: bytes) -> list[Packet]:
+        """The packets that are complete with `data`, in order."""
+        tail = self._tail
+        if tail:
+            tail += data
+            if len(tail) < self._needed:
+                return []
+            data = bytes(tail)
+            tail.clear()
+        packets: list[Packet] = []
+        self.plain = False
+        if self.error is None:
+            try:
+                position = self._parse(data, packets)
+            except WireError as error:
+                self.error = error
+            except InvalidTopic as error:
+                self.error = MalformedPacket(str(error), 0x90)
+            else:
+                if position < len(data):
+                    tail += data[position:] if position else data
+        return packets
+
+    def _parse(self, data: bytes, packets: list[Packet]) -> int:
+        """Append the packets in `data` to `packets`; returns where the first incomplete one begins."""
+        end = len(data)
+        position = 0
+        plain = True
+        if self.version == 0 and end:
+            position = self._parse_connect(data, packets)
+            plain = False
+            if position == 0:
+                return 0
+        is_v5 = self.version == 5
+        size_max = self._size_max
+        known = self._names.known.get
+        append = packets.append
+        while position + 1 < end:
+            header = data[position]
+            length = data[position + 1]
+            body = position + 2
+            if length > 127:
+                length, body = self._long_length(data, body)
+                if body == 0:
+                    self._needed = 0
+                    break
+            stop = body + length
+            if stop > end:
+                if stop - position > size_max:
+                    raise ProtocolError(f"a packet of {stop - position} bytes", 0x95)
+                self._needed = stop - position
+                break
+            if stop - position > size_max:
+                raise ProtocolError(f"a packet of {stop - position} bytes", 0x95)
+            if 0x30 <= header <= 0x35:
+                # PUBLISH, not a duplicate. Reading past `stop` is harmless: `start` would be past it as well.
+                try:
+                    start = body + 2 + (data[body] << 8 | data[body + 1])
+                    topic = known(data[body + 2 : start])
+                    packet_id = 0
+                    if header >= 0x32:
+                        packet_id = data[start] << 8 | data[start + 1]
+                        start += 2
+                        if header >= 0x34:
+                            plain = False
+                    if is_v5:
+                        if data[start]:
+                            topic = None
+                        start += 1
+                except IndexError:
+                    topic = None
+                if topic is not None and start <= stop and (packet_id or header < 0x32):
+                    append(Publish(topic, data[start:stop], header >> 1 & 3, header & 1 == 1, False, packet_id, None))
+                else:
+                    publish = self._decode_publish(Reader(data, body, stop), header & 15)
+                    if publish.properties:
+                        plain = False
+                    append(publish)
+            else:
+                plain = False
+                if length == 2 and header in _SHORT_ACKS and (packet_id := data[body] << 8 | data[body + 1]):
+                    append(_SHORT_ACKS[header](packet_id))
+                else:
+                    append(self._decode(Reader(data, body, stop), header))
+            position = stop
+        else:
+            self._needed = 0
+        self.plain = plain
+        return position
+
+    def _long_length(self, data: bytes, position: int) -> tuple[int, int]:
+        """A remaining length of several bytes, `position` being behind its first, and where the body begins.
+
+        (0, 0) while it is incomplete. Forms that are longer than needed are accepted, as most brokers do.
+        """
+        length = data[position - 1] & 0x7F
+        for shift in (7, 14, 21):
+            if position >= len(data):
+                return 0, 0
+            byte = data[position]
+            position += 1
+            length |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return length, position
+        raise MalformedPacket("a remaining length has more than four bytes")
+
+    def _parse_connect(self, data: bytes, packets: list[Packet]) -> int:
+        """The CONNECT at the beginning of `data`; returns where it ends, 0 when it is incomplete."""
+        if data[0] != 0x10:
+            raise ProtocolError("the first packet is not CONNECT")  # [3.1.0-1]
+        if len(data) < 2:
+            return 0
+        length, body = (data[1], 2) if data[1] < 128 else self._long_length(data, 2)
+        if body == 0:
+            return 0
+        stop = body + length
+        if stop > self._size_max:
+            raise ProtocolError(f"a CONNECT of {stop} bytes", 0x95)
+        if stop > len(data):
+            self._needed = stop
+            return 0
+        self._needed = 0
+        reader = Reader(data, body, stop)
+        self.version, is_bridge = decode_protocol(reader)
+        self._size_max = self._packet_size_max
+        packets.append(decode_connect(reader, self.version, is_bridge))
+        return stop
+
+    def _decode(self, reader: Reader, header: int) -> Packet:
+        """Any packet but CONNECT, by the book."""
+        kind = header >> 4
+        if kind == 3:
+            return self._decode_publish(reader, header & 15)
+        if kind == 1:
+            raise ProtocolError("a second CONNECT")  # [3.1.0-2]
+        if kind == 0:
+            raise MalformedPacket("packet type 0")
+        flags, decode = _DECODERS[kind]
+        if header & 15 != flags:
+            raise MalformedPacket("reserved flags of a fixed header are wrong")
+        packet: Packet = decode(reader, flags, self.version)
+        return packet
+
+    def _decode_publish(self, reader: Reader, flags: int) -> Publish:
+        qos = flags >> 1 & 3
+        dup = flags & 8 != 0
+        if qos == 3:
+            raise MalformedPacket("QoS 3")  # [3.3.1-4]
+        if dup and qos == 0:
+            raise MalformedPacket("a duplicate of QoS 0")  # [3.3.1-2]
+        raw = reader.binary()
+        packet_id = reader.packet_id() if qos else 0
+        properties = decode_properties(reader, "publish") if self.version == 5 else None
+        check_publish_properties(properties)
+        topic = ""
+        if raw or not (properties and "topic_alias" in properties):
+            topic = self._names.known.get(raw) or self._names.decode(raw)
+        return Publish(topic, reader.rest(), qos, flags & 1 == 1, dup, packet_id, properties)

@@ -1,0 +1,46 @@
+"""The broker's exception tree.
+
+    BrokerError
+    ├── WireError            what a peer sent cannot be accepted: the connection ends with ``reason_code``
+    │   ├── MalformedPacket      the bytes are no packet
+    │   └── ProtocolError        the packet is well-formed and not allowed here
+    └── InvalidTopic         a topic name or filter breaks the rules of section 4.7
+
+Garbage from the network raises `WireError` and nothing else.
+"""
+
+from __future__ import annotations
+
+
+class BrokerError(Exception):
+    """Everything the broker raises on purpose."""
+
+
+class WireError(BrokerError):
+    """A peer broke the protocol; ``reason_code`` is what a DISCONNECT or CONNACK says of it."""
+
+    def __init__(self, message: str, reason_code: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason_code = reason_code
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message!r}, {self.reason_code:#04x})"
+
+
+class MalformedPacket(WireError):
+    """The bytes do not form a packet."""
+
+    def __init__(self, message: str, reason_code: int = 0x81) -> None:
+        super().__init__(message, reason_code)
+
+
+class ProtocolError(WireError):
+    """A well-formed packet that the specification does not allow here."""
+
+    def __init__(self, message: str, reason_code: int = 0x82) -> None:
+        super().__init__(message, reason_code)
+
+
+class InvalidTopic(BrokerError):
+    """A topic name or topic filter is not valid."""

@@ -1,0 +1,92 @@
+"""CONNECT and CONNACK: what a client may ask for, who it is, and what the broker tells it. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from broker.codec.packets import Connect
+from broker.codec.reasons import Reason
+from broker.codec.wire import VARINT_MAX
+from broker.config import BrokerConfig
+from broker.errors import InvalidTopic, MalformedPacket
+from broker.hooks import ClientInfo
+from broker.topics import check_topic_name
+
+_PACKET_SIZE_UNLIMITED = VARINT_MAX + 5
+
+
+def check_connect(connect: Connect, config: BrokerConfig) -> Reason | None:
+    """Why this CONNECT is refused, if it is. Raises `MalformedPacket` for a will topic nobody could publish to."""
+    if "authentication_method" in (connect.properties or {}):
+        return Reason.BAD_AUTHENTICATION_METHOD  # enhanced authentication has its seam here [4.12.0-1]
+    if not connect.client_id and not _may_be_nameless(connect):
+        return Reason.CLIENT_IDENTIFIER_NOT_VALID
+    if len(connect.client_id.encode()) > config.max_client_id_len:
+        return Reason.CLIENT_IDENTIFIER_NOT_VALID
+    if connect.will is not None:
+        try:
+            check_topic_name(connect.will.topic, config.max_topic_levels)
+        except InvalidTopic as error:
+            raise MalformedPacket(f"will: {error}", Reason.TOPIC_NAME_INVALID) from error
+        if connect.will.retain and not config.retain_available:
+            return Reason.RETAIN_NOT_SUPPORTED
+    return None
+
+
+def _may_be_nameless(connect: Connect) -> bool:
+    """MQTT 5 clients may always ask for a client id, 3.1.1 ones with clean session, 3.1 ones never."""
+    return connect.protocol_version == 5 or (connect.protocol_version == 4 and connect.clean_start)
+
+
+def client_info(
+    connect: Connect, client_id: str, expiry_interval: int, peername: str, sockname: str, now_ms: int
+) -> ClientInfo:
+    """What is known of the client that sent `connect`."""
+    properties: Mapping[str, Any] = connect.properties or {}
+    return ClientInfo(
+        client_id=client_id,
+        username=connect.username,
+        peername=peername,
+        sockname=sockname,
+        protocol_version=connect.protocol_version,
+        keep_alive=connect.keep_alive,
+        clean_start=connect.clean_start,
+        receive_maximum=properties.get("receive_maximum", 65535),
+        session_expiry_interval=expiry_interval,
+        is_bridge=connect.is_bridge,
+        connect_properties=properties,
+        connected_at=now_ms,
+    )
+
+
+def packet_size_max(connect: Connect) -> int:
+    """The size of the largest packet the client accepts."""
+    return int((connect.properties or {}).get("maximum_packet_size", _PACKET_SIZE_UNLIMITED))
+
+
+def connack_properties(connect: Connect, info: ClientInfo, config: BrokerConfig) -> dict[str, Any] | None:
+    """What CONNACK tells an MQTT 5 client of the broker's limits and of what differs from its wishes [3.2.2]."""
+    if connect.protocol_version < 5:
+        return None
+    asked: Mapping[str, Any] = connect.properties or {}
+    properties: dict[str, Any] = {
+        "receive_maximum": config.receive_maximum,
+        "maximum_packet_size": config.max_packet_size,
+        "topic_alias_maximum": config.topic_alias_maximum,
+    }
+    if info.session_expiry_interval != asked.get("session_expiry_interval", 0):
+        properties["session_expiry_interval"] = info.session_expiry_interval
+    if not connect.client_id:
+        properties["assigned_client_identifier"] = info.client_id
+    if config.server_keep_alive is not None:
+        properties["server_keep_alive"] = config.server_keep_alive
+    if config.response_information and asked.get("request_response_information"):
+        properties["response_information"] = config.response_information
+    if not config.retain_available:
+        properties["retain_available"] = 0
+    if not config.wildcard_subscription:
+        properties["wildcard_subscription_available"] = 0
+    if not config.shared_subscription:
+        properties["shared_subscription_available"] = 0
+    return properties

@@ -1,0 +1,117 @@
+"""MQTT over TCP: a listening socket, and a protocol per connection that hands bytes to its `Client`."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import Any, cast
+
+from broker.client import Client, Core
+from broker.config import ListenerConfig
+
+
+class TcpListener:
+    """Accepts connections on one address. ``port`` is the real one once `start` has returned."""
+
+    def __init__(self, config: ListenerConfig, core: Core) -> None:
+        self.type = config.type
+        self.host = config.host
+        self.port = config.port
+        self.connections: set[TcpConnection] = set()
+        self._config = config
+        self._core = core
+        self._server: asyncio.Server | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.type} listener on {self.host}:{self.port}>"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this listener takes no more connections for the time being."""
+        return len(self.connections) >= self._config.max_connections
+
+    async def start(self) -> None:
+        """Bind and listen. Raises `OSError` with the address in its message."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                self._connected, self.host, self.port, backlog=self._config.backlog, reuse_address=True
+            )
+        except OSError as error:
+            what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be bound: {error.strerror or error}"
+            raise OSError(error.errno, f"{self.type} listener: {self.host}:{self.port} {what}") from error
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop_accepting(self) -> None:
+        """Close the listening socket; connections stay."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _connected(self) -> TcpConnection:
+        return TcpConnection(self, self._core)
+
+
+class TcpConnection(asyncio.Protocol):
+    """One TCP connection."""
+
+    __slots__ = ("_client", "_core", "_listener")
+
+    def __init__(self, listener: TcpListener, core: Core) -> None:
+        self._listener = listener
+        self._core = core
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client | None:
+        """The client behind this connection, once there is one."""
+        return self._client
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's are not of that class, but of its kind
+        if self._listener.is_full:
+            self._core.stats.disconnects["listener_full"] += 1
+            transport.abort()
+            return
+        self._listener.connections.add(self)
+        high = self._core.config.send_buffer_max
+        transport.set_write_buffer_limits(high=high, low=high // 4)
+        peername = _address(transport.get_extra_info("peername"))
+        sockname = _address(transport.get_extra_info("sockname"))
+        self._client = Client(self._core, transport, peername, sockname)
+
+    def data_received(self, data: bytes) -> None:
+        if self._client is not None:
+            self._client.data_received(data)
+
+    def pause_writing(self) -> None:
+        if self._client is not None:
+            self._client.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._client is not None:
+            self._client.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.connections.discard(self)
+        if self._client is not None:
+            self._client.connection_lost(_reason(exc))
+
+
+def _address(name: Any) -> str:
+    """``address:port``, IPv6 in brackets."""
+    if not name:
+        return ""
+    host, port = name[0], name[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _reason(error: Exception | None) -> str:
+    """EMQX's word for how a socket ended."""
+    if error is None:
+        return "tcp_closed"
+    if isinstance(error, ConnectionResetError):
+        return "econnreset"
+    if isinstance(error, TimeoutError):
+        return "etimedout"
+    return "einval"

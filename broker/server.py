@@ -1,0 +1,249 @@
+"""The broker as a service: builds the parts, owns the listeners and what runs on the event loop, and is the API."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from broker.access import Access, AllowAll
+from broker.client import Client, Core
+from broker.codec.packets import Publish, Will
+from broker.codec.properties import check_properties
+from broker.codec.reasons import Reason
+from broker.config import BrokerConfig
+from broker.exchange import Exchange
+from broker.hooks import ClientInfo, Hooks
+from broker.listeners.tcp import TcpListener
+from broker.registry import MemorySessions, Registry, SessionStore
+from broker.retained import MemoryRetained, RetainedStore
+from broker.router import Router
+from broker.stats import Stats
+from broker.topics import TopicNames, check_topic_name
+
+log = logging.getLogger(__name__)
+
+_SWEEP_S = 0.5
+"""How often deadlines are looked at."""
+_CLOSE_S = 0.25
+"""How long connections may take to send their goodbye when the broker stops."""
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Broker:
+    """An MQTT broker. ``hooks`` may be changed while it runs; everything else is fixed when it is made."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        hooks: Hooks,
+        *,
+        access: Access | None = None,
+        sessions: SessionStore | None = None,
+        retained: RetainedStore | None = None,
+        now_ms: Callable[[], int] = _now_ms,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        router = Router(config.topic_cache_size)
+        stats = Stats()
+        retained = MemoryRetained(config.max_retained_messages) if retained is None else retained
+        sessions = MemorySessions(config) if sessions is None else sessions
+        self._core = Core(
+            config=config,
+            hooks=hooks,
+            access=AllowAll() if access is None else access,
+            router=router,
+            exchange=Exchange(config, hooks, router, retained, stats),
+            registry=Registry(config, router, sessions, self._publish_will),
+            retained=retained,
+            stats=stats,
+            names=TopicNames(config.max_topic_levels, config.topic_cache_size),
+            now_ms=now_ms,
+            monotonic=monotonic,
+            spawn=self._spawn,
+            assign_client_id=_assign_client_id,
+            on_change=self._on_change,
+        )
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.hooks = hooks
+        self.stats = stats
+        self.listeners = [TcpListener(listener, self._core) for listener in config.listeners]
+
+    # Life
+
+    async def start(self) -> None:
+        """Bind all listeners. Raises `OSError` naming the address when one cannot be bound; then none is left bound."""
+        started: list[TcpListener] = []
+        try:
+            for listener in self.listeners:
+                await listener.start()
+                started.append(listener)
+        except OSError:
+            for listener in started:
+                await listener.stop_accepting()
+            raise
+        self._sweep()
+
+    async def stop_accepting(self) -> None:
+        """Take no new connections; those that are there go on."""
+        for listener in self.listeners:
+            await listener.stop_accepting()
+
+    async def stop(self, deadline_s: float) -> None:
+        """Wait until held acknowledgements are out, `deadline_s` at most, then say goodbye and close everything."""
+        await self.stop_accepting()
+        until = self._core.monotonic() + deadline_s
+        await self._wait_until(lambda: not self._held_count(), until)
+        for client in self._clients():
+            client.leave("shutdown", Reason.SERVER_SHUTTING_DOWN)
+        self._core.flush()
+        await self._wait_until(lambda: not self.connection_count, self._core.monotonic() + _CLOSE_S)
+        for client in self._clients():
+            client.abort()
+        await self._wait_until(lambda: not self.connection_count, self._core.monotonic() + _CLOSE_S)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # What the application may do
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        retain: bool,
+        properties: Mapping[str, Any] | None,
+        publisher: ClientInfo,
+        received_at: int,
+    ) -> int:
+        """Route a message of the application's own; returns how many sessions get it.
+
+        ``hooks.published`` is not called. Raises `InvalidTopic` for a topic that cannot be published to and
+        `ValueError` for properties a PUBLISH does not have.
+        """
+        check_topic_name(topic, self._core.config.max_topic_levels)
+        if properties:
+            check_properties(properties, "publish")
+        publish = Publish(topic, payload, qos, retain, False, 0, dict(properties) if properties else None)
+        count = self._core.exchange.publish_one(publish, publisher, received_at)
+        self._core.flush()
+        return count
+
+    def kick(self, client_id: str) -> bool:
+        """Disconnect a client (0x98) and end its session; False when there is neither."""
+        registry = self._core.registry
+        client = registry.clients.get(client_id)
+        if client is not None:
+            client.leave("kicked", Reason.ADMINISTRATIVE_ACTION)
+        session = registry.sessions.get(client_id)
+        if session is not None:
+            registry.end(session)
+        self._core.flush()
+        return client is not None or session is not None
+
+    @property
+    def clients(self) -> list[ClientInfo]:
+        """The connected clients."""
+        return [client.info for client in self._core.registry.clients.values()]
+
+    @property
+    def connection_count(self) -> int:
+        """Network connections, those that have not sent CONNECT yet included."""
+        return sum(len(listener.connections) for listener in self.listeners)
+
+    @property
+    def session_count(self) -> int:
+        """Sessions of connected and of absent clients."""
+        return len(self._core.registry.sessions)
+
+    @property
+    def subscription_count(self) -> int:
+        """Subscriptions of all sessions."""
+        return self._core.router.subscription_count
+
+    @property
+    def retained_count(self) -> int:
+        """Retained messages."""
+        return len(self._core.retained)
+
+    # Inside
+
+    def _clients(self) -> list[Client]:
+        return [
+            connection.client
+            for listener in self.listeners
+            for connection in list(listener.connections)
+            if connection.client is not None
+        ]
+
+    def _held_count(self) -> int:
+        return sum(client.held_count for client in self._clients())
+
+    async def _wait_until(self, done: Callable[[], bool], until: float) -> None:
+        """Wait for a change that makes `done` true, but not longer than `until`."""
+        while not done():
+            left = until - self._core.monotonic()
+            if left <= 0:
+                return
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), left)
+
+    def _sweep(self) -> None:
+        """Look at all deadlines, then again in a while."""
+        core = self._core
+        now = core.monotonic()
+        for client in list(core.deadlines.due(now)):
+            client.check(now)
+        core.registry.check(now)
+        core.flush()
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+
+    def _on_change(self) -> None:
+        self._changed.set()
+
+    def _publish_will(self, will: Will, info: ClientInfo) -> None:
+        """Publish what a client left behind, as if it had published it itself."""
+        core = self._core
+        if not info.superuser and not core.access.may_publish(info, will.topic, will.qos, will.retain):
+            core.stats.messages_refused += 1
+            return
+        properties = {name: value for name, value in (will.properties or {}).items() if name != "will_delay_interval"}
+        publish = Publish(will.topic, will.payload, will.qos, will.retain, False, 0, properties or None)
+        now_ms = core.now_ms()
+        verdict = core.hooks.published(info, [publish], now_ms) if core.hooks.published is not None else None
+        if verdict is not None and verdict.refused:
+            core.stats.messages_refused += 1
+            return
+        core.exchange.publish_one(publish, info, now_ms)
+
+    def _spawn(self, work: Awaitable[Any], done: Callable[[Any], None]) -> None:
+        """Wait for `work` as a task of this broker and give its result, or its exception, to `done`."""
+
+        async def run() -> None:
+            try:
+                result = await work
+            except Exception as error:
+                result = error
+            done(result)
+
+        task = asyncio.get_running_loop().create_task(run(), name="broker:authenticate")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _assign_client_id() -> str:
+    return f"auto-{secrets.token_hex(8)}"
