@@ -23,6 +23,9 @@ NODES_MAX = 50_000
 DEPTH_MAX = 40
 """Deepest nesting."""
 
+DIGITS_MAX = 100
+"""Longer numbers stay text: turning digits into a number takes time by their square."""
+
 Key = str | int
 Location = tuple[Key, ...]
 
@@ -186,7 +189,7 @@ class _Builder:
 
     def _enter(self, node: Node, entries: dict[str, Node], key: Node, value: Node) -> None:
         name = key.value
-        if isinstance(name, (int, float)):
+        if isinstance(name, (int, float)) and not isinstance(name, bool):
             name = str(name)
         if not isinstance(name, str):
             raise ConfigError("a key must be text", position=key.position, remedy="put the key in quotes")
@@ -220,8 +223,8 @@ def _scalar(event: Any) -> Any:
         return text
     if text in _WORDS:
         return _WORDS[text]
-    if _INTEGER.fullmatch(text) and len(text) < 100:
-        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+    if _INTEGER.fullmatch(text):
+        return text if len(text) > DIGITS_MAX else int(text, 0 if text[:2] in ("0x", "0o") else 10)
     if _FLOAT.fullmatch(text):
         return float(text)
     return text
