@@ -86,11 +86,11 @@ class _Reader(Generic[K]):
             self._check_connection(name, node)
         for name, node in self._named(root, "sinks"):
             self._read_sink(name, root.child("sinks"), node, connections)
-        for name, node in self._named(root, "sources"):
+        sources = root.child("sources")
+        for name, _ in self._named(root, "sources"):
+            position = sources.keys[name] if sources is not None else root.position
             self._report(
-                f"source {name!r}: sources are not available in this version",
-                node.position,
-                "remove it for the time being",
+                f"source {name!r}: sources are not available in this version", position, "remove it until then"
             )
         return self._result
 

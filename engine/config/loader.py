@@ -39,9 +39,9 @@ _WORDS: dict[str, Any] = {
 }  # fmt: skip
 
 _REMEDIES = (
-    ("found character '\\t'", "YAML is indented with spaces; replace the tab"),
     ("cannot start any token", "put the value in quotes"),
     ("mapping values are not allowed", "check the indentation, or put a value that holds ': ' in quotes"),
+    ("did not find expected key", "check the indentation: this line fits none of the levels above it"),
     ("expected <block end>", "check the indentation: this line fits none of the levels above it"),
     ("could not find expected ':'", "a key ends with ': ', colon and space"),
     ("found undefined alias", "name it first with &name"),
@@ -236,6 +236,8 @@ def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
         said = " ".join(part for part in (error.context, error.problem) if part)
         remedy = next((remedy for words, remedy in _REMEDIES if words in said), None)
         position = Position(1, 1) if mark is None else _inside(text, mark.line + 1, mark.column + 1)
+        if _char_at(text, position) == "\t":
+            return Problem("a tab can't indent YAML", path, position, "use spaces")
         return Problem(f"this is not YAML: {error.problem or error.context}", path, position, remedy)
     offset = getattr(error, "position", 0)
     before = text[:offset]
@@ -252,3 +254,7 @@ def _inside(text: str, line: int, column: int) -> Position:
             return Position(1, 1)
         column = len(lines[line - 1]) + 1 if line <= len(lines) else 1
     return Position(line, column)
+
+
+def _char_at(text: str, position: Position) -> str:
+    return text.splitlines()[position.line - 1][position.column - 1 : position.column] if text.strip() else ""
