@@ -7,7 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -189,11 +189,9 @@ class Headgate:
             sink = self.sink(sink_id)
             return sink if all(sink[name] == value for name, value in wanted.items()) else None
 
-        found = wait_until(
+        return wait_until(
             there, deadline_s, f"sink {sink_id} has {wanted}", pause_s=0.1, detail=lambda: self.sink(sink_id)
         )
-        assert found is not None
-        return found
 
     def settle(self, *sink_ids: str, deadline_s: float = SETTLE_S) -> None:
         """Wait until nothing waits for these sinks (all unless named)."""
@@ -234,6 +232,10 @@ class Headgate:
         """Everything the process has said since the project was made."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
+    def wait_for_log(self, words: str, deadline_s: float = 10.0) -> None:
+        """Wait until the process has said `words`."""
+        wait_until(lambda: words in self.log(), deadline_s, f"it says {words!r}", detail=self.log_tail)
+
     def log_tail(self, lines: int = 40) -> str:
         """The end of the log."""
         return "\n".join(["--- the process said:", *self.log().splitlines()[-lines:]])
@@ -241,6 +243,10 @@ class Headgate:
     def _started(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "Headgate was not started"
         return self._process
+
+
+MakeHeadgate = Callable[..., Headgate]
+"""The fixture `headgate`: makes a project in a temporary folder, with `Headgate`'s arguments."""
 
 
 def raise_file_limit(wanted: int) -> bool:

@@ -19,6 +19,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
 from support.ledger import Ledger, temperature
+from support.wait import wait_until
 
 Port = Callable[[], int]
 """Where the server listens now; raises `ConnectionError` while there is none."""
@@ -169,6 +170,19 @@ def publish_with_paho(
 ) -> list[PahoPublisher]:
     """Start `clients` publishers of `messages` each."""
     return [PahoPublisher(f"{prefix}-{number}", port, messages, **options).start() for number in range(clients)]
+
+
+def acknowledged(publishers: list[PahoPublisher]) -> int:
+    """How many of their messages are acknowledged by now. Raises what went wrong for one of them."""
+    for publisher in publishers:
+        if publisher.error is not None:
+            raise publisher.error
+    return sum(len(publisher.ledger.acknowledged) for publisher in publishers)
+
+
+def wait_for_acknowledged(publishers: list[PahoPublisher], count: int, deadline_s: float = 120.0) -> None:
+    """Wait for a moment in the middle of things: when so many messages are acknowledged."""
+    wait_until(lambda: acknowledged(publishers) >= count, deadline_s, f"{count} are acknowledged", pause_s=0.001)
 
 
 def ledgers(publishers: list[PahoPublisher]) -> list[Ledger]:

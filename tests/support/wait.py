@@ -10,7 +10,7 @@ Found = TypeVar("Found")
 
 
 def wait_until(
-    check: Callable[[], Found],
+    check: Callable[[], Found | None],
     deadline_s: float,
     what: str,
     *,
@@ -27,3 +27,9 @@ def wait_until(
             raise AssertionError(f"after {deadline_s:g} s still waiting until {what} {detail()}".rstrip())
         time.sleep(pause_s)
     return found
+
+
+def pass_time(seconds: float, why: str) -> None:
+    """Let time pass because the passing itself is what is tested, not to give something a chance to happen."""
+    assert why
+    time.sleep(seconds)

@@ -1,0 +1,92 @@
+"""Real servers behind a sink called ``readings``, so that one acceptance test says what must hold for each of them."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any, Protocol
+
+from servers.kafka import PASSWORD as KAFKA_PASSWORD
+from servers.kafka import USER as KAFKA_USER
+from servers.kafka import Kafka
+from servers.postgresql import Postgresql
+from servers.process import Server
+
+Rows = list[tuple[str, int]]
+
+EAGER = {"retry": {"initial": "100ms", "max": "1s"}, "health": {"interval": "1s", "timeout": "5s"}}
+"""A sink that tries again within a second, so that a test need not wait long."""
+
+
+class Store(Protocol):
+    """One place for readings on a real server."""
+
+    @property
+    def server(self) -> Server: ...
+
+    def create(self) -> None:
+        """Make the table or topic."""
+
+    def sink(self, *, password: str | None = None) -> dict[str, Any]:
+        """The sink's options; `password` is a wrong one."""
+
+    def rows(self) -> Rows:
+        """The (device, seq) of what is stored, each client's in the order it was stored."""
+
+
+class PostgresqlStore:
+    """A table of an own database. Its column ``seq`` is an integer, so a word in its place is refused."""
+
+    bad_value = "not a number"
+
+    def __init__(self, server: Postgresql, database: str) -> None:
+        self.server = server
+        self._database = database
+
+    def create(self) -> None:
+        self.server.execute(
+            "CREATE TABLE readings (id bigserial PRIMARY KEY, device text NOT NULL, seq integer, temp float8)",
+            database=self._database,
+        )
+
+    def sink(self, *, password: str | None = None) -> dict[str, Any]:
+        dsn = self.server.dsn(self._database, password=password)
+        return {"type": "postgresql", "dsn": dsn, "table": "readings", **EAGER}
+
+    def rows(self) -> Rows:
+        found = self.server.fetch("SELECT device, seq FROM readings ORDER BY id", database=self._database)
+        return [(row["device"], row["seq"]) for row in found]
+
+
+class KafkaStore:
+    """A topic of its own with four partitions, by client. A record larger than the topic allows is refused."""
+
+    bad_value = "x" * 200_000
+    topic_bytes_max = 100_000
+
+    def __init__(self, server: Kafka) -> None:
+        self.server = server
+        self._topic = f"readings-{uuid.uuid4().hex[:12]}"
+
+    def create(self) -> None:
+        self.server.create_topic(self._topic, max_message_bytes=str(self.topic_bytes_max))
+
+    def sink(self, *, password: str | None = None) -> dict[str, Any]:
+        options = {"type": "kafka", "brokers": [self.server.address], "topic": self._topic, "key": "${device}", **EAGER}
+        if password is not None:
+            options |= self._login(password)
+        return options
+
+    def sink_with_login(self) -> dict[str, Any]:
+        """The same by the listener that asks for a password, with the right one."""
+        return self.sink(password=KAFKA_PASSWORD)
+
+    def rows(self) -> Rows:
+        records = [json.loads(record.value or b"") for record in self.server.read_topic(self._topic)]
+        return [(record["device"], record["seq"]) for record in records]
+
+    def _login(self, password: str) -> dict[str, Any]:
+        return {
+            "brokers": [self.server.sasl_address],
+            "sasl": {"mechanism": "SCRAM-SHA-256", "username": KAFKA_USER, "password": password},
+        }
