@@ -10,6 +10,7 @@ from engine.errors import ConfigError
 
 KINDS: dict[str, str] = {
     "console": "connectors.console:ConsoleSink",
+    "discard": "connectors.discard:DiscardSink",
     "file": "connectors.file:FileSink",
     "http": "connectors.http:HttpSink",
     "kafka": "connectors.kafka:KafkaSink",

@@ -1,0 +1,40 @@
+"""Takes every row and forgets it: to measure what comes before a sink, and to stand in for one that is not there yet.
+
+Rows pass through the journal and are counted as delivered like those of any other sink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from engine.connector import ConnectorConfig, Sink, SinkContext
+from engine.errors import DeliveryError, NotConnectedError
+from engine.record import Batch
+
+
+class DiscardConfig(ConnectorConfig):
+    """Options of the `discard` sink."""
+
+
+class DiscardSink(Sink):
+    """Rows, nowhere."""
+
+    kind: ClassVar[str] = "discard"
+    Config: ClassVar[type[ConnectorConfig]] = DiscardConfig
+    EXAMPLES: ClassVar[tuple[str, ...]] = ("type: discard\n",)
+
+    def __init__(self, config: DiscardConfig, context: SinkContext) -> None:
+        super().__init__(config, context)
+        self._is_open = False
+
+    async def connect(self) -> None:
+        self._is_open = True
+
+    async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
+        if not self._is_open:
+            raise NotConnectedError("the sink is closed")
+        return None
+
+    async def close(self) -> None:
+        self._is_open = False

@@ -1,0 +1,26 @@
+"""The sink that forgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from connectors.discard import DiscardConfig, DiscardSink
+from engine.connector import SinkContext
+from engine.errors import NotConnectedError
+from support.sinks.harness import batch_of, sample_row
+
+
+async def test_every_row_is_taken_while_it_is_open(tmp_path: Path) -> None:
+    """It stands in for any other sink, so it must be opened and closed like one."""
+    sink = DiscardSink(DiscardConfig(type="discard"), SinkContext("readings", tmp_path, tmp_path))
+    batch = batch_of([sample_row("c0", number) for number in range(10)])
+    with pytest.raises(NotConnectedError):
+        await sink.write(batch)
+    await sink.connect()
+    assert await sink.write(batch) is None
+    await sink.close()
+    await sink.close()
+    with pytest.raises(NotConnectedError):
+        await sink.write(batch)
