@@ -106,8 +106,9 @@ class Exchange:
 
     def _pass_on(self, publish: IncomingPublish, route: Route, publisher: ClientInfo, now_ms: int) -> int:
         message = RoutedMessage(
-            publish.topic, publish.payload, publish.qos, publish.retain, publish.properties, publisher, now_ms
-        )
+            publish.topic, publish.payload, publish.qos, publish.retain, publish.properties, publisher, now_ms,
+            publish.message_id,
+        )  # fmt: skip
         if publish.retain:
             self._retain(message)
             if route is NOWHERE:
@@ -164,8 +165,9 @@ class Exchange:
         for publish, code in zip(publishes, codes, strict=True):
             if code == _NO_MATCHING_SUBSCRIBERS:
                 message = RoutedMessage(
-                    publish.topic, publish.payload, publish.qos, publish.retain, publish.properties, publisher, now_ms
-                )
+                    publish.topic, publish.payload, publish.qos, publish.retain, publish.properties, publisher, now_ms,
+                    publish.message_id,
+                )  # fmt: skip
                 hook(MessageDropped(message, "no_subscribers"))
 
 

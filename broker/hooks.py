@@ -46,7 +46,9 @@ class ClientInfo:
 
 
 class IncomingPublish(Protocol):
-    """What a hook may read of a PUBLISH packet."""
+    """What a hook may read of a PUBLISH packet, and set: its ``message_id`` then stands in all events about it."""
+
+    message_id: str | None
 
     @property
     def topic(self) -> str: ...
@@ -95,6 +97,7 @@ class RoutedMessage(Struct, frozen=True):
     properties: Properties | None
     publisher: ClientInfo
     received_at: int
+    message_id: str | None = None
 
     def expires_at(self) -> int | None:
         """When it is no longer worth delivering, in milliseconds since 1970; None: never."""

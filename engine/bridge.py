@@ -31,7 +31,7 @@ from engine.clock import Clock
 from engine.connector import Publication
 from engine.dispatch import Dispatcher, Outcome, Ticket
 from engine.errors import DeliveryError, RetryableError
-from engine.message import NODE, UNDEFINED, Client, Occurrence, property_columns
+from engine.message import NODE, UNDEFINED, Client, Occurrence, new_message_id, property_columns
 
 REPUBLISH_TIMEOUT_S = 30.0
 """Longest wait for a republished message to stand in the journals of the rules it meets."""
@@ -48,6 +48,7 @@ class Bridge:
         self._clock = clock
         self._publishers: dict[str, tuple[ClientInfo, Client]] = {}
         self._now_ms = clock.now_ms
+        self._names_messages = False
         self._publishes = dispatcher.publishes
 
     def listen(self) -> None:
@@ -62,9 +63,14 @@ class Bridge:
         hooks.message_acked = self.on_acked if wanted(ACKED) else None
         hooks.message_dropped = self.on_dropped if wanted(DROPPED) else None
         hooks.delivery_dropped = self.on_delivery_dropped if wanted(DELIVERY_DROPPED) else None
+        # Messages need a name from the start where a later event may speak of them.
+        self._names_messages = any(map(wanted, (DELIVERED, ACKED, DROPPED, DELIVERY_DROPPED)))
 
     def on_published(self, info: ClientInfo, publishes: Sequence[IncomingPublish], now_ms: int) -> Verdict | None:
         """The publishes of one read: run the rules, and say what their acknowledgements wait for."""
+        if self._names_messages:
+            for publish in publishes:
+                publish.message_id = new_message_id(now_ms)
         outcome = self._publishes(info.context or client_of(info), publishes, now_ms)
         return None if outcome is None else Verdict(outcome.ticket, outcome.refused)
 
@@ -86,7 +92,9 @@ class Bridge:
                 tickets.add(outcome.ticket)
             for index, item in enumerate(run):
                 if outcome.refused and index in outcome.refused:
-                    refused[start + index] = RetryableError(f"a sink that takes {item.topic} is full", code="queue_full")
+                    refused[start + index] = RetryableError(
+                        f"a sink that takes {item.topic} is full", code="queue_full"
+                    )
                 else:
                     broker.publish(item.topic, item.payload, item.qos, item.retain, item.properties, info, now_ms)
             start += len(run)
@@ -217,7 +225,7 @@ def _peer_columns(info: ClientInfo) -> Columns:
 
 def _message_columns(message: RoutedMessage) -> Columns:
     return {
-        "id": message.id,
+        "id": message.message_id or new_message_id(message.received_at),
         "payload": _text(message.payload),
         "topic": message.topic,
         "qos": message.qos,

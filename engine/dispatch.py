@@ -72,6 +72,8 @@ class Incoming(Protocol):
     def dup(self) -> bool: ...
     @property
     def properties(self) -> Mapping[str, Any] | None: ...
+    @property
+    def message_id(self) -> str | None: ...
 
 
 @dataclass(slots=True)
@@ -235,7 +237,8 @@ class Dispatcher:
             if not routes:
                 continue
             message = Message(
-                topic, publish.payload, publish.qos, publish.retain, publish.dup, client, now_ms, publish.properties, trail
+                topic, publish.payload, publish.qos, publish.retain, publish.dup, client, now_ms, publish.properties, trail,
+                publish.message_id,
             )  # fmt: skip
             if len(routes) > 1 or routes[0].many:
                 if not self._run_several(routes, message, touched):

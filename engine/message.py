@@ -24,13 +24,18 @@ from msgspec import Struct
 from engine.errors import EvaluationError
 from engine.jsontext import UNDEFINED, Undefined, decode
 
-__all__ = ["NODE", "UNDEFINED", "Client", "Message", "Occurrence", "Undefined", "property_columns"]
+__all__ = ["NODE", "UNDEFINED", "Client", "Message", "Occurrence", "Undefined", "new_message_id", "property_columns"]
 
 NODE = "headgate@127.0.0.1"
 """The `node` column until there are several nodes."""
 
 _PROCESS_BITS = int.from_bytes(os.urandom(6), "big") << 16
 _serial = count()
+
+
+def new_message_id(now_ms: int) -> str:
+    """32 hexadecimal digits: time, process and a serial number, as EMQX's message ids are made."""
+    return f"{now_ms * 1000:016X}{(_PROCESS_BITS + next(_serial)) % (1 << 64):016X}"
 
 
 class Client:
@@ -75,15 +80,15 @@ class Message(Struct, gc=False, eq=False):
     timestamp: int
     properties: Mapping[str, Any] | None = None
     trail: tuple[str, ...] = ()
+    _id: str | None = None
     _json: Any = _UNSET
     _text: Any = _UNSET
-    _id: str | None = None
 
     @property
     def id(self) -> str:
-        """32 hexadecimal digits: time, process and a serial number, as EMQX's message ids are."""
+        """Names this message in all events about it."""
         if self._id is None:
-            self._id = f"{self.timestamp * 1000:016X}{(_PROCESS_BITS + next(_serial)) % (1 << 64):016X}"
+            self._id = new_message_id(self.timestamp)
         return self._id
 
     @property

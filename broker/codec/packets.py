@@ -139,7 +139,7 @@ class ConnAck(Struct):
 
 
 class Publish(Struct, gc=False):
-    """An application message on the wire; ``packet_id`` is 0 for QoS 0."""
+    """An application message on the wire; ``packet_id`` is 0 for QoS 0. ``message_id`` never is: see `broker.hooks`."""
 
     topic: str
     payload: bytes
@@ -148,6 +148,7 @@ class Publish(Struct, gc=False):
     dup: bool = False
     packet_id: int = 0
     properties: PropertyDict | None = None
+    message_id: str | None = None
 
     def encode(self, version: int) -> bytes:
         flags = self.dup << 3 | self.qos << 1 | self.retain

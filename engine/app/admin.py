@@ -31,7 +31,7 @@ class AppAdmin:
             started_at=app.started_ms,
             uptime_s=(app.clock.now_ms() - app.started_ms) / 1000,
             listeners=tuple(
-                ListenerView(item.type, item.host, item.port, item.connections) for item in app.broker.listeners
+                ListenerView(item.type, item.host, item.port, len(item.connections)) for item in app.broker.listeners
             ),
             rules=len(app.project.ruleset.rules),
             sinks=len(app.project.sinks),
@@ -46,7 +46,20 @@ class AppAdmin:
         return [self._sink(sink_id) for sink_id in self._app.project.sinks]
 
     def stats(self) -> StatsView:
-        return StatsView(**self._app.broker.stats())
+        broker = self._app.broker
+        gauges = {
+            "connections": broker.connection_count,
+            "sessions": broker.session_count,
+            "subscriptions": broker.subscription_count,
+            "retained_messages": broker.retained_count,
+        }
+        counters: dict[str, int] = {}
+        for name, value in broker.stats.snapshot().items():
+            if isinstance(value, dict):
+                counters |= {f"{name}_{reason}": count for reason, count in value.items()}
+            elif isinstance(value, int):
+                counters[name] = value
+        return StatsView(gauges={name: float(value) for name, value in gauges.items()}, counters=counters)
 
     def clients(self, limit: int, offset: int) -> Sequence[ClientView]:
         return [
@@ -60,7 +73,7 @@ class AppAdmin:
                 clean_start=info.clean_start,
                 connected_at=info.connected_at,
             )
-            for info in self._app.broker.clients(limit, offset)
+            for info in sorted(self._app.broker.clients, key=lambda info: info.client_id)[offset : offset + limit]
         ]
 
     def kick(self, client_id: str) -> None:
