@@ -12,7 +12,9 @@ import os
 import select
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from connectors._shared.routing import verdict
 from connectors._shared.thread import WriterThread
@@ -34,8 +36,8 @@ Answer = Mapping[int, DeliveryError] | None
 class ConsoleConfig(ConnectorConfig):
     """Options of the `console` sink."""
 
-    stream: Literal["stdout", "stderr"] = "stdout"
-    """Where rows are printed."""
+    stream: Literal["stdout", "stderr"] | Annotated[int, Field(ge=3)] = "stdout"
+    """Where rows are printed; also the number of a descriptor that was handed over: `headgate run 3> rows.jsonl`."""
     buffer: BufferConfig = BufferConfig(max_bytes=16 << 20, when_full="drop_oldest")
     """What waits for a console that is not read; little, and the oldest are dropped."""
 
@@ -45,7 +47,11 @@ class ConsoleSink(Sink):
 
     kind: ClassVar[str] = "console"
     Config: ClassVar[type[ConnectorConfig]] = ConsoleConfig
-    EXAMPLES: ClassVar[tuple[str, ...]] = ("type: console\n", "type: console\nstream: stderr\n")
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "type: console\n",
+        "type: console\nstream: stderr\n",
+        "type: console\nstream: 3\n",
+    )
 
     def __init__(self, config: ConsoleConfig, context: SinkContext) -> None:
         super().__init__(config, context)
@@ -55,7 +61,8 @@ class ConsoleSink(Sink):
     async def connect(self) -> None:
         await self.close()
         patience_s = 0.9 * self.config.request_timeout
-        printer = _Printer(_DESCRIPTORS[self.config.stream], self.config.stream, patience_s, self.context.clock)
+        stream = self.config.stream
+        printer = _Printer(_DESCRIPTORS.get(stream, stream), str(stream), patience_s, self.context.clock)
         thread = WriterThread(f"console-{self.context.sink_id}", printer.write)
         self._printer, self._thread = printer, thread
         await thread.call(printer.check)

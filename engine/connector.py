@@ -90,9 +90,13 @@ class ConnectorConfig(Model):
     description: str = ""
     """For people."""
     buffer: BufferConfig = BufferConfig()
+    """What waits for the sink."""
     batch: BatchConfig = BatchConfig()
+    """How much is sent at once."""
     retry: RetryConfig = RetryConfig()
+    """How long to wait after a failure."""
     health: HealthConfig = HealthConfig()
+    """How a held or disconnected sink is tried again."""
     lanes: Annotated[int, Field(ge=1, le=64)] = 4
     """Parallel ordered lanes. Records of one lane key always take the same lane, in order."""
     lane_key: str | None = None
@@ -122,6 +126,7 @@ class Publication:
     rule_id: str
     trail: tuple[str, ...]
     dup: ClassVar[bool] = False
+    message_id: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
