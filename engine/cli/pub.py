@@ -69,15 +69,16 @@ def pub(
         raise CommandError(f"{topic!r} is not a topic to publish to: no wildcards, not empty", exit_code=EXIT_USAGE)
     payloads = _lines() if lines else iter([_payload(message, file)])
     client = MqttClient(ClientOptions(host, port, client_id, username, password, version))
+    publisher = Publisher(client)
     client.connect()
     try:
-        Publisher(client).publish_all(topic, payloads, qos, retain)
+        publisher.publish_all(topic, payloads, qos, retain)
     finally:
         client.close()
 
 
 class Publisher:
-    """Publishes with a bounded number of messages under way."""
+    """Publishes with a bounded number of messages under way. To be made before the client connects."""
 
     def __init__(self, client: MqttClient) -> None:
         self._mqtt = client.mqtt

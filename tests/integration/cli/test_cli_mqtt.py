@@ -1,0 +1,135 @@
+"""``headgate pub`` and ``headgate sub`` against the real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from broker.config import BrokerConfig, ListenerConfig
+from broker.hooks import Hooks, SessionSubscribed
+from broker.server import Broker
+from support.command import headgate, start_headgate
+
+
+class RunningBroker:
+    """A broker on a free port, which tells when somebody has subscribed."""
+
+    def __init__(self) -> None:
+        self.subscribed = asyncio.Event()
+        hooks = Hooks(session_subscribed=self._on_subscribed)
+        self.broker = Broker(BrokerConfig(listeners=(ListenerConfig(port=0),)), hooks)
+
+    @property
+    def port(self) -> str:
+        return str(self.broker.listeners[0].port)
+
+    def _on_subscribed(self, event: SessionSubscribed) -> None:
+        self.subscribed.set()
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[RunningBroker]:
+    running = RunningBroker()
+    await running.broker.start()
+    yield running
+    await running.broker.stop(1.0)
+
+
+@pytest.mark.parametrize("version", ["5", "311"])
+async def test_a_message_goes_from_pub_to_sub(broker: RunningBroker, tmp_path: Path, version: str) -> None:
+    """The two commands are all a newcomer needs to see the broker work."""
+    arguments = ("sub", "-p", broker.port, "-t", "a/#", "-q", "1", "-v", "-C", "1", "-W", "20", "-V", version)
+    subscriber = await start_headgate(*arguments, cwd=tmp_path)
+    await asyncio.wait_for(broker.subscribed.wait(), 20)
+
+    published = await headgate(
+        "pub", "-p", broker.port, "-t", "a/b", "-m", '{"t": 1}', "-q", "1", "-V", version, cwd=tmp_path
+    )
+    out, err = await asyncio.wait_for(subscriber.communicate(), 20)
+
+    assert (published.code, published.out, published.err) == (0, "", "")
+    assert (subscriber.returncode, out, err) == (0, b'a/b {"t": 1}\n', b"")
+
+
+async def test_lines_of_standard_input_become_messages_in_order(broker: RunningBroker, tmp_path: Path) -> None:
+    """It is how a file is played into a broker."""
+    arguments = ("sub", "-p", broker.port, "-t", "a", "-q", "1", "--json", "-C", "300", "-W", "20")
+    subscriber = await start_headgate(*arguments, cwd=tmp_path)
+    await asyncio.wait_for(broker.subscribed.wait(), 20)
+
+    lines = "".join(f"{number}\n" for number in range(300))
+    published = await headgate("pub", "-p", broker.port, "-t", "a", "-l", "-q", "1", cwd=tmp_path, stdin=lines)
+    out, _ = await asyncio.wait_for(subscriber.communicate(), 20)
+
+    messages = [json.loads(line) for line in out.splitlines()]
+    assert published.code == 0
+    assert [message["payload"] for message in messages] == [str(number) for number in range(300)]
+    assert messages[0] == {"topic": "a", "payload": "0", "qos": 1, "retain": False}
+
+
+async def test_a_retained_message_is_there_for_who_comes_later(broker: RunningBroker, tmp_path: Path) -> None:
+    """And -n takes it away again."""
+    await headgate("pub", "-p", broker.port, "-t", "lamp", "-m", "on", "-r", "-q", "1", cwd=tmp_path)
+    first = await headgate("sub", "-p", broker.port, "-t", "lamp", "--json", "-C", "1", "-W", "10", cwd=tmp_path)
+    await headgate("pub", "-p", broker.port, "-t", "lamp", "-n", "-r", "-q", "1", cwd=tmp_path)
+    second = await headgate("sub", "-p", broker.port, "-t", "lamp", "-C", "1", "-W", "1", cwd=tmp_path)
+
+    assert (first.code, first.json["payload"], first.json["retain"]) == (0, "on", True)
+    assert (second.code, second.out) == (1, "")
+
+
+async def test_ctrl_c_ends_sub_cleanly(broker: RunningBroker, tmp_path: Path) -> None:
+    """It is the usual way to end it: no traceback, and no failure."""
+    subscriber = await start_headgate("sub", "-p", broker.port, "-t", "a", cwd=tmp_path)
+    await asyncio.wait_for(broker.subscribed.wait(), 20)
+
+    subscriber.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(subscriber.communicate(), 20)
+
+    assert (subscriber.returncode, out, err) == (0, b"", b"")
+
+
+async def test_without_a_broker_it_says_so_and_exits_with_3(tmp_path: Path) -> None:
+    """Scripts tell "not running" from "refused" by the code."""
+    finished = await headgate("pub", "-p", "1", "-t", "a", "-m", "x", cwd=tmp_path)
+
+    assert finished.code == 3
+    assert finished.err.startswith("error: no broker at 127.0.0.1:1: connection refused\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("pub", "-t", "a"), "say what to publish"),
+        (("pub", "-t", "a", "-m", "x", "-n"), "say what to publish"),
+        (("pub", "-t", "a/+", "-m", "x"), "no wildcards"),
+        (("pub", "-t", "a", "-m", "x", "-V", "7"), "no version of MQTT"),
+        (("pub", "-t", "a", "-m", "x", "-q", "3"), "-q"),
+        (("pub", "-m", "x"), "-t"),
+        (("sub", "-t", "a", "-c"), "needs a client id"),
+    ],
+)
+async def test_a_wrong_command_line_exits_with_2_and_says_why(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    """Nothing is sent, and no broker is needed to find out."""
+    finished = await headgate(*arguments, cwd=tmp_path)
+
+    assert finished.code == 2
+    assert said in finished.err
+
+
+async def test_the_broker_of_the_running_project_is_found(broker: RunningBroker, tmp_path: Path) -> None:
+    """With a port of one's own in headgate.yaml, pub and sub need no -p."""
+    (tmp_path / "data").mkdir()
+    listeners = [{"type": "tcp", "host": "0.0.0.0", "port": int(broker.port)}]
+    (tmp_path / "data" / "run.json").write_text(json.dumps({"pid": 1, "listeners": listeners, "api": None}))
+
+    finished = await headgate("pub", "-t", "a", "-m", "x", "-q", "1", cwd=tmp_path)
+
+    assert (finished.code, finished.err) == (0, "")

@@ -1,0 +1,129 @@
+"""``headgate status`` and ``headgate dlq`` against the API of an application of plain values."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from engine.admin.server import ApiServer
+from engine.config.settings import Address, ApiSettings
+from support.admin_port import FakeApp
+from support.command import headgate
+
+
+@pytest.fixture
+def app() -> FakeApp:
+    return FakeApp()
+
+
+@pytest.fixture
+async def project(app: FakeApp, tmp_path: Path) -> AsyncIterator[Path]:
+    """A project whose process runs and wants a token, which its configuration holds."""
+    server = ApiServer(app, ApiSettings(bind=Address("127.0.0.1", 0), token=SecretStr("t0k3n-x")))
+    await server.start()
+    (tmp_path / "headgate.yaml").write_text('data_dir: state\napi: {token: "t0k3n-x"}\nbroken: [edit\n')
+    (tmp_path / "headgate.yaml").write_text('data_dir: state\napi: {token: "t0k3n-x"}\nunknown: edit\n')
+    (tmp_path / "state").mkdir()
+    api = {"host": server.address.host, "port": server.address.port}
+    (tmp_path / "state" / "run.json").write_text(json.dumps({"pid": os.getpid(), "listeners": [], "api": api}))
+    yield tmp_path
+    await server.stop()
+
+
+async def test_status_shows_rules_sinks_backlog_and_errors(project: Path) -> None:
+    """Also while an edit of the project is broken: that is when somebody looks."""
+    finished = await headgate("status", cwd=project, environ={"COLUMNS": "160"})
+
+    assert finished.code == 0
+    words = " ".join(finished.out.split())
+    assert "Headgate 0.1.0 up 1h 2m, process 42" in words
+    assert "! a sink is held" in words
+    assert "climate readings 10 3 1 6 0" in words
+    assert "readings sqlite held 3 1m 15s 2 3 0" in words
+    assert "readings: there is no table readings" in words
+
+
+async def test_status_as_json_holds_the_same(project: Path) -> None:
+    """For programs; fields are those of the API."""
+    state = (await headgate("status", "--json", cwd=project)).json
+
+    assert state["sinks"][0]["buffered"] == 3
+    assert [rule["id"] for rule in state["rules"]] == ["climate", "off"]
+    assert state["stats"]["gauges"] == {"connections": 12.0}
+
+
+async def test_without_a_process_status_exits_with_3(tmp_path: Path) -> None:
+    """Scripts wait for a start by this."""
+    finished = await headgate("status", cwd=tmp_path)
+
+    assert finished.code == 3
+    assert "Headgate is not running" in finished.err
+
+
+async def test_a_stale_note_of_a_process_is_no_process(tmp_path: Path) -> None:
+    """kill -9 leaves the note behind."""
+    (tmp_path / "data").mkdir()
+    note = {"pid": 1, "listeners": [], "api": {"host": "127.0.0.1", "port": 1}}
+    (tmp_path / "data" / "run.json").write_text(json.dumps(note))
+
+    finished = await headgate("status", cwd=tmp_path)
+
+    assert (finished.code, "does not answer" in finished.err) == (3, True)
+
+
+async def test_a_wrong_token_is_said_to_be_wrong(project: Path) -> None:
+    """And is not shown."""
+    finished = await headgate("status", "--token", "wr0ng", cwd=project)
+
+    assert finished.code == 1
+    assert "the API wants its token" in finished.err
+
+
+async def test_dead_letters_are_listed_shown_retried_and_dropped(project: Path, app: FakeApp) -> None:
+    """The whole of what can be done about them, by one command."""
+    listed = await headgate("dlq", "readings", cwd=project, environ={"COLUMNS": "120"})
+    shown = await headgate("dlq", "readings", "show", "2", cwd=project)
+    retried = await headgate("dlq", "readings", "retry", "1", cwd=project)
+    dropped = await headgate("dlq", "readings", "drop", "--all", "--json", cwd=project)
+    empty = await headgate("dlq", "readings", cwd=project)
+
+    assert [line.split()[0] for line in listed.out.splitlines()] == ["id", "1", "2", "3"]
+    assert "temp is text" in listed.out
+    assert '{"temp": "warm", "at": 2}' in shown.out
+    assert (retried.code, retried.out) == (0, "retried 1\n")
+    assert dropped.json == {"dropped": 2}
+    assert empty.out == "no dead letters\n"
+    assert app.letters == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("retry",), 2, "ids, or --all"),
+        (("drop", "1", "--all"), 2, "ids, or --all"),
+        (("show",), 2, "say which"),
+        (("list", "1"), 2, "takes no ids"),
+        (("show", "99"), 1, "there is no 99 here"),
+        (("explode",), 2, "explode"),
+    ],
+)
+async def test_a_wrong_request_is_refused_with_its_reason(
+    project: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    """Above all, nothing is dropped by a slip."""
+    finished = await headgate("dlq", "readings", *arguments, cwd=project)
+
+    assert finished.code == code
+    assert said in finished.err
+
+
+async def test_an_unknown_sink_has_no_dead_letters(project: Path) -> None:
+    """An empty list would look as if all were well."""
+    finished = await headgate("dlq", "readngs", cwd=project)
+
+    assert (finished.code, "readngs" in finished.err) == (1, True)
