@@ -150,7 +150,7 @@ EVENTS: dict[str, Event] = {
             "client_disconnected",
             special={
                 "reason": (
-                    "`normal`, `keepalive_timeout`, `tcp_closed`, `takenover` or `discarded` (the same id connected again),"
+                    "`normal`, `keepalive_timeout`, `tcp_closed`, `takenover` or `discarded` (the same id came again),"
                     " `kicked`, `not_authorized`, or MQTT 5's name of what the client or the broker gave as reason",
                     "keepalive_timeout",
                 )
