@@ -1,0 +1,68 @@
+"""The broker alone: publishes that no rule wants, with Debian's mosquitto beside it, and what idle connections cost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.meter import IN_FLIGHT, Figure, load_of, measure
+from servers.install import missing
+from servers.mosquitto import Mosquitto
+from support.packets import open_connection
+from support.process import Headgate, raise_file_limit
+
+IDLE = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident memory in bytes."""
+
+    at_start: int
+    per_idle_connection: float
+
+
+def publish_alone(directory: Path, connections: int, messages: int, *, at_a_time: int = IN_FLIGHT) -> Figure:
+    """QoS 1 publishes to Headgate without any rule."""
+    with Headgate(directory, sinks={}, rules={}) as process:
+        load = load_of(process.port, connections, messages, in_flight=at_a_time)
+        return measure(_name("publish alone", at_a_time), process.pid, load)
+
+
+def mosquitto_alone(connections: int, messages: int, *, at_a_time: int = IN_FLIGHT) -> Figure | None:
+    """The same to mosquitto; None where it is not installed."""
+    if missing("mosquitto"):
+        return None
+    with _mosquitto() as server:
+        load = load_of(server.port, connections, messages, in_flight=at_a_time)
+        return measure(_name("publish alone, mosquitto", at_a_time), server.pid, load)
+
+
+def idle_memory(directory: Path) -> Memory:
+    """What a new process takes, and what each connection that says nothing adds."""
+    count = IDLE if raise_file_limit(IDLE + 500) else 400
+    with Headgate(directory, sinks={}, rules={}) as process, contextlib.ExitStack() as stack:
+        at_start = process.rss()
+        # What the first connections make the process load is not theirs.
+        for number in range(50):
+            stack.enter_context(open_connection(process.port, f"first-{number}")[0])
+        before = process.rss()
+        for number in range(count):
+            stack.enter_context(open_connection(process.port, f"idle-{number}")[0])
+        return Memory(at_start, (process.rss() - before) / count)
+
+
+def _name(name: str, at_a_time: int) -> str:
+    return name if at_a_time == IN_FLIGHT else f"{name}, {at_a_time} in flight"
+
+
+@contextlib.contextmanager
+def _mosquitto() -> Iterator[Mosquitto]:
+    server = Mosquitto()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

@@ -1,0 +1,86 @@
+"""Measures a server process under a load: messages a second, and CPU of all its threads for each message."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import psutil
+
+from bench.load import Load, Outcome
+
+TESTS = Path(__file__).resolve().parent.parent
+WARM_UP_MESSAGES = 20_000
+IN_FLIGHT = 4000
+"""Unacknowledged messages of all connections together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What one load cost. ``cpu_us`` is the server's, for each message published, delivery to sinks included."""
+
+    name: str
+    connections: int
+    rate: float
+    """Messages acknowledged a second."""
+    cpu_us: float
+    delivered_rate: float | None = None
+    """Messages a second until the last row had been delivered."""
+
+
+def measure(
+    name: str, pid: int, load: Load, *, settle: Callable[[], None] | None = None, warm_up: int = WARM_UP_MESSAGES
+) -> Figure:
+    """Warm the server up, publish `load`, wait until it has `settle`d, and say what that took."""
+    process = psutil.Process(pid)
+    if warm_up:
+        publish(Load(**{**asdict(load), "messages": warm_up}))
+        if settle is not None:
+            settle()
+    cpu, started = cpu_s(process), time.monotonic()
+    outcome = publish(load)
+    if settle is not None:
+        settle()
+    seconds = time.monotonic() - started
+    used = cpu_s(process) - cpu
+    if outcome.refused or not outcome.complete:
+        raise RuntimeError(f"{name}: {outcome}")
+    return Figure(
+        name=name,
+        connections=load.connections,
+        rate=outcome.acknowledged / outcome.seconds,
+        cpu_us=used / outcome.acknowledged * 1e6,
+        delivered_rate=None if settle is None else outcome.acknowledged / seconds,
+    )
+
+
+def load_of(port: int, connections: int, messages: int, *, in_flight: int = IN_FLIGHT, version: int = 4) -> Load:
+    """A load whose connections share what may be in flight."""
+    window = max(1, in_flight // connections)
+    return Load(port=port, connections=connections, messages=messages, window=window, version=version)
+
+
+def publish(load: Load) -> Outcome:
+    """Run the load in a process of its own, so that its CPU is nobody else's."""
+    arguments = [
+        part for field in fields(load) for part in (f"--{field.name.replace('_', '-')}", str(getattr(load, field.name)))
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.load", *arguments],
+        cwd=TESTS,
+        stdout=subprocess.PIPE,
+        timeout=load.deadline_s + 30,
+        check=False,
+    )
+    return Outcome(**json.loads(done.stdout))
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """User and system time of all threads so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)

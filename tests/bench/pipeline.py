@@ -1,0 +1,134 @@
+"""The whole way: a publish through a rule that passes half of them, into the journal and on into each kind of sink."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.meter import Figure, cpu_s, load_of, measure, publish
+from servers.install import missing
+from servers.kafka import Kafka
+from servers.postgresql import Postgresql
+from servers.process import Server, free_port
+from support.process import Headgate
+from support.wait import wait_until
+
+SETTLE_S = 60.0
+DRAIN_S = 120.0
+
+HALF = """
+INSERT INTO target
+SELECT payload.device AS device, payload.temp AS temp, payload.humidity AS humidity, payload.seq AS seq
+FROM "sensors/+/temp"
+WHERE payload.temp > 30
+"""
+ALL = HALF.replace("WHERE payload.temp > 30", "")
+OTHER = HALF.replace("sensors/+/temp", "other/{number}/+/temp")
+
+TABLE = "CREATE TABLE readings (device text, temp float8, humidity float8, seq integer)"
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """A million rows that waited, and how they were drained into a sink."""
+
+    kind: str
+    rows: int
+    rss_before: int
+    rss_full: int
+    rss_max: int
+    """The most while the rows came, waited and were drained."""
+    seconds: float
+    cpu_us: float
+
+    @property
+    def rate(self) -> float:
+        """Rows a second."""
+        return self.rows / self.seconds
+
+
+def to_sink(directory: Path, kind: str, connections: int, messages: int) -> Figure | None:
+    """The rule with the journal into a sink of that kind; None where its server is not installed."""
+    if not has_server(kind):
+        return None
+    with _target(kind, directory) as sink, Headgate(directory, sinks={"target": sink}, rules={"half": HALF}) as process:
+        return _measure(f"rule, journal, {kind}", process, connections, messages)
+
+
+def one_of_many_rules(directory: Path, rules: int, connections: int, messages: int) -> Figure:
+    """As many rules, of which one matches, into a sink that discards."""
+    others = {f"other-{number}": OTHER.format(number=number) for number in range(rules - 1)}
+    with Headgate(directory, sinks={"target": {"type": "discard"}}, rules={"half": HALF, **others}) as process:
+        return _measure(f"{rules:,} rules, one matches", process, connections, messages)
+
+
+def drain(directory: Path, kind: str, rows: int) -> Backlog | None:
+    """Publish to a sink that is away, then put the sink right: what it takes in time and memory."""
+    if not has_server(kind):
+        return None
+    away = {"type": "http", "url": f"http://127.0.0.1:{free_port()}/in", "buffer": {"max_bytes": "4GiB"}}
+    with _target(kind, directory) as sink, Headgate(directory, sinks={"target": away}, rules={"all": ALL}) as process:
+        rss_before = process.rss()
+        publish(load_of(process.port, 10, rows))
+        wait_until(lambda: process.sink("target")["buffered"] == rows, 10, "all rows wait", detail=process.sinks)
+        rss_full = process.rss()
+        process.write_sinks({"target": {**sink, "buffer": {"max_bytes": "4GiB"}}})
+        wait_until(lambda: process.sink("target")["type"] == kind, 10, "the sink is put right")
+        used, started = cpu_s(psutil.Process(process.pid)), time.monotonic()
+        left = process.sink("target")["buffered"]
+        process.settle(deadline_s=DRAIN_S)
+        seconds = time.monotonic() - started
+        cpu = cpu_s(psutil.Process(process.pid)) - used
+        process.check_counters()
+        return Backlog(kind, left, rss_before, rss_full, process.rss_max(), seconds, cpu / max(left, 1) * 1e6)
+
+
+def _measure(name: str, process: Headgate, connections: int, messages: int) -> Figure:
+    figure = measure(
+        name,
+        process.pid,
+        load_of(process.port, connections, messages),
+        settle=lambda: process.settle(deadline_s=SETTLE_S),
+    )
+    process.check_counters()
+    return figure
+
+
+def has_server(kind: str) -> bool:
+    """Whether the server that sinks of this kind write to can be started here; most need none."""
+    return kind not in ("postgresql", "kafka") or not missing(kind)
+
+
+@contextlib.contextmanager
+def _target(kind: str, directory: Path) -> Iterator[Mapping[str, Any]]:
+    """The options of a sink of that kind whose target is there."""
+    if kind == "postgresql":
+        with _running(Postgresql()) as server:
+            server.execute(TABLE)
+            yield {"type": kind, "dsn": server.dsn(), "table": "readings"}
+    elif kind == "kafka":
+        with _running(Kafka()) as server:
+            server.create_topic("readings")
+            yield {"type": kind, "brokers": [server.address], "topic": "readings", "key": "${device}"}
+    else:
+        yield {
+            "discard": {"type": "discard"},
+            "file": {"type": "file", "path": "readings.jsonl"},
+            "sqlite": {"type": "sqlite", "path": "readings.db", "table": "readings"},
+        }[kind]
+
+
+@contextlib.contextmanager
+def _running(server: Any) -> Iterator[Any]:
+    assert isinstance(server, Server)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

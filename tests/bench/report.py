@@ -1,0 +1,90 @@
+"""Figures as Markdown tables, and those tables in the README, between two markers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bench.broker import Memory
+from bench.meter import Figure
+from bench.pipeline import Backlog
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+BEGIN, END = "<!-- measured: bench -->", "<!-- end of what is measured -->"
+
+
+def figures_table(figures: Iterable[Figure]) -> str:
+    """Messages a second and CPU for each message."""
+    rows = [
+        (
+            figure.name,
+            str(figure.connections),
+            _thousands(figure.rate),
+            "" if figure.delivered_rate is None else _thousands(figure.delivered_rate),
+            f"{figure.cpu_us:.1f}",
+        )
+        for figure in figures
+    ]
+    return table(("QoS 1 publishes", "connections", "acknowledged/s", "delivered/s", "CPU µs/message"), rows)
+
+
+def backlog_table(backlogs: Iterable[Backlog]) -> str:
+    """Draining, and memory meanwhile."""
+    rows = [
+        (
+            backlog.kind,
+            f"{backlog.rows:,}",
+            _thousands(backlog.rate),
+            f"{backlog.cpu_us:.1f}",
+            _mebibytes(backlog.rss_before),
+            _mebibytes(backlog.rss_full),
+            _mebibytes(backlog.rss_max),
+        )
+        for backlog in backlogs
+    ]
+    head = ("backlog into", "rows", "rows/s", "CPU µs/row", "memory before", "with the backlog", "most")
+    return table(head, rows)
+
+
+def memory_line(memory: Memory) -> str:
+    """Memory of a process that has nothing to do."""
+    idle = memory.per_idle_connection / 1024
+    return f"Memory at start {_mebibytes(memory.at_start)}, for each idle connection {idle:.1f} KiB."
+
+
+def machine_line() -> str:
+    """Where this was measured."""
+    return f"Python {platform.python_version()}, {os.cpu_count()} cores shared with the publisher, {_processor()}."
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are flush right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_readme(text: str) -> None:
+    """Put `text` between the markers of the README. Raises `ValueError` where it has none."""
+    before = README.read_text("utf-8")
+    if BEGIN not in before or END not in before:
+        raise ValueError(f"README.md has no {BEGIN} … {END}")
+    pattern = re.compile(f"{re.escape(BEGIN)}.*{re.escape(END)}", re.DOTALL)
+    README.write_text(pattern.sub(lambda _: f"{BEGIN}\n\n{text}\n\n{END}", before), "utf-8")
+
+
+def _thousands(value: float) -> str:
+    return f"{round(value, -3):,.0f}"
+
+
+def _mebibytes(value: float) -> str:
+    return f"{value / (1 << 20):.0f} MiB"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
