@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -196,7 +196,7 @@ class _NoApplication:
     """Just enough of an application for its routes to be listed."""
 
     def process(self) -> ProcessView:
-        return ProcessView("", 0, "", "", 0, 0.0, (), 0, 0)
+        return ProcessView("0", 0, "", "", 0, 0.0, (), 0, 0)
 
 
 def _api() -> FastAPI:
@@ -242,6 +242,8 @@ def _kind_of(annotation: Any, metadata: list[Any]) -> str:
         if any(part in metadata for part in get_args(alias)[1:]):
             return name
     origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kind_of(get_args(annotation)[0], list(annotation.__metadata__))
     if origin is Literal:
         return " ".join(f"`{value}`" for value in get_args(annotation))
     if origin is Union or str(origin) == "<class 'types.UnionType'>":
