@@ -1,0 +1,306 @@
+"""What a row's values become on their way into a PostgreSQL column, type by type. Pure; asyncpg does the encoding.
+
+A `Converter` looks at a whole column of a batch at once: where all values are what the driver takes as it is, which is
+the usual case, nothing is done for each of them. A value that can't become the column's type raises `ValueError` with
+the reason in words.
+
+Timestamps are encoded as microseconds since 2000, the wire's own form (`TUPLE_CODEC_TYPES`): three times as fast as
+by way of datetime objects. A number is seconds, milliseconds, microseconds or nanoseconds since 1970 by its size: up to
+10^11 seconds (the year 5138), then each unit a thousand times more. Text is RFC 3339, or such a number. What names no
+time zone is UTC.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from typing import Any
+
+from engine import jsontext
+
+TUPLE_CODEC_TYPES = ("timestamptz", "timestamp")
+"""Types that asyncpg must be told to take in its ``tuple`` format: a tuple of one integer."""
+
+_NONE = type(None)
+_PG_EPOCH_US = 946_684_800_000_000
+_SECONDS_MAX = 10**11
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_INFINITY_US = 2**63 - 1
+_INTEGER = re.compile(r"[+-]?\d+")
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+
+Bulk = Callable[[Sequence[Any], set[type]], Sequence[Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Converter:
+    """How values become one type. `one` converts a value and checks it; `passes` are the types that need neither."""
+
+    one: Callable[[Any], Any]
+    passes: frozenset[type] = frozenset()
+    bulk: Bulk | None = None
+    """Does a column of certain types at once; None where it can't."""
+
+    def column(self, values: Sequence[Any]) -> Sequence[Any]:
+        """All `values` converted; the very same object where nothing is to be done. Raises `ValueError`."""
+        kinds = set(map(type, values))
+        kinds.discard(_NONE)
+        if self.bulk is not None:
+            done = self.bulk(values, kinds)
+            if done is not None:
+                return done
+        elif kinds <= self.passes:
+            return values
+        return [None if value is None else self.one(value) for value in values]
+
+
+@cache
+def converter(type_name: str) -> Converter | None:
+    """The converter of a type by asyncpg's name for it, ``text[]`` for an array of text; None for a type without one.
+
+    Such a type (``inet``, ``interval``, an extension's) is written through its text form by the server.
+    """
+    if not type_name.endswith("[]"):
+        return _CONVERTERS.get(type_name)
+    element = _CONVERTERS.get(type_name[:-2])
+    # A tuple inside an array would be taken for an array itself.
+    return None if element is None or type_name[:-2] in TUPLE_CODEC_TYPES else _array(element)
+
+
+def text_form(value: Any) -> str:
+    """A value as text: text as it is, structures and booleans as JSON, numbers in their shortest exact form."""
+    kind = type(value)
+    if kind is str:
+        _check_text(value)
+        return str(value)
+    if kind is bytes:
+        try:
+            return text_form(value.decode())
+        except UnicodeDecodeError:
+            raise ValueError(
+                "these bytes are no UTF-8 text; use a bytea column, or base64_encode() in the rule"
+            ) from None
+    if kind is int or kind is float:
+        return repr(value)
+    return jsontext.encode(value).decode()
+
+
+def shown(value: Any) -> str:
+    """A value for a message: as JSON, cut where it is long."""
+    text = repr(value) if isinstance(value, bytes) else jsontext.encode(value).decode()
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise ValueError("PostgreSQL stores no text with a zero byte in it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the text holds half a surrogate pair, which is no UTF-8") from error
+
+
+def _integer(bits: int) -> Converter:
+    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    accepted = frozenset({int})
+
+    def one(value: Any) -> int:
+        number = _whole(value)
+        if not low <= number <= high:
+            raise ValueError(f"out of range: {bits // 8} bytes hold {low} to {high}")
+        return number
+
+    def bulk(values: Sequence[Any], kinds: set[type]) -> Sequence[Any] | None:
+        if not kinds <= accepted:
+            return None
+        present = [value for value in values if value is not None] if None in values else values
+        return values if not present or (min(present) >= low and max(present) <= high) else None
+
+    return Converter(one, accepted, bulk)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
+        return int(value)
+    raise ValueError("not an integer")
+
+
+def _float(largest: float) -> Converter:
+    def one(value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ValueError("not a number") from None
+        except OverflowError:
+            raise ValueError("out of range") from None
+        if math.isfinite(number) and abs(number) > largest:
+            raise ValueError("out of range: 4 bytes hold up to 3.4e38")
+        return number
+
+    return Converter(one, frozenset({int, float}))
+
+
+def _numeric_one(value: Any) -> Decimal:
+    if isinstance(value, float):
+        # By its shortest text: 0.1 shall be stored as 0.1.
+        value = repr(value)
+    try:
+        number = Decimal(value) if isinstance(value, (int, str)) else None
+    except InvalidOperation:
+        number = None
+    if number is None:
+        raise ValueError("not a number")
+    if number.is_infinite():
+        raise ValueError("numeric columns hold no infinity")
+    return number
+
+
+def _numeric_bulk(values: Sequence[Any], kinds: set[type]) -> Sequence[Any] | None:
+    return values if kinds <= {int} else None
+
+
+_BOOLEANS = {
+    "true": True, "t": True, "yes": True, "y": True, "on": True, "1": True,
+    "false": False, "f": False, "no": False, "n": False, "off": False, "0": False,
+}  # fmt: skip
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.strip().lower() in _BOOLEANS:
+        return _BOOLEANS[value.strip().lower()]
+    raise ValueError("neither true nor false")
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else text_form(value).encode()
+
+
+def _uuid(value: Any) -> uuid.UUID:
+    try:
+        return uuid.UUID(value)
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError("not a UUID") from None
+
+
+def _json(value: Any) -> str:
+    """Text that is a JSON object or array is stored as such; any other text becomes a JSON string."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            jsontext.decode(value)
+        except ValueError:
+            pass
+        else:
+            return value
+    return jsontext.encode(value).decode()
+
+
+def _microseconds(value: Any) -> int:
+    """Microseconds since 1970."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not _NUMBER.fullmatch(text):
+            return _parsed(text)
+        value = float(text) if "." in text else int(text)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError("not a time: give RFC 3339 text, or seconds or milliseconds since 1970")
+    size = abs(value)
+    for unit_us in (1_000_000, 1_000, 1):
+        if size < _SECONDS_MAX * (1_000_000 // unit_us):
+            return round(value * unit_us)
+    if size < _SECONDS_MAX * 10**9:
+        return int(value) // 1000
+    raise ValueError("out of range for a time")
+
+
+def _parsed(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text.upper())
+    except ValueError:
+        raise ValueError("not a time: give RFC 3339 text, or seconds or milliseconds since 1970") from None
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+
+
+def _timestamp(value: Any) -> tuple[int]:
+    if isinstance(value, str) and value.strip().lower() in ("infinity", "-infinity"):
+        return (-_INFINITY_US - 1 if value.strip().startswith("-") else _INFINITY_US,)
+    return (_microseconds(value) - _PG_EPOCH_US,)
+
+
+_MS_MAX = _SECONDS_MAX * 1000
+_PG_EPOCH_MS = _PG_EPOCH_US // 1000
+
+
+def _timestamp_bulk(values: Sequence[Any], kinds: set[type]) -> Sequence[Any] | None:
+    """The usual column: integers, all of them milliseconds."""
+    if kinds != {int} or None in values or min(values) < _SECONDS_MAX or max(values) >= _MS_MAX:
+        return None
+    return [((value - _PG_EPOCH_MS) * 1000,) for value in values]
+
+
+def _date(value: Any) -> date:
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        try:
+            return datetime.fromisoformat(value.strip().upper()).date()
+        except ValueError:
+            raise ValueError("not a date: give YYYY-MM-DD, RFC 3339, or a time since 1970") from None
+    try:
+        return (_EPOCH + _microseconds(value) * _MICROSECOND).date()
+    except OverflowError:
+        raise ValueError("out of range for a date") from None
+
+
+def _time(value: Any) -> time:
+    try:
+        moment = time.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError("not a time of day like 14:30:00") from None
+    return moment.replace(tzinfo=None)
+
+
+def _array(element: Converter) -> Converter:
+    def one(value: Any) -> list[Any]:
+        if isinstance(value, str):
+            try:
+                value = jsontext.decode(value)
+            except ValueError:
+                raise ValueError("not a list") from None
+        if not isinstance(value, list):
+            raise ValueError("not a list")
+        return [None if item is None else one(item) if isinstance(item, list) else element.one(item) for item in value]
+
+    return Converter(one)
+
+
+TEXT = Converter(text_form, frozenset({str}))
+"""For text, and for what the server makes from text."""
+AS_IS = Converter(lambda value: value, frozenset({bool, int, float, str, bytes, list, dict}))
+"""For what only the driver knows how to take."""
+
+_TIMESTAMP = Converter(_timestamp, bulk=_timestamp_bulk)
+_JSON = Converter(_json)
+
+_CONVERTERS: dict[str, Converter] = {
+    "text": TEXT, "varchar": TEXT, "bpchar": TEXT, "name": TEXT,
+    "int2": _integer(16), "int4": _integer(32), "int8": _integer(64),
+    "float4": _float(3.4028235e38), "float8": _float(math.inf),
+    "numeric": Converter(_numeric_one, frozenset({int}), _numeric_bulk),
+    "bool": Converter(_boolean, frozenset({bool})),
+    "bytea": Converter(_bytes, frozenset({bytes})),
+    "uuid": Converter(_uuid, frozenset({str})),
+    "json": _JSON, "jsonb": _JSON,
+    "timestamptz": _TIMESTAMP, "timestamp": _TIMESTAMP,
+    "date": Converter(_date), "time": Converter(_time),
+}  # fmt: skip
