@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -100,3 +101,19 @@ def test_a_restarted_process_takes_the_same_port_at_once(headgate: MakeHeadgate)
         promised = ledgers(publishers)
         process.settle()
         check_rows(sqlite_rows(process.directory), promised, exact=False)
+
+
+def test_a_port_that_is_taken_is_named(headgate: MakeHeadgate) -> None:
+    """Another broker on the port is the most likely first surprise: a sentence says so, and the journal is let go."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        listeners = [{"type": "tcp", "bind": f"127.0.0.1:{port}"}]
+        process = headgate(sinks={}, rules={}, settings={"listeners": listeners})
+        done = subprocess.run(process.command("run"), capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode != 0
+        assert str(port) in done.stderr
+        assert "Traceback" not in done.stderr
+    with process:
+        assert process.port == port
