@@ -81,7 +81,12 @@ def _route_libraries(level: LogLevel) -> None:
 def _renderers(format: LogFormat, stream: TextIO) -> list[Any]:
     if format == "json":
         return [structlog.processors.JSONRenderer(ensure_ascii=False), _redact_line]
-    return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0), _redact_line]
+    # Not rich's tracebacks: they show local variables, which is where passwords are.
+    plain = structlog.dev.plain_traceback
+    return [
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0, exception_formatter=plain),
+        _redact_line,
+    ]
 
 
 def _redact_line(logger: Any, method: str, line: str | Mapping[str, Any]) -> str:

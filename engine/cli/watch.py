@@ -45,24 +45,27 @@ class FileWatcher:
         return changed == self._rules_dir or (changed.parent == self._rules_dir and changed.suffix == ".sql")
 
     async def _watch(self) -> None:
-        while True:
-            folders = self._folders()
-            try:
-                await self._watch_folders(folders)
-            except OSError as error:
-                log.warning("files are not watched; SIGHUP reloads", reason=str(error))
-                return
-            # The rules' folder came or went. What was written into it before it was watched is read by this.
-            await self._on_change()
+        try:
+            await self._watch_folders(self._folders())
+            while True:
+                # The rules' folder came or went. What was written into it before it was watched is read now, and
+                # what was written while the watch began is read at its first answer.
+                await self._on_change()
+                await self._watch_folders(self._folders(), is_behind=True)
+        except OSError as error:
+            log.warning("files are not watched; SIGHUP reloads", reason=str(error))
 
-    async def _watch_folders(self, folders: list[Path]) -> None:
-        changes = awatch(
-            *folders, watch_filter=self.is_of_project, debounce=DEBOUNCE_MS, recursive=False, raise_interrupt=False
+    async def _watch_folders(self, folders: list[Path], is_behind: bool = False) -> None:
+        """Returns when there are other folders to watch."""
+        answers = awatch(
+            *folders, watch_filter=self.is_of_project, debounce=DEBOUNCE_MS, recursive=False, yield_on_timeout=True
         )
-        async for _ in changes:
+        async for changes in answers:
             if self._folders() != folders:
                 return
-            await self._on_change()
+            if changes or is_behind:
+                is_behind = False
+                await self._on_change()
 
     def _folders(self) -> list[Path]:
         return [folder for folder in (self._directory, self._rules_dir) if folder.is_dir()]

@@ -94,12 +94,10 @@ class MqttSettings(Model):
     """Longest client id, in bytes."""
     max_topic_levels: Annotated[int, Field(ge=1, le=65535)] = 128
     """Most levels of a topic name or filter."""
-    max_topic_alias: Annotated[int, Field(ge=0, le=65535)] = 65535
+    max_topic_alias: Annotated[int, Field(ge=0, le=65535)] = 256
     """Most topic aliases a client may use."""
     max_subscriptions: Annotated[int, Field(ge=1)] = 100_000
     """Most subscriptions of one client."""
-    max_connections: Annotated[int, Field(ge=1)] = 1_024_000
-    """Most connections of all listeners together."""
     max_sessions: Annotated[int, Field(ge=1)] = 1_000_000
     """Most sessions, connected and kept."""
     retain_available: bool = True

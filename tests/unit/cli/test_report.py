@@ -1,0 +1,112 @@
+"""How mistakes are shown."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.cli.report import CommandError, Style, print_failure, render, render_json, summary
+from engine.errors import ConfigError, HeadgateError, Position, Problem
+from engine.log import hide
+
+TEXTS = {"rules/hot.sql": "SELECT *\nFROM\t'é温度' WHER x\n"}
+
+
+def test_a_caret_stands_beneath_what_is_meant() -> None:
+    """Tabs, accents and wide letters included: a caret beside the place is worse than none."""
+    problem = Problem("unexpected WHER", "rules/hot.sql", Position(2, 12, 4), "did you mean WHERE?")
+
+    assert render([problem], TEXTS) == (
+        "rules/hot.sql:2:12: error: unexpected WHER\n"
+        "   2 | FROM 'é温度' WHER x\n"
+        "     |              ^^^^\n"
+        "     = did you mean WHERE?"
+    )
+
+
+def test_a_caret_may_stand_past_the_end_of_the_line() -> None:
+    """Something is missing there."""
+    lines = render([Problem("missing FROM", "rules/hot.sql", Position(1, 9, 3))], TEXTS).splitlines()
+
+    assert lines[1:] == ["   1 | SELECT *", "     |         ^"]
+
+
+@pytest.mark.parametrize("position", [None, Position(99, 1), Position(0, 0)])
+def test_without_a_line_to_show_the_rest_is_said(position: Position | None) -> None:
+    """A file may be gone, or shorter by now."""
+    report = render([Problem("wrong", "gone.yaml", position)], TEXTS)
+
+    assert report.startswith("gone.yaml")
+    assert report.endswith("error: wrong")
+
+
+def test_colours_are_for_terminals_only() -> None:
+    """A log file full of escapes helps nobody."""
+    problem = Problem("wrong", "a.sql", severity="warning")
+
+    assert "\x1b[" not in render([problem], {})
+    assert "\x1b[1;33mwarning\x1b[0m" in render([problem], {}, Style(True))
+
+
+def test_a_line_with_a_secret_is_not_shown() -> None:
+    """Reports end up in tickets."""
+    hide(["opensesame-1"])
+    problem = Problem("opensesame-1 was refused", "a.yaml", Position(1, 1, 5), "not opensesame-1")
+
+    assert render([problem], {"a.yaml": "token: opensesame-1"}) == (
+        "a.yaml:1:1: error: *** was refused\n     = not ***"
+    )
+
+
+def test_programs_get_the_same_as_an_object() -> None:
+    """An editor shows it at the place."""
+    problems = [
+        Problem("wrong", "a.sql", Position(2, 3, 4), "mend it"),
+        Problem("odd", severity="warning"),
+    ]
+
+    report = json.loads(render_json(problems))
+
+    assert report["ok"] is False
+    assert report["problems"][0] == {
+        "severity": "error", "path": "a.sql", "line": 2, "column": 3, "length": 4, "message": "wrong",
+        "remedy": "mend it",
+    }  # fmt: skip
+    assert report["problems"][1]["line"] is None
+
+
+@pytest.mark.parametrize(
+    ("severities", "said"),
+    [
+        (["error"], "1 error"),
+        (["error", "error", "warning"], "2 errors, 1 warning"),
+        (["warning"], "1 warning"),
+        ([], "0 errors"),
+    ],
+)
+def test_a_summary_counts(severities: list[str], said: str) -> None:
+    """The last line is the one that is read."""
+    assert summary([Problem("x", severity=severity) for severity in severities]) == said  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (CommandError("not running", exit_code=3, remedy="start it"), 3, "error: not running\n  start it\n"),
+        (ConfigError("wrong", remedy="mend it"), 1, "error: wrong\n  mend it\n"),
+        (HeadgateError("no"), 1, "error: no\n"),
+        (FileNotFoundError(2, "No such file", "a.txt"), 1, "error: a.txt: No such file\n"),
+        (
+            ZeroDivisionError("x"),
+            1,
+            "error: ZeroDivisionError: x\n  this should not happen; headgate --debug … shows where it did\n",
+        ),
+    ],
+)
+def test_a_failure_is_one_readable_line(
+    error: Exception, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what to do beneath it, and never a traceback."""
+    assert print_failure(error) == code
+    assert capsys.readouterr().err == said

@@ -1,0 +1,54 @@
+"""What `headgate run` says first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.cli.report import Style
+from engine.cli.welcome import welcome
+from support.admin_port import FakeApp
+
+
+def test_it_says_what_runs_where_the_data_goes_and_what_to_try() -> None:
+    """In a few lines: it is the first thing a newcomer reads."""
+    app = FakeApp()
+    sinks = [("readings", "sqlite", "data/plant.db readings"), ("terminal", "console", "")]
+
+    text = welcome(app.process(), app.rules(), sinks, "127.0.0.1:18083", Style())
+
+    assert "Headgate 0.1.0 runs the project in /plant" in text
+    assert "devices  tcp 127.0.0.1:1883" in text
+    assert "rules    climate\n" in text
+    assert "sinks    readings (sqlite: data/plant.db readings)\n           terminal (console)" in text
+    assert "journal  /plant/data" in text
+    assert " pub -t sensors/kitchen/climate" in text
+    assert " status --project /plant" in text
+
+
+def test_many_rules_and_sinks_take_few_lines() -> None:
+    """A thousand rules would push everything else off the screen."""
+    app = FakeApp()
+    app.rule_views = [app.rule_views[0]] * 1000
+
+    text = welcome(app.process(), app.rules(), [(f"s{n}", "console", "") for n in range(100)], None, Style())
+
+    assert "and 994 more" in text
+    assert "and 88 more" in text
+    assert len(text.splitlines()) < 30
+
+
+def test_it_names_the_port_where_it_is_not_the_usual_one() -> None:
+    """A command that is shown must work as shown."""
+    app = FakeApp()
+    process = app.process()
+    listener = type(process.listeners[0])("tcp", "127.0.0.1", 2883)
+    other = type(process)(**{**_fields(process), "listeners": (listener,), "project": str(Path.cwd())})
+
+    text = welcome(other, [], [], None, Style())
+
+    assert " pub -p 2883 -t " in text
+    assert "--project" not in text
+
+
+def _fields(process: object) -> dict[str, object]:
+    return {name: getattr(process, name) for name in process.__dataclass_fields__}  # type: ignore[attr-defined]
