@@ -141,10 +141,14 @@ class _Printer:
 
 
 def _lines(batch: Batch, failures: dict[int, DeliveryError]) -> dict[int, bytes]:
+    """What is printed of each record, by its index; records that have no JSON form go to `failures`."""
+    printed = [{"rule": record.rule_id, "row": record.row} for record in batch.records]
+    with suppress(ValueError):
+        return dict(enumerate(jsontext.encode_lines(printed).splitlines(keepends=True)))
     lines: dict[int, bytes] = {}
-    for index, record in enumerate(batch.records):
+    for index, each in enumerate(printed):
         try:
-            lines[index] = jsontext.encode({"rule": record.rule_id, "row": record.row}) + b"\n"
+            lines[index] = jsontext.encode_lines([each])
         except ValueError as error:
             failures[index] = RejectError(str(error))
     return lines

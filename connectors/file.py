@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import structlog
@@ -27,12 +27,13 @@ from pydantic import Field
 
 from connectors._shared.archive import Archive
 from connectors._shared.disk import classify, place, prepare_folder, sync_folder
-from connectors._shared.routing import Routing, columns_for, verdict
+from connectors._shared.encoding import RowEncoder
+from connectors._shared.routing import Routing, verdict
 from connectors._shared.thread import WriterThread
 from engine import jsontext
 from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig, Sink, SinkContext
-from engine.errors import ConfigError, DeliveryError, NotConnectedError, RejectError
+from engine.errors import ConfigError, DeliveryError, NotConnectedError
 from engine.record import Batch
 from engine.template import Template
 
@@ -91,14 +92,15 @@ class FileSink(Sink):
                 "`template` and `format: template` belong together", remedy="write both, or neither for JSON lines"
             )
         self._routing = Routing(Template.compile(config.path, kind="path", allow_unconfined=config.allow_unconfined))
-        self._line = None if config.template is None else Template.compile(config.template, kind="text")
+        line = None if config.template is None else Template.compile(config.template, kind="text")
+        self._encoder = RowEncoder(line)
         self._zone = _zone(config.timezone)
         self._files: _Files | None = None
         self._thread: WriterThread[Batch, Answer] | None = None
 
     async def connect(self) -> None:
         await self.close()
-        files = _Files(self.config, self.context, self._routing, self._line, self._zone)
+        files = _Files(self.config, self.context, self._routing, self._encoder, self._zone)
         thread = WriterThread(f"file-{self.context.sink_id}", files.write, files.sync_due)
         self._files, self._thread = files, thread
         await thread.call(files.open)
@@ -119,12 +121,12 @@ class _Files:
     """The open files of a sink. Lives in the sink's thread."""
 
     def __init__(
-        self, config: FileConfig, context: SinkContext, routing: Routing, line: Template | None, zone: tzinfo
+        self, config: FileConfig, context: SinkContext, routing: Routing, encoder: RowEncoder, zone: tzinfo
     ) -> None:
         self._config = config
         self._context = context
         self._routing = routing
-        self._line = line
+        self._encoder = encoder
         self._static_folder = place(context.base_dir, re.split(r"\$\{|\{[{%]", config.path)[0] + "-").parent
         self._archive = Archive(config.max_files, zone, is_compressed=config.compress_rotated == "gzip")
         self._open: OrderedDict[str, _File] = OrderedDict()
@@ -143,13 +145,15 @@ class _Files:
     def write(self, batches: Sequence[Batch]) -> list[Answer | Exception]:
         """One write, and at most one fsync, for each file that any of `batches` goes to."""
         failures: list[dict[int, DeliveryError]] = [{} for _ in batches]
-        parts: dict[str, list[tuple[int, Sequence[int], list[bytes]]]] = {}
+        parts: dict[str, list[tuple[int, Sequence[int], bytes]]] = {}
         for number, batch in enumerate(batches):
             for (path,), indices in self._routing.groups(batch, failures[number]):
-                parts.setdefault(path, []).append((number, *self._lines(batch, indices, failures[number])))
+                kept, lines = self._encoder.join(batch, indices, failures[number])
+                if kept:
+                    parts.setdefault(path, []).append((number, kept, lines))
         for path, of_path in parts.items():
             try:
-                self._append(path, b"".join([b"\n".join([*lines, b""]) for _, _, lines in of_path]))
+                self._append(path, b"\n".join([*(lines for _, _, lines in of_path), b""]))
             except DeliveryError as error:
                 for number, indices, _ in of_path:
                     failures[number].update(dict.fromkeys(indices, error))
@@ -172,26 +176,6 @@ class _Files:
                 )
                 self._forget(path)
         return None
-
-    def _lines(
-        self, batch: Batch, indices: Sequence[int], failures: dict[int, DeliveryError]
-    ) -> tuple[Sequence[int], list[bytes]]:
-        """The lines of the records at `indices`, and whose they are; records that make none go to `failures`."""
-        rows: Sequence[Mapping[str, Any]] = batch.rows if self._line is None else columns_for(batch, [self._line])
-        picked = rows if len(indices) == len(rows) else [rows[index] for index in indices]
-        with suppress(ValueError, RejectError):
-            return indices, list(map(self._encode, picked))
-        kept, lines = [], []
-        for index, row in zip(indices, picked, strict=True):
-            try:
-                lines.append(self._encode(row))
-            except RejectError as error:
-                failures[index] = error
-            except ValueError as error:
-                failures[index] = RejectError(str(error))
-            else:
-                kept.append(index)
-        return kept, lines
 
     def _append(self, path: str, data: bytes) -> None:
         file = self._file(path)
@@ -228,9 +212,6 @@ class _Files:
             if self._config.fsync != "never":
                 file.sync()
         file.close()
-
-    def _encode(self, row: Mapping[str, Any]) -> bytes:
-        return jsontext.encode(row) if self._line is None else self._line.render(row).encode()
 
 
 class _File:

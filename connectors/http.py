@@ -18,7 +18,6 @@ import ssl
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -30,9 +29,9 @@ import aiohttp
 from pydantic import BeforeValidator, Field, SecretStr
 from yarl import URL
 
-from connectors._shared.routing import Route, Routing, columns_for, verdict
+from connectors._shared.encoding import RowEncoder
+from connectors._shared.routing import Route, Routing, verdict
 from connectors._shared.tls import TlsConfig
-from engine import jsontext
 from engine.clock import Clock
 from engine.config.model import Model
 from engine.config.units import Duration, Size
@@ -154,15 +153,15 @@ class HttpSink(Sink):
         origin = _origin(config.url)
         self._host, self._port = origin.hostname or "", origin.port or (443 if origin.scheme == "https" else 80)
         self._is_tls = origin.scheme == "https"
-        content_type, *self._frame = _FORMATS[config.batch_format]
+        content_type, self._opening, separator, self._ending = _FORMATS[config.batch_format]
         self._fixed_headers = _fixed_headers(config, content_type)
         self._header_names = tuple(config.headers)
         self._routing = Routing(
             Template.compile(config.url, kind="url_path"),
             *(Template.compile(text, kind="header") for text in config.headers.values()),
         )
-        is_json = config.batch_format != "none" or "json" in content_type
-        self._body = None if config.body is None else Template.compile(config.body, kind="json" if is_json else "text")
+        body = None if config.body is None else Template.compile(config.body, kind=_body_kind(config, content_type))
+        self._encoder = RowEncoder(body, separator)
         self._statuses = _status_table(config)
         self._session: aiohttp.ClientSession | None = None
 
@@ -224,11 +223,11 @@ class HttpSink(Sink):
         """Send one request. Records that make no body go to `failures`; what the others came to is the answer."""
         if self._session is None:
             return NotConnectedError("the sink is not connected")
-        parts = self._parts(batch, indices, failures)
-        if not parts:
+        kept, text = self._encoder.join(batch, indices, failures)
+        if not kept:
             return None
         headers = dict(zip(self._header_names, route[1:], strict=True))
-        body = await self._packed(parts)
+        body = await self._packed(text)
         if self.config.idempotency_header is not None:
             headers[self.config.idempotency_header] = _idempotency_key(batch, indices)
         try:
@@ -241,42 +240,24 @@ class HttpSink(Sink):
                 server_hostname=self.config.tls.server_name,
                 timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=self.config.connect_timeout),
             ) as response:
-                text = await _read(response, self.config.max_response_bytes)
+                said = await _read(response, self.config.max_response_bytes)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return _translated(error, self._host)
-        return self._judged(response, text, len(parts))
+        return self._judged(response, said, len(kept))
 
-    def _parts(self, batch: Batch, indices: Sequence[int], failures: dict[int, DeliveryError]) -> list[bytes]:
-        rows: Sequence[Mapping[str, Any]] = batch.rows if self._body is None else columns_for(batch, [self._body])
-        with suppress(ValueError, RejectError):
-            return [self._encode(rows[index]) for index in indices]
-        parts: list[bytes] = []
-        for index in indices:
-            try:
-                parts.append(self._encode(rows[index]))
-            except RejectError as error:
-                failures[index] = error
-            except ValueError as error:
-                failures[index] = RejectError(str(error))
-        return parts
-
-    def _encode(self, row: Mapping[str, Any]) -> bytes:
-        return jsontext.encode(row) if self._body is None else self._body.render(row).encode()
-
-    async def _packed(self, parts: Sequence[bytes]) -> bytes:
-        opening, separator, end = self._frame
-        body = b"".join((opening, separator.join(parts), end))
+    async def _packed(self, text: bytes) -> bytes:
+        body = b"".join((self._opening, text, self._ending))
         if self.config.compression == "none":
             return body
         pack = partial(gzip.compress, body, 6, mtime=0)
         return pack() if len(body) < THREAD_BYTES_MIN else await asyncio.to_thread(pack)
 
-    def _judged(self, response: aiohttp.ClientResponse, text: bytes, count: int) -> DeliveryError | None:
+    def _judged(self, response: aiohttp.ClientResponse, body: bytes, count: int) -> DeliveryError | None:
         """What the status asks for."""
         asked = self._statuses.get(response.status, "hold")
         if asked == "success":
             return None
-        said = " ".join(text.decode(errors="replace").split())[:REASON_CHARACTERS]
+        said = " ".join(body.decode(errors="replace").split())[:REASON_CHARACTERS]
         message = f"{self._host} answered {response.status} {response.reason}{': ' if said else ''}{said}"
         code = str(response.status)
         if asked == "retry":
@@ -341,6 +322,8 @@ def _translated(error: Exception, host: str) -> DeliveryError:
         return RetryableError(f"{host} did not answer in time; whether it took the request is unknown", code="timeout")
     if isinstance(error, ValueError) and not isinstance(error, ssl.SSLError):
         return RejectError(f"the request can't be made: {error}", code="request")
+    if isinstance(error.__cause__, ssl.SSLError):
+        return _connect_failure(error.__cause__, host)
     said = str(error) or type(error).__name__
     return RetryableError(f"the connection to {host} was cut: {said}; the outcome is unknown", code="cut")
 
@@ -388,6 +371,12 @@ def _fixed_headers(config: HttpConfig, content_type: str) -> dict[str, str]:
     elif isinstance(config.auth, BearerAuth):
         headers["Authorization"] = f"Bearer {config.auth.token.get_secret_value()}"
     return headers
+
+
+def _body_kind(config: HttpConfig, content_type: str) -> Literal["json", "text"]:
+    """Whether placeholders of the body stand in JSON, by the content type it is sent with."""
+    own = next((value for name, value in config.headers.items() if name.lower() == "content-type"), content_type)
+    return "json" if "json" in own else "text"
 
 
 def _status_table(config: HttpConfig) -> dict[int, str]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import chain, groupby
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -133,13 +133,25 @@ class _TransactionEndedError(Exception):
     """A statement ended the transaction it was part of, as ``ON CONFLICT ROLLBACK`` does."""
 
 
+class _Bound(Protocol):
+    """A statement, and how values become its parameters."""
+
+    sql: str
+
+    def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """`values` as SQLite stores them. Raises `ValueError` where one can't be."""
+
+    def learn(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Some of `rows` could not be bound: find out what is to be converted, for these and for all to come."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """Consecutive records of a batch that one statement stores; ``indices`` are their places in the batch."""
 
-    sql: str
+    statement: _Bound
     indices: Sequence[int]
-    parameters: Sequence[tuple[Any, ...]]
+    parameters: Sequence[Sequence[Any]]
 
 
 class _Rows(Protocol):
@@ -275,17 +287,18 @@ class _Database:
     def _store_run(self, run: _Run, failures: dict[int, DeliveryError]) -> None:
         self._connection.execute("SAVEPOINT headgate_run")
         try:
-            self._connection.executemany(run.sql, run.parameters)
+            self._connection.executemany(run.statement.sql, run.parameters)
         except (sqlite3.Error, OverflowError, ValueError) as error:
             self._row_failure(error, run)
             self._connection.execute("ROLLBACK TO headgate_run")
+            run.statement.learn(run.parameters)
             failures.update(self._store_one_by_one(run))
         self._connection.execute("RELEASE headgate_run")
 
     def _store_one_by_one(self, run: _Run) -> Iterator[tuple[int, DeliveryError]]:
-        for index, parameters in zip(run.indices, run.parameters, strict=True):
+        for index, values in zip(run.indices, run.parameters, strict=True):
             try:
-                self._connection.execute(run.sql, tuple(map(_bindable, parameters)))
+                self._connection.execute(run.statement.sql, run.statement.convert(values))
             except (sqlite3.Error, OverflowError, ValueError) as error:
                 yield index, self._row_failure(error, run)
 
@@ -305,7 +318,7 @@ class _Database:
     def _compiles(self, run: _Run) -> bool:
         """Whether the statement fits the tables, so that what failed was a value (``malformed JSON``)."""
         try:
-            _explain(self._connection, run.sql, len(run.parameters[0]))
+            _explain(self._connection, run.statement.sql, len(run.parameters[0]))
         except sqlite3.Error:
             return False
         return True
@@ -327,12 +340,12 @@ class _OwnStatement:
     """The statement of `sql`, its placeholders bound as parameters."""
 
     def __init__(self, text: str) -> None:
-        self._sql, self._templates = sql_parameters(text, style="?")
+        self.sql, self._templates = sql_parameters(text, style="?")
         self._asks_for_record = any(name.startswith("_") for each in self._templates for name in each.names)
 
     def check(self, connection: sqlite3.Connection) -> None:
         try:
-            _explain(connection, self._sql, len(self._templates))
+            _explain(connection, self.sql, len(self._templates))
         except sqlite3.OperationalError as error:
             raise HoldError(f"`sql` does not fit the database: {error}", code=error.sqlite_errorname) from error
 
@@ -345,9 +358,17 @@ class _OwnStatement:
                 parameters.append(tuple([_bindable(template.value(row)) for template in self._templates]))
             except RejectError as error:
                 failures[index] = error
+            except ValueError as error:
+                failures[index] = RejectError(str(error))
             else:
                 indices.append(index)
-        yield _Run(self._sql, indices, parameters)
+        yield _Run(self, indices, parameters)
+
+    def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(values)
+
+    def learn(self, rows: Iterable[Sequence[Any]]) -> None:
+        """All values are converted already."""
 
     def forget(self) -> None:
         """It knows nothing of the table."""
@@ -363,6 +384,8 @@ class _Table:
         self._may_grow = config.create_table if config.add_columns is None else config.add_columns
         self._columns: dict[str, str] | None = None
         """Names by their lower case, which is how SQLite compares them; empty while there is no table."""
+        self._numeric: frozenset[str] = frozenset()
+        """Those that make a number of any text that looks like one."""
         self._required: frozenset[str] = frozenset()
         self._statements: dict[tuple[str, ...], _Statement | RejectError] = {}
 
@@ -379,15 +402,22 @@ class _Table:
         self._check_conflict_key(connection, columns)
 
     def runs(self, connection: sqlite3.Connection, batch: Batch, failures: dict[int, DeliveryError]) -> Iterator[_Run]:
+        statement = self._statements.get(tuple(batch.rows[0]))
+        if isinstance(statement, _Statement):
+            parameters = statement.bind(batch.rows)
+            if parameters is not None:
+                yield _Run(statement, range(len(batch)), parameters)
+                return
         start = 0
-        for keys, rows in _same_columns(batch.rows):
+        for keys, group in groupby(batch.rows, key=tuple):
+            rows = list(group)
             indices = range(start, start + len(rows))
             start += len(rows)
             statement = self._statements.get(keys) or self._add_statement(connection, keys, rows)
             if isinstance(statement, RejectError):
                 failures.update(dict.fromkeys(indices, statement))
             else:
-                yield _Run(statement.sql, indices, statement.bind(rows))
+                yield _Run(statement, indices, statement.bind(rows) or ())
 
     def forget(self) -> None:
         self._columns = None
@@ -396,6 +426,7 @@ class _Table:
     def _look(self, connection: sqlite3.Connection) -> dict[str, str]:
         found = connection.execute(f"PRAGMA table_info({_quoted(self._name)})").fetchall()
         self._columns = {name.lower(): name for _, name, *_ in found}
+        self._numeric = frozenset(name.lower() for _, name, declared, *_ in found if _is_numeric(declared))
         self._required = frozenset(
             name.lower() for _, name, _, not_null, default, key in found if not_null and default is None and not key
         )
@@ -467,56 +498,72 @@ class _Table:
         ]
         if lacking:
             raise HoldError(f"rows bring no column {lacking[0]}, which {self._name} needs", code="no_column")
+        columns = [(key, key.lower() in self._numeric) for key in keys]
         if self._config.mode == "insert":
-            return _Statement(_insert(self._name, keys), keys)
+            return _Statement(_insert(self._name, keys), columns)
         key = self._config.conflict_key
         others = [name for name in keys if name.lower() not in {each.lower() for each in key}]
         changes = ", ".join(f"{_quoted(name)} = excluded.{_quoted(name)}" for name in others)
-        return _Statement(_insert(self._name, keys, key, f"UPDATE SET {changes}" if changes else "NOTHING"), keys)
+        return _Statement(_insert(self._name, keys, key, f"UPDATE SET {changes}" if changes else "NOTHING"), columns)
 
 
 class _Statement:
     """An INSERT for rows of the same columns, and how their values are bound."""
 
-    def __init__(self, sql: str, keys: tuple[str, ...]) -> None:
+    def __init__(self, sql: str, columns: Sequence[tuple[str, bool]]) -> None:
+        """`columns` are the keys of a row, each with whether its column would turn digits into a number."""
         self.sql = sql
-        self._values = itemgetter(*keys)
-        self._is_single = len(keys) == 1
+        self._values = itemgetter(*(key for key, _ in columns))
+        self._counts = {len(columns)}
+        self._is_single = len(columns) == 1
+        self._is_numeric = tuple(is_numeric for _, is_numeric in columns)
+        self._converted: frozenset[int] = frozenset()
+        """Places of values that SQLite has no type for, as far as any came."""
 
-    def bind(self, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
-        """The parameters of each row. Only what SQLite has no type for is converted."""
-        parameters = [(self._values(row),) for row in rows] if self._is_single else list(map(self._values, rows))
-        kinds = set(map(type, chain.from_iterable(parameters)))
-        if kinds <= _BOUND_AS_IS:
-            return parameters
+    def bind(self, rows: Sequence[Row]) -> Sequence[Sequence[Any]] | None:
+        """The parameters of each row; None where a row has other columns than these."""
+        if set(map(len, rows)) != self._counts:
+            return None
         try:
-            return [tuple(map(_bindable, values)) for values in parameters]
-        except ValueError:
-            return parameters  # a value has no JSON form: the row it is in will fail alone
+            values = [(self._values(row),) for row in rows] if self._is_single else list(map(self._values, rows))
+        except KeyError:
+            return None
+        if self._converted:
+            with suppress(ValueError):  # a value has no JSON form: the row it is in will fail alone
+                return [self.convert(each) for each in values]
+        return values
+
+    def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        converted = list(values)
+        for index in self._converted:
+            converted[index] = _bindable(values[index], self._is_numeric[index])
+        return tuple(converted)
+
+    def learn(self, rows: Iterable[Sequence[Any]]) -> None:
+        self._converted |= {
+            index for values in rows for index, value in enumerate(values) if not _is_bound_as_it_is(value)
+        }
 
 
-_BOUND_AS_IS = {str, float, bool, bytes, type(None), int}
 _INTEGER_MIN, _INTEGER_MAX = -(2**63), 2**63 - 1
 
 
-def _bindable(value: Any) -> Any:
-    """`value` as SQLite stores it: structures as JSON text, and integers past 64 bits as their digits."""
+def _is_bound_as_it_is(value: Any) -> bool:
+    kind = type(value)
+    return _INTEGER_MIN <= value <= _INTEGER_MAX if kind is int else kind is not dict and kind is not list
+
+
+def _bindable(value: Any, is_numeric: bool = False) -> Any:
+    """`value` as SQLite stores it: structures as JSON text, integers past 64 bits as their digits.
+
+    In a column of numbers those digits are a blob: SQLite would make a rounded float of the text.
+    """
     kind = type(value)
     if kind is dict or kind is list:
         return jsontext.encode(value).decode()
     if kind is int and not _INTEGER_MIN <= value <= _INTEGER_MAX:
-        return str(value)
+        return str(value).encode() if is_numeric else str(value)
     return None if value is UNDEFINED else value
-
-
-def _same_columns(rows: list[Row]) -> Iterator[tuple[tuple[str, ...], Sequence[Row]]]:
-    """Consecutive rows of the same columns. Mostly all are, which is found out without making a key for each."""
-    first = rows[0].keys()
-    if all(map(first.__eq__, map(dict.keys, rows))):
-        yield tuple(first), rows
-        return
-    for keys, group in groupby(rows, key=tuple):
-        yield keys, list(group)
 
 
 _COLUMN_TYPES = {bool: "BOOLEAN", int: "INTEGER", float: "REAL", str: "TEXT", dict: "TEXT", list: "TEXT", bytes: "BLOB"}
@@ -527,6 +574,14 @@ def _column_type(values: Iterable[Any]) -> str:
     """The declared type that fits all `values`; none where they are too different, or all null."""
     kinds = frozenset(_COLUMN_TYPES.get(type(_bindable(value)), "") for value in values if value is not None)
     return next(iter(kinds)) if len(kinds) == 1 else _MIXED_TYPES.get(kinds, "")
+
+
+def _is_numeric(declared: str) -> bool:
+    """Whether a column of this declared type has numeric affinity (SQLite, "Datatypes", 3.1)."""
+    words = declared.upper()
+    if "INT" in words:
+        return True
+    return bool(words) and not any(word in words for word in ("CHAR", "CLOB", "TEXT", "BLOB"))
 
 
 def _insert(table: str, keys: Sequence[str], conflict_key: Sequence[str] = (), then: str = "") -> str:
