@@ -16,24 +16,20 @@ def null() -> Any:
 
 
 @function(("coalesce(nope, 'b')", "b"), ("coalesce([nope, 3])", 3), ("coalesce(nope, null(), 1)", 1))
-def coalesce(*values: Any) -> Any:
+def coalesce(value: Any, *more: Any) -> Any:
     """The first of the values, or of the elements of one list, that is not undefined. JSON null is a value."""
-    if len(values) == 1:
-        values = tuple(items("coalesce", 1, values[0]))
-    for value in values:
-        if value is not UNDEFINED:
-            return value
+    for candidate in (value, *more) if more else items("coalesce", 1, value):
+        if candidate is not UNDEFINED:
+            return candidate
     return UNDEFINED
 
 
 @function(("coalesce_ne('', 'b')", "b"), ("coalesce_ne(['', nope, 'c'])", "c"))
-def coalesce_ne(*values: Any) -> Any:
+def coalesce_ne(value: Any, *more: Any) -> Any:
     """The first of the values, or of the elements of one list, that is neither undefined nor empty text."""
-    if len(values) == 1:
-        values = tuple(items("coalesce_ne", 1, values[0]))
-    for value in values:
-        if value is not UNDEFINED and value not in ("", []):
-            return value
+    for candidate in (value, *more) if more else items("coalesce_ne", 1, value):
+        if candidate is not UNDEFINED and candidate not in ("", []):
+            return candidate
     return UNDEFINED
 
 

@@ -90,14 +90,12 @@ def substr(text: str, start: int, length: int | None = None) -> str:
 
 
 @function(("concat('a', 1.5)", "a1.5"), ("concat('a', nope)", "aundefined"), ("concat(['a', 'b', 1])", "ab1"))
-def concat(*values: Any) -> Text:
+def concat(value: Any, *more: Any) -> Text:
     """The texts of all values, or of the elements of one list, joined."""
     try:
-        return "".join(values)
+        return "".join((value, *more))
     except TypeError:
-        if len(values) == 1 and type(values[0]) is list:
-            return _joined("", values[0])
-        return _joined("", values)
+        return _joined("", value if type(value) is list and not more else (value, *more))
 
 
 def _joined(separator: str, values: Any) -> Text:

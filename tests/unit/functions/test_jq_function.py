@@ -1,0 +1,57 @@
+"""The jq function: programs of any output, errors in words, bounds."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from engine.errors import EvaluationError
+from engine.functions import FUNCTIONS, jsonquery
+
+
+@pytest.mark.parametrize(
+    ("program", "value", "expected"),
+    [
+        (".", '{"b":2}', [{"b": 2}]),
+        (".+1", "5", [6]),
+        (".a|.[]", '{"a":[{"b":1},{"b":2}]}', [{"b": 1}, {"b": 2}]),
+        (".t,(.t*1.8+32)", {"t": 10}, [10, 50]),
+        ("empty", "1", []),
+        (".a", '{"a":"x"} ', ["x"]),
+    ],
+)
+def test_all_outputs_come_in_a_list(program: str, value: Any, expected: list[Any]) -> None:
+    """A program may have no output or many: the list keeps that apart from null."""
+    pytest.importorskip("jq")
+    assert FUNCTIONS["jq"].call(program, value) == expected
+
+
+@pytest.mark.parametrize(
+    ("program", "value", "message"),
+    [
+        (".[", "1", "syntax error"),
+        ('error("no")', "1", "jq: no"),
+        (".", "nonsense", "not JSON"),
+        (".", "1 2", "not JSON"),
+        ("range(100000)", "1", "more than 10000 outputs"),
+        (".", {"$": 1}, None),
+    ],
+)
+def test_what_goes_wrong_is_an_evaluation_error(program: str, value: Any, message: str | None) -> None:
+    """One bad payload fails for itself, with jq's own words."""
+    pytest.importorskip("jq")
+    if message is None:
+        assert FUNCTIONS["jq"].call(program, value) == [value]
+        return
+    with pytest.raises(EvaluationError, match=message):
+        FUNCTIONS["jq"].call(program, value)
+
+
+def test_without_the_library_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library is an extra: who lacks it must read what to install, not a traceback."""
+    monkeypatch.setitem(sys.modules, "jq", None)
+    jsonquery._compiled.cache_clear()
+    with pytest.raises(EvaluationError, match=r"pip install 'headgate\[jq\]'"):
+        FUNCTIONS["jq"].call(".", "1")
