@@ -10,115 +10,50 @@ before the hold that the hook may have asked for is done.
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from msgspec.structs import replace
-
-from broker.access import Accepted, Access, Credentials, Decision, Refused
+from broker.access import Accepted, Credentials, Decision, Refused
 from broker.codec.packets import (
     ConnAck,
     Connect,
     Disconnect,
     PubAck,
     PubComp,
-    Publish,
     PubRec,
-    PubRel,
     SubAck,
     Subscribe,
-    Subscription,
     UnsubAck,
     Unsubscribe,
     Will,
 )
 from broker.codec.reasons import Reason, reason_word
-from broker.config import BrokerConfig
 from broker.connection import Connection, Event, Failed, Phase, Publishes
-from broker.deadlines import Deadlines
-from broker.errors import ProtocolError, WireError
-from broker.exchange import Exchange, outgoing_publish
+from broker.core import Core, Transport
+from broker.errors import ProtocolError, ReceiveMaximumExceeded, WireError
+from broker.exchange import routed_message
 from broker.handshake import check_connect, client_info, connack_properties, packet_size_max
-from broker.hooks import (
-    ClientConnected,
-    ClientDisconnected,
-    ClientInfo,
-    Hold,
-    Hooks,
-    MessageAcked,
-    Properties,
-    SessionSubscribed,
-    SessionUnsubscribed,
-)
-from broker.registry import Registry
-from broker.retained import RetainedStore
-from broker.router import Router
-from broker.session import Delivery, Session, Subscribed
-from broker.stats import Stats
-from broker.subscribing import check_subscription, wants_retained
-from broker.topics import TopicNames
+from broker.hooks import ClientConnected, ClientDisconnected, ClientInfo, Hold, MessageDropped, Properties
+from broker.incoming import take_in
+from broker.outgoing import Outgoing
+from broker.session import Session
+from broker.subscribing import subscribe, unsubscribe
 
 log = logging.getLogger(__name__)
 
-_FLUSH_BYTES = 64 * 1024
-"""What is sent from queues goes to the transport in pieces of this size, so that a full buffer is noticed in time."""
-
-_UNREAD, _HELD, _DECIDING = 1, 2, 4
-"""Why a client is not read from: it does not read itself, its acknowledgements are held, its CONNECT is decided on."""
-
-
-class Transport(Protocol):
-    """The part of asyncio's transports that a client needs."""
-
-    def write(self, data: bytes, /) -> None: ...
-    def close(self) -> None: ...
-    def abort(self) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def get_write_buffer_size(self) -> int: ...
-
-
-@dataclass(slots=True, eq=False)
-class Core:
-    """The parts of a broker that all its clients share."""
-
-    config: BrokerConfig
-    hooks: Hooks
-    access: Access
-    router: Router
-    exchange: Exchange
-    registry: Registry
-    retained: RetainedStore
-    stats: Stats
-    names: TopicNames
-    now_ms: Callable[[], int]
-    monotonic: Callable[[], float]
-    spawn: Callable[[Awaitable[Any], Callable[[Any], None]], None]
-    """Wait for something on behalf of a client and call back with its result, or with its exception."""
-    assign_client_id: Callable[[], str]
-    on_change: Callable[[], None]
-    """Called when a hold was released or a connection has gone, for who waits for calm."""
-    deadlines: Deadlines[Client] = field(default_factory=Deadlines)
-    unsent: list[Client] = field(default_factory=list)
-    """Clients with something to send, until the end of the read that caused it."""
-
-    def flush(self) -> None:
-        """Send what has gathered."""
-        unsent = self.unsent
-        while unsent:
-            unsent.pop().flush()
+_UNREAD, _HELD, _DECIDING, _STOPPING = 1, 2, 4, 8
+"""Why a client is not read from: it does not read itself, its acknowledgements are held, its CONNECT is decided on,
+the broker stops."""
 
 
 class Client:
     """One connection, from its first byte to its last; connected once its CONNECT was accepted."""
 
     __slots__ = (
-        "__weakref__", "_connect", "_connection", "_core", "_ended", "_last_hold", "_pauses", "_replay", "_resends",
-        "_session", "_size", "_stuck_at", "_stuck_bytes", "_transport", "_unflushed", "_will", "info",
+        "__weakref__", "_connect", "_connection", "_core", "_ended", "_last_hold", "_outgoing", "_pauses", "_session",
+        "_size", "_stuck_at", "_stuck_bytes", "_transport", "_will", "info",
     )  # fmt: skip
 
     def __init__(self, core: Core, transport: Transport, peername: str, sockname: str) -> None:
@@ -129,15 +64,11 @@ class Client:
         self.info = ClientInfo("", peername=peername, sockname=sockname, protocol_version=0)
         self._connect: Connect | None = None
         self._session: Session | None = None
+        self._outgoing: Outgoing | None = None
         self._will: Will | None = None
-        self._replay: deque[Delivery] = deque()
-        """Retained messages that a subscription brought and that have not been sent yet."""
-        self._resends: deque[int] = deque()
-        """Packet ids in flight from an earlier connection that have not been sent again yet."""
         self._ended = False
         self._last_hold: Hold | None = None
         self._size = 0
-        self._unflushed = 0
         self._pauses = 0
         self._stuck_at: float | None = None
         self._stuck_bytes = 0
@@ -153,7 +84,7 @@ class Client:
         try:
             self._handle(self._connection.receive_data(data, core.monotonic()))
         except Exception as error:
-            self._fail_inside(error)
+            self.fail_inside(error)
         core.flush()
 
     def pause_writing(self) -> None:
@@ -173,7 +104,8 @@ class Client:
         if self._ended:
             return
         self._resume_reading(_UNREAD)
-        self._pump()
+        if self._outgoing is not None:
+            self._outgoing.pump()
         self._core.flush()
 
     def connection_lost(self, reason: str) -> None:
@@ -181,7 +113,7 @@ class Client:
         self._core.deadlines.cancel(self)
         if not self._ended:
             self._ended = True
-            self._connection.phase = Phase.CLOSED
+            self._connection.lose()
             self._depart(reason, {})
             self._core.flush()
         self._core.on_change()
@@ -213,6 +145,10 @@ class Client:
         """Publishes of this client that wait to be acknowledged."""
         return 0 if self._ended else self._connection.held_count
 
+    def stop_reading(self) -> None:
+        """Take nothing more from the peer: the broker is about to stop."""
+        self._pause_reading(_STOPPING)
+
     def abort(self) -> None:
         """Close the network connection at once."""
         self._transport.abort()
@@ -240,20 +176,27 @@ class Client:
         session, self._session = self._session, None
         if session is None:
             return
-        for delivery in self._replay:
-            if delivery.qos:
-                core.exchange.keep(session, delivery)
+        if self._outgoing is not None:
+            self._outgoing.close()
+            self._outgoing = None
         now_ms = core.now_ms()
         if core.hooks.client_disconnected is not None:
             core.hooks.client_disconnected(ClientDisconnected(self.info, reason, properties, now_ms))
         core.registry.close(self, session, self._will, core.monotonic(), now_ms)
 
     def _fail(self, error: WireError) -> None:
+        hook = self._core.hooks.message_dropped
+        if isinstance(error, ReceiveMaximumExceeded) and hook is not None:
+            hook(
+                MessageDropped(
+                    routed_message(error.publish, self.info, self._core.now_ms()), "receive_maximum_exceeded"
+                )
+            )
         log.info("%s (%s): %s", self.info.client_id or "?", self.info.peername, error.message)
         self._connection.fail(error)
         self._end("frame_too_large" if error.reason_code == Reason.PACKET_TOO_LARGE else reason_word(error.reason_code))
 
-    def _fail_inside(self, error: Exception) -> None:
+    def fail_inside(self, error: Exception) -> None:
         """A bug of ours must cost one connection, never the others."""
         log.error("internal error while serving %s (%s)", self.info.client_id, self.info.peername, exc_info=error)
         self.leave("internal_error", Reason.UNSPECIFIED_ERROR)
@@ -315,8 +258,15 @@ class Client:
         core.stats.connects += 1
         client_id = connect.client_id or core.assign_client_id()
         expiry_interval = core.registry.expiry_interval(connect)
-        peername, sockname = self.info.peername or "", self.info.sockname or ""
-        self.info = client_info(connect, client_id, expiry_interval, peername, sockname, core.now_ms())
+        self.info = client_info(
+            connect,
+            client_id,
+            expiry_interval,
+            core.config.server_keep_alive,
+            self.info.peername or "",
+            self.info.sockname or "",
+            core.now_ms(),
+        )
         self._connect = connect
         try:
             refusal = check_connect(connect, core.config)
@@ -346,7 +296,7 @@ class Client:
             self._decided(decision)
             self._resume_reading(_DECIDING)
         except Exception as error:
-            self._fail_inside(error)
+            self.fail_inside(error)
         self._core.flush()
 
     def _decided(self, decision: Decision) -> None:
@@ -366,17 +316,16 @@ class Client:
         session, present = core.registry.open(self, connect.clean_start, core.now_ms())
         self._session = session
         self._will = connect.will
-        keep_alive = connect.keep_alive if core.config.server_keep_alive is None else core.config.server_keep_alive
         acknowledgement = ConnAck(present, 0, connack_properties(connect, info, core.config))
-        events = connection.accept(session, acknowledgement, keep_alive, packet_size_max(connect))
+        events = connection.accept(session, acknowledgement, info.keep_alive, packet_size_max(connect))
         session.window = min(info.receive_maximum, core.config.max_inflight)
         session.outlet = connection
         core.deadlines.cancel(self)
         self._set_deadline()
         if core.hooks.client_connected is not None:
             core.hooks.client_connected(ClientConnected(info, present))
-        self._resends.extend(session.in_flight)
-        self._pump()
+        self._outgoing = Outgoing(core, connection, session, self.flush)
+        self._outgoing.pump()
         self._handle(events)
 
     def _on_disconnect(self, packet: Disconnect) -> None:
@@ -398,65 +347,12 @@ class Client:
 
     def _on_publishes(self, batch: Publishes) -> None:
         core = self._core
-        now_ms = core.now_ms()
-        fresh = batch.fresh
-        core.stats.messages_received += len(fresh)
-        if not self.info.superuser:
-            hold, codes = self._publish_some(fresh, now_ms)
-        else:
-            hook = core.hooks.published
-            verdict = hook(self.info, fresh, now_ms) if hook is not None and fresh else None
-            if verdict is None:
-                hold, codes = None, core.exchange.publish(fresh, self.info, now_ms)
-            elif not verdict.refused:
-                hold, codes = verdict.hold, core.exchange.publish(fresh, self.info, now_ms)
-            else:
-                codes = bytearray(len(fresh))
-                hold = verdict.hold
-                self._route_accepted(fresh, range(len(fresh)), codes, verdict.refused, now_ms)
+        codes, hold = take_in(core, self.info, batch.fresh, core.now_ms())
         self._connection.acknowledge(batch, codes, hold, self._size)
         if hold is not None and hold is not self._last_hold and not hold.done:
             self._last_hold = hold
             hold.add_done_callback(self._released)
         self._after_acknowledging()
-
-    def _publish_some(self, fresh: list[Publish], now_ms: int) -> tuple[Hold | None, bytearray]:
-        """Publish what this client is allowed to. What it is not counts as done in MQTT 3, which cannot say no."""
-        core, info = self._core, self.info
-        codes = bytearray(len(fresh))
-        allowed = []
-        for index, publish in enumerate(fresh):
-            if core.access.may_publish(info, publish.topic, publish.qos, publish.retain):
-                allowed.append(index)
-            else:
-                core.stats.messages_refused += 1
-                codes[index] = Reason.NOT_AUTHORIZED if info.protocol_version == 5 else 0
-        hook = core.hooks.published
-        verdict = hook(info, [fresh[index] for index in allowed], now_ms) if hook is not None and allowed else None
-        refused = (verdict.refused if verdict else None) or {}
-        self._route_accepted(fresh, allowed, codes, refused, now_ms)
-        return verdict.hold if verdict else None, codes
-
-    def _route_accepted(
-        self, fresh: list[Publish], offered: Sequence[int], codes: bytearray, refused: Mapping[int, int], now_ms: int
-    ) -> None:
-        """Route what the hook was offered and did not refuse, and note the reason codes of all of it.
-
-        MQTT 3 clients send everything from a refused publish on again, so none of that is routed now.
-        """
-        accepted = []
-        sent_again = False
-        for position, index in enumerate(offered):
-            code = refused.get(position)
-            if code is not None:
-                self._core.stats.messages_refused += 1
-                codes[index] = code
-                sent_again |= self.info.protocol_version < 5 and fresh[index].qos > 0
-            elif not (sent_again and fresh[index].qos):
-                accepted.append(index)
-        routed = self._core.exchange.publish([fresh[index] for index in accepted], self.info, now_ms)
-        for index, code in zip(accepted, routed, strict=True):
-            codes[index] = code
 
     def _released(self) -> None:
         """A hold is done."""
@@ -468,152 +364,45 @@ class Client:
         self._core.on_change()
 
     def _after_acknowledging(self) -> None:
-        connection, config = self._connection, self._core.config
+        connection = self._connection
         if connection.refusal is not None:
             self._end(reason_word(connection.refusal))
-        elif connection.held_count >= config.receive_maximum or connection.held_bytes >= config.max_held_bytes:
+        elif connection.held_share() >= 1:
             self._pause_reading(_HELD)
-        elif self._pauses & _HELD and connection.held_count <= config.receive_maximum // 2:
+        elif self._pauses & _HELD and connection.held_share() <= 0.5:
             self._resume_reading(_HELD)
 
     # Messages for this client
 
     def _on_puback(self, packet: PubAck) -> None:
-        assert self._session is not None
-        delivery = self._session.acknowledge(packet.packet_id)
-        if delivery is not None:
-            self._acked(delivery, packet.properties)
-            self._pump()
+        assert self._outgoing is not None
+        self._outgoing.acknowledge(packet)
 
     def _on_pubrec(self, packet: PubRec) -> None:
-        assert self._session is not None
-        refused = packet.reason_code >= 0x80
-        known, delivery = self._session.receive(packet.packet_id, refused=refused)
-        if delivery is not None:
-            self._acked(delivery, packet.properties)
-        if not known:
-            self._connection.send(PubRel(packet.packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND))
-        elif refused:
-            self._pump()
-        else:
-            self._connection.send(PubRel(packet.packet_id))
+        assert self._outgoing is not None
+        self._outgoing.receive(packet)
 
     def _on_pubcomp(self, packet: PubComp) -> None:
-        assert self._session is not None
-        if self._session.complete(packet.packet_id):
-            self._pump()
-
-    def _acked(self, delivery: Delivery, properties: Properties | None) -> None:
-        core = self._core
-        core.stats.messages_acked += 1
-        if core.hooks.message_acked is not None:
-            core.hooks.message_acked(MessageAcked(self.info, delivery.message, properties or {}))
-
-    def _pump(self) -> None:
-        """Send what waits, as far as window and send buffer allow: first what was in flight, then the queues."""
-        session = self._session
-        if session is None:
-            return
-        if self._resends:
-            self._resend(session)
-        core = self._core
-        while self._connection.writable:
-            delivery = session.next_delivery() or self._next_replay(session)
-            if delivery is None:
-                return
-            now_ms = core.now_ms()
-            expires_at = delivery.message.expires_at()
-            if expires_at is not None and expires_at <= now_ms:
-                core.exchange.drop(session, delivery, "expired")
-                continue
-            core.exchange.send_waiting(session, delivery, now_ms)
-            self._unflushed += len(delivery.message.payload)
-            if self._unflushed > _FLUSH_BYTES:
-                self._unflushed = 0
-                self.flush()
-
-    def _next_replay(self, session: Session) -> Delivery | None:
-        replay = self._replay
-        if not replay or (replay[0].qos and len(session.in_flight) >= session.window):
-            return None
-        return replay.popleft()
-
-    def _resend(self, session: Session) -> None:
-        """Send again, in the original order, what is in flight [4.4.0-1], no more than the window allows."""
-        resends, in_flight = self._resends, session.in_flight
-        now_ms = self._core.now_ms()
-        while resends and len(in_flight) - len(resends) < session.window:
-            packet_id = resends.popleft()
-            delivery = in_flight.get(packet_id)
-            if delivery is not None:
-                outgoing = outgoing_publish(delivery.message, now_ms)
-                self._connection.resend_publish(outgoing, delivery, packet_id)
-            elif packet_id in in_flight:
-                self._connection.send(PubRel(packet_id))
+        assert self._outgoing is not None
+        self._outgoing.complete(packet)
 
     # Subscriptions
 
     def _on_subscribe(self, packet: Subscribe) -> None:
         assert self._session is not None
-        identifiers = (packet.properties or {}).get("subscription_identifier")
-        identifier = identifiers[0] if identifiers else None
-        codes = []
-        replays: list[Subscribed] = []
-        for subscription in packet.subscriptions:
-            try:
-                codes.append(self._subscribe(self._session, subscription, identifier, packet, replays))
-            except WireError as error:
-                self._fail(error)
-                return
+        assert self._outgoing is not None
+        try:
+            codes, with_retained = subscribe(self._core, self._session, packet)
+        except WireError as error:
+            self._fail(error)
+            return
         self._connection.send(SubAck(packet.packet_id, codes))
-        for subscribed in replays:
-            self._replay_retained(subscribed)
-        self._pump()
-
-    def _subscribe(
-        self, session: Session, subscription: Subscription, identifier: int | None, packet: Subscribe,
-        replays: list[Subscribed],
-    ) -> int:  # fmt: skip
-        """Take one subscription; returns its reason code. Its retained messages are left in `replays` to be sent."""
-        core, info = self._core, self.info
-        refusal = check_subscription(subscription, session, info, core.config, core.access)
-        if refusal is not None:
-            return refusal
-        if info.is_bridge:
-            subscription = replace(subscription, no_local=True, retain_as_published=True)
-        subscribed = Subscribed(subscription, identifier)
-        is_new = core.router.subscribe(session, subscribed)
-        if core.hooks.session_subscribed is not None:
-            properties = packet.properties or {}
-            core.hooks.session_subscribed(
-                SessionSubscribed(info, subscription.topic_filter, subscription.qos, properties)
-            )
-        if wants_retained(subscription, is_new):
-            replays.append(subscribed)
-        return subscription.qos
-
-    def _replay_retained(self, subscribed: Subscribed) -> None:
-        subscription = subscribed.subscription
-        identifiers = () if subscribed.identifier is None else (subscribed.identifier,)
-        for message in self._core.retained.match(subscription.topic_filter, self._core.now_ms()):
-            self._replay.append(Delivery(message, min(message.qos, subscription.qos), True, identifiers))
+        if with_retained:
+            self._outgoing.replay(with_retained)
 
     def _on_unsubscribe(self, packet: Unsubscribe) -> None:
-        session, core = self._session, self._core
-        assert session is not None
-        codes = []
-        for topic_filter in packet.topic_filters:
-            subscribed = session.subscriptions.get(topic_filter)
-            if subscribed is None:
-                codes.append(Reason.NO_SUBSCRIPTION_EXISTED)
-                continue
-            core.router.unsubscribe(session, topic_filter)
-            codes.append(Reason.SUCCESS)
-            if core.hooks.session_unsubscribed is not None:
-                qos = subscribed.subscription.qos
-                properties = packet.properties or {}
-                core.hooks.session_unsubscribed(SessionUnsubscribed(self.info, topic_filter, qos, properties))
-        self._connection.send(UnsubAck(packet.packet_id, [int(code) for code in codes]))
+        assert self._session is not None
+        self._connection.send(UnsubAck(packet.packet_id, unsubscribe(self._core, self._session, packet)))
 
 
 _HANDLERS: Final[dict[type, Callable[[Client, Any], None]]] = {

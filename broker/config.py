@@ -31,7 +31,6 @@ class BrokerConfig:
     max_topic_levels: int = 128
     max_subscriptions: int = 100_000
     """Per client; more are answered with 0x97."""
-    max_connections: int = 1_024_000
     max_sessions: int = 1_000_000
     """Connected and stored sessions together; a client that would need one more is refused with 0x97."""
 

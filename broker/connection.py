@@ -42,7 +42,7 @@ from broker.codec.parser import PacketParser
 from broker.codec.reasons import Reason
 from broker.codec.wire import VARINT_MAX
 from broker.config import BrokerConfig
-from broker.errors import ProtocolError, WireError
+from broker.errors import ProtocolError, ReceiveMaximumExceeded, WireError
 from broker.hooks import Hold
 from broker.session import Delivery, Session
 from broker.topics import TopicNames
@@ -171,6 +171,11 @@ class Connection:
             self.send(Disconnect(reason_code))
         self._close()
 
+    def lose(self) -> None:
+        """The network connection is gone: nothing more is sent."""
+        self._out.clear()
+        self._close()
+
     def _close(self) -> None:
         self.phase = Phase.CLOSED
         self._early.clear()
@@ -244,7 +249,9 @@ class Connection:
                 return  # its acknowledgement is on the way: handing it on again would only make a duplicate
             self._under_way += 1
         if publish.qos and self._under_way > self._room():
-            raise ProtocolError("more publishes under way than allowed", Reason.RECEIVE_MAXIMUM_EXCEEDED)  # [3.3.4-7]
+            if publish.qos == 2:
+                del self.session.awaiting_release[publish.packet_id]  # type: ignore[union-attr]
+            raise ReceiveMaximumExceeded(publish)  # [3.3.4-7]
         run.fresh.append(publish)
         run.answers.append(publish)
 
@@ -303,6 +310,13 @@ class Connection:
             self._acknowledge_duplicates(batch, codes, hold, size)
         else:
             self._acknowledge(batch.fresh, codes, hold, size, batch.plain)
+
+    def held_share(self) -> float:
+        """How much is held back of what may be: 1 and more is too much, and the peer should not be read from."""
+        if not self.held_count:
+            return 0.0
+        config = self._config
+        return max(self.held_count / config.receive_maximum, self.held_bytes / config.max_held_bytes)
 
     def release(self) -> None:
         """Send all acknowledgements that need not wait any more."""
@@ -415,7 +429,7 @@ class Connection:
         return data
 
     def _put(self, data: bytes) -> None:
-        if not data:
+        if not data or self.phase is Phase.CLOSED:
             return
         if not self._out:
             self._wake()

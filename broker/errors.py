@@ -4,12 +4,15 @@
     ├── WireError            what a peer sent cannot be accepted: the connection ends with ``reason_code``
     │   ├── MalformedPacket      the bytes are no packet
     │   └── ProtocolError        the packet is well-formed and not allowed here
+    │       └── ReceiveMaximumExceeded
     └── InvalidTopic         a topic name or filter breaks the rules of section 4.7
 
 Garbage from the network raises `WireError` and nothing else.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class BrokerError(Exception):
@@ -40,6 +43,14 @@ class ProtocolError(WireError):
 
     def __init__(self, message: str, reason_code: int = 0x82) -> None:
         super().__init__(message, reason_code)
+
+
+class ReceiveMaximumExceeded(ProtocolError):
+    """A client has more publishes under way than it may; ``publish`` is the one too many."""
+
+    def __init__(self, publish: Any) -> None:
+        super().__init__("more publishes under way than allowed", 0x93)
+        self.publish = publish
 
 
 class InvalidTopic(BrokerError):

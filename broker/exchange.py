@@ -105,10 +105,7 @@ class Exchange:
             hook(DeliveryDropped(session.info, delivery.message, reason))
 
     def _pass_on(self, publish: IncomingPublish, route: Route, publisher: ClientInfo, now_ms: int) -> int:
-        message = RoutedMessage(
-            publish.topic, publish.payload, publish.qos, publish.retain, publish.properties, publisher, now_ms,
-            publish.message_id,
-        )  # fmt: skip
+        message = routed_message(publish, publisher, now_ms)
         if publish.retain:
             self._retain(message)
             if route is NOWHERE:
@@ -164,11 +161,15 @@ class Exchange:
         assert hook is not None
         for publish, code in zip(publishes, codes, strict=True):
             if code == _NO_MATCHING_SUBSCRIBERS:
-                message = RoutedMessage(
-                    publish.topic, publish.payload, publish.qos, publish.retain, publish.properties, publisher, now_ms,
-                    publish.message_id,
-                )  # fmt: skip
-                hook(MessageDropped(message, "no_subscribers"))
+                hook(MessageDropped(routed_message(publish, publisher, now_ms), "no_subscribers"))
+
+
+def routed_message(publish: IncomingPublish, publisher: ClientInfo, now_ms: int) -> RoutedMessage:
+    """`publish` as it is routed, received now."""
+    return RoutedMessage(
+        publish.topic, publish.payload, publish.qos, publish.retain, publish.properties, publisher, now_ms,
+        publish.message_id,
+    )  # fmt: skip
 
 
 def outgoing_publish(message: RoutedMessage, now_ms: int) -> OutgoingPublish:

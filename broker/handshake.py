@@ -40,9 +40,15 @@ def _may_be_nameless(connect: Connect) -> bool:
 
 
 def client_info(
-    connect: Connect, client_id: str, expiry_interval: int, peername: str, sockname: str, now_ms: int
+    connect: Connect,
+    client_id: str,
+    expiry_interval: int,
+    server_keep_alive: int | None,
+    peername: str,
+    sockname: str,
+    now_ms: int,
 ) -> ClientInfo:
-    """What is known of the client that sent `connect`."""
+    """What is known of the client that sent `connect`, and what the broker has decided about it."""
     properties: Mapping[str, Any] = connect.properties or {}
     return ClientInfo(
         client_id=client_id,
@@ -50,7 +56,7 @@ def client_info(
         peername=peername,
         sockname=sockname,
         protocol_version=connect.protocol_version,
-        keep_alive=connect.keep_alive,
+        keep_alive=connect.keep_alive if server_keep_alive is None else server_keep_alive,
         clean_start=connect.clean_start,
         receive_maximum=properties.get("receive_maximum", 65535),
         session_expiry_interval=expiry_interval,

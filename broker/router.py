@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from broker.hooks import RoutedMessage
 from broker.session import Session, Subscribed
-from broker.topics import FilterTree, has_wildcard, split_shared
+from broker.topics import REMEMBERED_BYTES_MAX, FilterTree, has_wildcard, split_shared
 
 
 class Receiver(Struct):
@@ -116,9 +116,10 @@ class Router:
         route = self.routes.get(topic)
         if route is None:
             route = self._find(topic)
-            if len(self.routes) >= self._cache_size:
-                self.routes.clear()
-            self.routes[topic] = route
+            if len(topic) <= REMEMBERED_BYTES_MAX:
+                if len(self.routes) >= self._cache_size:
+                    self.routes.clear()
+                self.routes[topic] = route
         return route
 
     def _join(self, share: str, topic_filter: str, session: Session, subscribed: Subscribed) -> None:

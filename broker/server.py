@@ -11,11 +11,12 @@ from contextlib import suppress
 from typing import Any
 
 from broker.access import Access, AllowAll
-from broker.client import Client, Core
+from broker.client import Client
 from broker.codec.packets import Publish, Will
 from broker.codec.properties import check_properties
 from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
+from broker.core import Core, Transport
 from broker.exchange import Exchange
 from broker.hooks import ClientInfo, Hooks
 from broker.listeners.tcp import TcpListener
@@ -101,6 +102,8 @@ class Broker:
     async def stop(self, deadline_s: float) -> None:
         """Wait until held acknowledgements are out, `deadline_s` at most, then say goodbye and close everything."""
         await self.stop_accepting()
+        for client in self._clients():
+            client.stop_reading()
         until = self._core.monotonic() + deadline_s
         await self._wait_until(lambda: not self._held_count(), until)
         for client in self._clients():
@@ -179,6 +182,14 @@ class Broker:
         """Retained messages."""
         return len(self._core.retained)
 
+    def accept(self, transport: Transport, peername: str, sockname: str) -> Client:
+        """A client on a transport of any kind; listeners call this, and so may who brings a transport of its own."""
+        return Client(self._core, transport, peername, sockname)
+
+    def check_deadlines(self) -> None:
+        """Do what is due: keep-alive, session expiry, wills. Once started, the broker calls this by itself."""
+        self._core.check_deadlines()
+
     # Inside
 
     def _clients(self) -> list[Client]:
@@ -204,13 +215,8 @@ class Broker:
 
     def _sweep(self) -> None:
         """Look at all deadlines, then again in a while."""
-        core = self._core
-        now = core.monotonic()
-        for client in list(core.deadlines.due(now)):
-            client.check(now)
-        core.registry.check(now)
-        core.flush()
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+        self.check_deadlines()
 
     def _on_change(self) -> None:
         self._changed.set()

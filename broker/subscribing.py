@@ -1,19 +1,65 @@
-"""What a client may subscribe to, and which retained messages that brings it. Pure functions."""
+"""SUBSCRIBE and UNSUBSCRIBE: what a client may subscribe to, and what comes of it."""
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from broker.access import Access
-from broker.codec.packets import Subscription
+from broker.codec.packets import Subscribe, Subscription, Unsubscribe
 from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
+from broker.core import Core
 from broker.errors import InvalidTopic, MalformedPacket, ProtocolError
-from broker.hooks import ClientInfo
-from broker.session import Session
+from broker.hooks import ClientInfo, SessionSubscribed, SessionUnsubscribed
+from broker.session import Session, Subscribed
 from broker.topics import check_topic_filter, has_wildcard, split_shared
 
 
+def subscribe(core: Core, session: Session, packet: Subscribe) -> tuple[list[int], list[Subscribed]]:
+    """Make the subscriptions of `packet`: their reason codes, and those of them that bring retained messages.
+
+    Raises `WireError` for what ends the connection.
+    """
+    identifiers = (packet.properties or {}).get("subscription_identifier")
+    codes = []
+    with_retained = []
+    for subscription in packet.subscriptions:
+        refusal = check_subscription(subscription, session, core.config, core.access)
+        if refusal is not None:
+            codes.append(int(refusal))
+            continue
+        subscribed = Subscribed(_for_bridge(subscription, session.info), identifiers[0] if identifiers else None)
+        is_new = core.router.subscribe(session, subscribed)
+        codes.append(subscription.qos)
+        if wants_retained(subscription, is_new):
+            with_retained.append(subscribed)
+        if core.hooks.session_subscribed is not None:
+            properties = packet.properties or {}
+            event = SessionSubscribed(session.info, subscription.topic_filter, subscription.qos, properties)
+            core.hooks.session_subscribed(event)
+    return codes, with_retained
+
+
+def unsubscribe(core: Core, session: Session, packet: Unsubscribe) -> list[int]:
+    """End the subscriptions of `packet`; returns their reason codes."""
+    codes = []
+    for topic_filter in packet.topic_filters:
+        subscribed = session.subscriptions.get(topic_filter)
+        if subscribed is None:
+            codes.append(int(Reason.NO_SUBSCRIPTION_EXISTED))
+            continue
+        core.router.unsubscribe(session, topic_filter)
+        codes.append(int(Reason.SUCCESS))
+        if core.hooks.session_unsubscribed is not None:
+            qos = subscribed.subscription.qos
+            core.hooks.session_unsubscribed(
+                SessionUnsubscribed(session.info, topic_filter, qos, packet.properties or {})
+            )
+    return codes
+
+
 def check_subscription(
-    subscription: Subscription, session: Session, info: ClientInfo, config: BrokerConfig, access: Access
+    subscription: Subscription, session: Session, config: BrokerConfig, access: Access
 ) -> Reason | None:
     """The reason code a subscription is refused with, if it is. Raises `WireError` for what ends the connection."""
     full_filter = subscription.topic_filter
@@ -25,17 +71,17 @@ def check_subscription(
         check_topic_filter(topic_filter, levels_max=len(topic_filter) + 1)
     except InvalidTopic as error:
         raise MalformedPacket(str(error)) from error  # [4.7.1-1, 4.7.1-2]
-    if topic_filter.count("/") >= config.max_topic_levels:
-        return Reason.TOPIC_FILTER_INVALID
     if share is not None and subscription.no_local:
         raise ProtocolError("no local on a shared subscription")  # [3.8.3-4]
+    if topic_filter.count("/") >= config.max_topic_levels:
+        return Reason.TOPIC_FILTER_INVALID
     if share is not None and not config.shared_subscription:
         return Reason.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
     if not config.wildcard_subscription and has_wildcard(topic_filter):
         return Reason.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
     if len(session.subscriptions) >= config.max_subscriptions and full_filter not in session.subscriptions:
         return Reason.QUOTA_EXCEEDED
-    if not info.superuser and not access.may_subscribe(info, topic_filter, subscription.qos):
+    if not session.info.superuser and not access.may_subscribe(session.info, topic_filter, subscription.qos):
         return Reason.NOT_AUTHORIZED
     return None
 
@@ -45,3 +91,10 @@ def wants_retained(subscription: Subscription, is_new: bool) -> bool:
     if subscription.topic_filter.startswith("$share/"):
         return False
     return subscription.retain_handling == 0 or (subscription.retain_handling == 1 and is_new)
+
+
+def _for_bridge(subscription: Subscription, info: ClientInfo) -> Subscription:
+    """Mosquitto's bridges expect retain flags as published, and not to hear their own messages."""
+    if not info.is_bridge or subscription.topic_filter.startswith("$share/"):
+        return subscription
+    return replace(subscription, no_local=True, retain_as_published=True)

@@ -6,8 +6,9 @@ import asyncio
 import errno
 from typing import Any, cast
 
-from broker.client import Client, Core
+from broker.client import Client
 from broker.config import ListenerConfig
+from broker.core import Core
 
 
 class TcpListener:
