@@ -26,15 +26,14 @@ from connectors import KINDS, load_kind
 from engine.admin.api import create_api
 from engine.admin.metrics import RULE_COUNTERS, SINK_COUNTERS, SINK_GAUGES
 from engine.admin.port import AdminPort, ProcessView
+from engine.app.schema import connectors_schema, settings_schema
 from engine.config.settings import Address, Settings
 from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig, Sink
-from engine.errors import ConfigError
 from engine.events import EVENTS
 from engine.functions import FUNCTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
-SCHEMA_URL = "https://json-schema.org/draft/2020-12/schema"
 
 _MARKED = re.compile(r"(<!-- begin: ([a-z-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
@@ -68,50 +67,6 @@ def fill(text: str) -> str:
         return f"{match[1]}\n{TABLES[match[2]]().strip()}\n\n{match[3]}"
 
     return _MARKED.sub(replace, text)
-
-
-def settings_schema() -> dict[str, Any]:
-    """The JSON Schema of ``headgate.yaml``."""
-    return {"$schema": SCHEMA_URL, **Settings.model_json_schema(), "title": "headgate.yaml"}
-
-
-def connectors_schema() -> dict[str, Any]:
-    """The JSON Schema of ``connectors.yaml``: a sink fits the model of its kind, or what a connection leaves open."""
-    definitions: dict[str, Any] = {}
-    choices: list[dict[str, Any]] = []
-    for kind in KINDS:
-        try:
-            config = load_kind(kind).Config
-        except ConfigError:
-            # Its client library is not installed: an editor then knows the kind's name, not its options.
-            choices.append({"type": "object", "properties": {"type": {"const": kind}}, "required": ["type"]})
-            continue
-        model = config.model_json_schema(ref_template="#/$defs/{model}")
-        definitions |= model.pop("$defs", {})
-        model["properties"]["type"] = {"const": kind, "description": "The kind of sink."}
-        model["required"] = sorted({*model.get("required", []), "type"})
-        definitions[f"sink.{kind}"] = model
-        choices.append({"$ref": f"#/$defs/sink.{kind}"})
-    shared = {"type": "object", "required": ["connection"], "properties": {"connection": {"type": "string"}}}
-    properties = {
-        "connections": {
-            "type": "object",
-            "description": "Options that several sinks share.",
-            "additionalProperties": {
-                "type": "object",
-                "required": ["type"],
-                "properties": {"type": {"enum": list(KINDS)}},
-            },
-        },
-        "sinks": {
-            "type": "object",
-            "description": "Where records go, by the name rules use.",
-            "additionalProperties": {"anyOf": [*choices, shared]},
-        },
-        "sources": {"type": "object", "description": "Not available in this version.", "maxProperties": 0},
-    }
-    head = {"$schema": SCHEMA_URL, "title": "connectors.yaml", "type": "object", "additionalProperties": False}
-    return {**head, "properties": properties, "$defs": definitions}
 
 
 def _settings_table() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import unicodedata
@@ -117,9 +118,14 @@ def _said(error: BaseException) -> tuple[str, str | None]:
         return str(error), None
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
-        return f"{name}{error.strerror or error}", None
+        remedy = "stop what listens there, or write another port in headgate.yaml" if _is_taken(error) else None
+        return f"{name}{error.strerror or error}", remedy
     kind = type(error).__name__
     return f"{kind}: {error}" if str(error) else kind, "this should not happen; headgate --debug … shows where it did"
+
+
+def _is_taken(error: OSError) -> bool:
+    return error.errno == errno.EADDRINUSE or "address already in use" in str(error).lower()
 
 
 def _count(count: int, word: str) -> str:

@@ -29,6 +29,6 @@ def schema(file: File = typer.Argument(help="Of headgate.yaml or of connectors.y
 
       headgate schema connectors > connectors.schema.json
     """
-    from engine.docs import connectors_schema, settings_schema
+    from engine.app.schema import connectors_schema, settings_schema
 
     print(json.dumps(settings_schema() if file is File.headgate else connectors_schema(), indent=2))
