@@ -1,0 +1,1 @@
+"""How the sink `sqlite` makes statements of rows."""

@@ -1,0 +1,235 @@
+"""A table: its columns, made and grown as rows need them, and a statement for each set of columns rows come with."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from connectors._shared.sqlite.rows import Run, bindable, explain, is_bound_as_it_is
+from engine.errors import DeliveryError, HoldError, RejectError
+from engine.record import Batch, Row
+
+STATEMENTS_MAX = 256
+"""Statements kept compiled, one for each set of columns that rows come with."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableOptions:
+    """What is wanted of a table; the sink's options say what each means."""
+
+    name: str
+    create: bool
+    may_grow: bool
+    columns_max: int
+    is_upsert: bool
+    conflict_key: tuple[str, ...]
+
+
+class Table:
+    """The table of `table`: its columns, and a statement for each set of columns that rows come with."""
+
+    def __init__(self, options: TableOptions) -> None:
+        self._options = options
+        self._name = options.name
+        self._columns: dict[str, str] | None = None
+        """Names by their lower case, which is how SQLite compares them; empty while there is no table."""
+        self._numeric: frozenset[str] = frozenset()
+        """Those that make a number of any text that looks like one."""
+        self._required: frozenset[str] = frozenset()
+        self._statements: dict[tuple[str, ...], Statement | RejectError] = {}
+
+    def check(self, connection: sqlite3.Connection) -> None:
+        self.forget()
+        columns = self._look(connection)
+        if not columns:
+            if not self._options.create:
+                tables = [
+                    name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type != 'index'")
+                ]
+                raise HoldError(f"there is no table {self._name}{_nearest(self._name, tables)}", code="no_table")
+            return
+        self._check_conflict_key(connection, columns)
+
+    def runs(self, connection: sqlite3.Connection, batch: Batch, failures: dict[int, DeliveryError]) -> Iterator[Run]:
+        statement = self._statements.get(tuple(batch.rows[0]))
+        if isinstance(statement, Statement):
+            parameters = statement.bind(batch.rows)
+            if parameters is not None:
+                yield Run(statement, range(len(batch)), parameters)
+                return
+        start = 0
+        for keys, group in groupby(batch.rows, key=tuple):
+            rows = list(group)
+            indices = range(start, start + len(rows))
+            start += len(rows)
+            statement = self._statements.get(keys) or self._add_statement(connection, keys, rows)
+            if isinstance(statement, RejectError):
+                failures.update(dict.fromkeys(indices, statement))
+            else:
+                yield Run(statement, indices, statement.bind(rows) or ())
+
+    def forget(self) -> None:
+        self._columns = None
+        self._statements.clear()
+
+    def _look(self, connection: sqlite3.Connection) -> dict[str, str]:
+        found = connection.execute(f"PRAGMA table_info({_quoted(self._name)})").fetchall()
+        self._columns = {name.lower(): name for _, name, *_ in found}
+        self._numeric = frozenset(name.lower() for _, name, declared, *_ in found if _is_numeric(declared))
+        self._required = frozenset(
+            name.lower() for _, name, _, not_null, default, key in found if not_null and default is None and not key
+        )
+        return self._columns
+
+    def _check_conflict_key(self, connection: sqlite3.Connection, columns: Mapping[str, str]) -> None:
+        key = self._options.conflict_key
+        if not key:
+            return
+        self._check_known(key, columns)
+        try:
+            explain(connection, _insert(self._name, key, key, "NOTHING"), len(key))
+        except sqlite3.OperationalError as error:
+            raise HoldError(
+                f"the table {self._name} has no unique index on exactly its conflict_key ({', '.join(key)})",
+                code=error.sqlite_errorname,
+            ) from error
+
+    def _check_known(self, names: Iterable[str], columns: Mapping[str, str]) -> None:
+        for name in names:
+            if name.lower() not in columns:
+                near = _nearest(name, columns.values())
+                raise HoldError(f"the table {self._name} has no column {name}{near}", code="no_column")
+
+    def _add_statement(
+        self, connection: sqlite3.Connection, keys: tuple[str, ...], rows: Sequence[Row]
+    ) -> Statement | RejectError:
+        if len(self._statements) >= STATEMENTS_MAX:
+            self._statements.clear()
+        columns = self._columns if self._columns is not None else self._look(connection)
+        try:
+            self._make_room(connection, keys, rows, columns)
+            statement: Statement | RejectError = self._compile(keys)
+        except RejectError as error:
+            statement = error
+        self._statements[keys] = statement
+        return statement
+
+    def _make_room(
+        self, connection: sqlite3.Connection, keys: tuple[str, ...], rows: Sequence[Row], columns: Mapping[str, str]
+    ) -> None:
+        """Have a column for every key. Raises `RejectError` for keys that can't be, `HoldError` where it may not."""
+        folded = {key.lower() for key in keys}
+        if not keys or len(folded) < len(keys) or any("\0" in key for key in keys):
+            raise RejectError(f"columns {', '.join(keys) or '(none)'} can't be columns of a table")
+        missing = [key for key in keys if key.lower() not in columns]
+        if not missing:
+            return
+        if columns and not self._options.may_grow:
+            self._check_known(missing, columns)
+        if len(columns) + len(missing) > self._options.columns_max:
+            raise RejectError(f"{self._name} would grow past max_columns ({self._options.columns_max}) by {missing[0]}")
+        definitions = [f"{_quoted(key)} {_column_type(row[key] for row in rows)}".rstrip() for key in missing]
+        if columns:
+            for definition in definitions:
+                connection.execute(f"ALTER TABLE {_quoted(self._name)} ADD COLUMN {definition}")
+        else:
+            unique = (
+                [f"UNIQUE ({', '.join(map(_quoted, self._options.conflict_key))})"]
+                if self._options.conflict_key
+                else []
+            )
+            self._check_known(self._options.conflict_key, {key.lower(): key for key in keys})
+            connection.execute(f"CREATE TABLE {_quoted(self._name)} ({', '.join(definitions + unique)})")
+        self._look(connection)
+
+    def _compile(self, keys: tuple[str, ...]) -> Statement:
+        folded = {key.lower() for key in keys}
+        lacking = sorted(self._required - folded) + [
+            key for key in self._options.conflict_key if key.lower() not in folded
+        ]
+        if lacking:
+            raise HoldError(f"rows bring no column {lacking[0]}, which {self._name} needs", code="no_column")
+        columns = [(key, key.lower() in self._numeric) for key in keys]
+        if not self._options.is_upsert:
+            return Statement(_insert(self._name, keys), columns)
+        key = self._options.conflict_key
+        others = [name for name in keys if name.lower() not in {each.lower() for each in key}]
+        changes = ", ".join(f"{_quoted(name)} = excluded.{_quoted(name)}" for name in others)
+        return Statement(_insert(self._name, keys, key, f"UPDATE SET {changes}" if changes else "NOTHING"), columns)
+
+
+class Statement:
+    """An INSERT for rows of the same columns, and how their values are bound."""
+
+    def __init__(self, sql: str, columns: Sequence[tuple[str, bool]]) -> None:
+        """`columns` are the keys of a row, each with whether its column would turn digits into a number."""
+        self.sql = sql
+        self._values = itemgetter(*(key for key, _ in columns))
+        self._counts = {len(columns)}
+        self._is_single = len(columns) == 1
+        self._is_numeric = tuple(is_numeric for _, is_numeric in columns)
+        self._converted: frozenset[int] = frozenset()
+        """Places of values that SQLite has no type for, as far as any came."""
+
+    def bind(self, rows: Sequence[Row]) -> Sequence[Sequence[Any]] | None:
+        """The parameters of each row; None where a row has other columns than these."""
+        if set(map(len, rows)) != self._counts:
+            return None
+        try:
+            values = [(self._values(row),) for row in rows] if self._is_single else list(map(self._values, rows))
+        except KeyError:
+            return None
+        if self._converted:
+            with suppress(ValueError):  # a value has no JSON form: the row it is in will fail alone
+                return [self.convert(each) for each in values]
+        return values
+
+    def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        converted = list(values)
+        for index in self._converted:
+            converted[index] = bindable(values[index], self._is_numeric[index])
+        return tuple(converted)
+
+    def learn(self, rows: Iterable[Sequence[Any]]) -> None:
+        self._converted |= {
+            index for values in rows for index, value in enumerate(values) if not is_bound_as_it_is(value)
+        }
+
+
+_COLUMN_TYPES = {bool: "BOOLEAN", int: "INTEGER", float: "REAL", str: "TEXT", dict: "TEXT", list: "TEXT", bytes: "BLOB"}
+_MIXED_TYPES = {frozenset({"INTEGER", "REAL"}): "REAL", frozenset({"TEXT", "BLOB"}): "TEXT"}
+
+
+def _column_type(values: Iterable[Any]) -> str:
+    """The declared type that fits all `values`; none where they are too different, or all null."""
+    kinds = frozenset(_COLUMN_TYPES.get(type(bindable(value)), "") for value in values if value is not None)
+    return next(iter(kinds)) if len(kinds) == 1 else _MIXED_TYPES.get(kinds, "")
+
+
+def _is_numeric(declared: str) -> bool:
+    """Whether a column of this declared type has numeric affinity (SQLite, "Datatypes", 3.1)."""
+    words = declared.upper()
+    if "INT" in words:
+        return True
+    return bool(words) and not any(word in words for word in ("CHAR", "CLOB", "TEXT", "BLOB"))
+
+
+def _insert(table: str, keys: Sequence[str], conflict_key: Sequence[str] = (), then: str = "") -> str:
+    columns, marks = ", ".join(map(_quoted, keys)), ", ".join("?" * len(keys))
+    conflict = f" ON CONFLICT ({', '.join(map(_quoted, conflict_key))}) DO {then}" if then else ""
+    return f"INSERT INTO {_quoted(table)} ({columns}) VALUES ({marks}){conflict}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, list(names), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
