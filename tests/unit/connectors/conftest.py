@@ -1,0 +1,54 @@
+"""What the tests of sinks share: sinks made of options, and a clock that is set by hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors import load_kind
+from engine.connector import Sink, SinkContext
+
+NewSink = Callable[..., Awaitable[Any]]
+
+
+class HandClock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_769_868_000.0  # 2026-01-31 14:00:00 UTC
+
+    def now_ms(self) -> int:
+        return int(self.now_s * 1000)
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+async def new_sink(tmp_path: Path, clock: HandClock) -> AsyncIterator[NewSink]:
+    """Makes a connected sink of a kind's options; all are closed when the test is over."""
+    made: list[Sink] = []
+
+    async def make(kind: str, *, is_connected: bool = True, **options: Any) -> Sink:
+        found = load_kind(kind)
+        config = found.Config.model_validate({"type": kind, **options})
+        sink = found(config, SinkContext("readings", tmp_path, tmp_path / "data", clock))
+        made.append(sink)
+        if is_connected:
+            await sink.connect()
+        return sink
+
+    yield make
+    for sink in made:
+        await sink.close()
