@@ -1,0 +1,440 @@
+"""Expressions to Python: one method per kind of node, each writing its lines and answering where its value is.
+
+Fast paths stand in the code: a step into a map, two numbers, two texts. Everything else calls `engine.sql.runtime`.
+What is read twice is read once, as long as every way to the second reading leads over the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.errors import EvaluationError
+from engine.functions import Function
+from engine.sql.emit import UNDEFINED_ATOM, Atom, Writer, literal_atom
+from engine.sql.nodes import (
+    Access,
+    Arith,
+    Call,
+    Case,
+    Compare,
+    Const,
+    Decoded,
+    Expr,
+    In,
+    Index,
+    IndexBy,
+    IsNull,
+    Key,
+    ListOf,
+    Logic,
+    Not,
+    Reference,
+    Sequence,
+    Sign,
+    Slice,
+    Step,
+)
+from engine.sql.runtime import sequence
+from engine.sql.scope import Scope
+
+__all__ = ["Expressions"]
+
+_PYTHON_OPERATORS = {"=": "==", "!=": "!=", "<": "<", ">": ">", "<=": "<=", ">=": ">="}
+_COMPARE_CALLS = {"=": "eq", "!=": "ne", "<": "lt", ">": "gt", "<=": "le", ">=": "ge"}
+_ARITH_CALLS = {
+    "+": "add", "-": "subtract", "*": "multiply", "/": "divide", "div": "int_divide", "mod": "modulo", "||": "concat",
+}  # fmt: skip
+_RETURNED_KINDS = {
+    "str": "str", "int": "int", "float": "float", "bool": "bool", "list[Any]": "list", "list[str]": "list",
+    "dict[str, Any]": "map", "str | bytes": "defined", "int | float": "number",
+}  # fmt: skip
+_NULL_TESTS = {
+    "is_null": "{0} is U",
+    "is_not_null": "{0} is not U",
+    "is_null_var": "({0} is U or {0} is None)",
+    "is_not_null_var": "({0} is not U and {0} is not None)",
+}
+"""Functions whose whole work is one comparison, which is written instead of the call."""
+
+
+class Expressions:
+    """Writes the code of expressions into `writer`; `functions` is the table that calls are looked up in."""
+
+    def __init__(self, writer: Writer, functions: Mapping[str, Function]) -> None:
+        self.writer = writer
+        self._functions = functions
+
+    # -- values
+
+    def value(self, node: Expr, scope: Scope, null: bool = False) -> Atom:
+        """Where the value of `node` is. With `null` a missing one may be None, as it leaves the rule."""
+        self.writer.at = node.at
+        if isinstance(node, Reference):
+            return scope.resolve(self, node.name, node.steps, null)
+        if isinstance(node, Access):
+            return self.walk(self.value(node.base, scope), node.steps, scope, null)
+        write = _VALUES.get(type(node))
+        if write is not None:
+            return write(self, node, scope)
+        text = self.truth(node, scope)
+        return self.writer.assign(text, "bool")
+
+    def _constant(self, node: Const, scope: Scope) -> Atom:
+        return literal_atom(self.writer.names, node.value)
+
+    def _slice(self, node: Slice, scope: Scope) -> Atom:
+        base = self.value(node.base, scope)
+        self.writer.at = node.at
+        return self.writer.assign(f"part({base.text}, {self._number(node.first)}, {self._number(node.last)})", "list")
+
+    def _sequence(self, node: Sequence, scope: Scope) -> Atom:
+        try:
+            return Atom(self.writer.names.bind(sequence(node.first, node.last)), "list")
+        except EvaluationError:  # what it says, it says for every message
+            return self.writer.assign(f"sequence({self._number(node.first)}, {self._number(node.last)})", "list")
+
+    def _number(self, number: int) -> str:
+        return self.writer.names.literal(number)
+
+    def _list(self, node: ListOf, scope: Scope) -> Atom:
+        items = [self.value(item, scope).text for item in node.items]
+        return self.writer.assign(f"[{', '.join(items)}]", "list")
+
+    def _sign(self, node: Sign, scope: Scope) -> Atom:
+        operand = self.value(node.operand, scope)
+        self.writer.at = node.at
+        if node.op == "+":
+            return operand
+        if operand.is_number:
+            return self.writer.assign(f"-{operand.text}", operand.kind)
+        return self.writer.assign(f"negate({operand.text})", "number")
+
+    def _case(self, node: Case, scope: Scope) -> Atom:
+        """A loop that is left by the first branch that applies: code without a level of nesting for each branch."""
+        operand = None if node.operand is None else self.value(node.operand, scope)
+        result = self.writer.fresh()
+        kinds: set[str] = set()
+        with self.writer.block("while True:"):
+            for when, then in node.branches:
+                test = self._when(when, scope) if operand is None else self._same(operand, when, scope)
+                with self.writer.block(f"if {test}:"):
+                    kinds.add(self._finish_case(result, self.value(then, scope)))
+            otherwise = UNDEFINED_ATOM if node.otherwise is None else self.value(node.otherwise, scope)
+            kinds.add(self._finish_case(result, otherwise))
+        return Atom(result, _common(kinds))
+
+    def _finish_case(self, result: str, value: Atom) -> str:
+        self.writer.line(f"{result} = {value.text}")
+        self.writer.line("break")
+        return value.kind
+
+    def _when(self, node: Expr, scope: Scope) -> str:
+        """Whether a condition of CASE is exactly true: what is no boolean is no match, and no error."""
+        if isinstance(node, Const):
+            return "True" if node.value is True else "False"
+        if self._is_condition(node):
+            return self.truth(node, scope)
+        return f"{self.value(node, scope).text} is True"
+
+    def _call(self, node: Call, scope: Scope) -> Atom:
+        memo = ("call", id(node))
+        known = self.writer.known(memo)
+        if known is not None:
+            return known
+        if node.name == "json_decode" and _is_payload(node.args) and scope.is_publish_column("payload"):
+            return self.decoded_payload()
+        function = self._functions[node.name]
+        args = [self.value(arg, scope) for arg in node.args]
+        self.writer.at = node.at
+        if node.name in _NULL_TESTS:
+            return self.writer.assign(_NULL_TESTS[node.name].format(args[0].text), "bool", memo)
+        if function.pure and all(isinstance(arg, Const) for arg in node.args):
+            folded = self._fold(function, node)
+            if folded is not None:
+                return folded
+        name = self.writer.names.bind(function.call, f"f_{function.name}" if function.name.isidentifier() else None)
+        texts = (["m"] if function.needs_message else []) + [arg.text for arg in args]
+        returned = function.call.__annotations__.get("return")
+        return self.writer.assign(f"{name}({', '.join(texts)})", _RETURNED_KINDS.get(str(returned), "any"), memo)
+
+    def _fold(self, function: Function, node: Call) -> Atom | None:
+        """The result of a call that is the same for every message; None where the call fails, as it may at run time."""
+        try:
+            result = function.call(*(arg.value for arg in node.args if isinstance(arg, Const)))
+        except EvaluationError:
+            return None
+        return literal_atom(self.writer.names, result)
+
+    # -- arithmetic
+
+    def _arith(self, node: Arith, scope: Scope) -> Atom:
+        left = self.value(node.first, scope)
+        for op, operand in node.rest:
+            right = self.value(operand, scope)
+            self.writer.at = node.at
+            left = self._operation(op, left, right)
+        return left
+
+    def _operation(self, op: str, left: Atom, right: Atom) -> Atom:
+        slow = f"{_ARITH_CALLS[op]}({left.text}, {right.text})"
+        if op == "||":
+            return self.writer.assign(slow, "defined")
+        if op == "+" and "str" in (left.kind, right.kind):
+            return self._join(left, right, slow)
+        if op in ("div", "mod"):
+            return self.writer.assign(self._integers(op, left, right) or slow, "int")
+        kind = {"/": "float", "+": "defined"}.get(op, "number")
+        if op == "/" and _is_literal_zero_or_unknown(right):
+            return self.writer.assign(slow, kind)
+        guard = _number_guard(left, right)
+        if guard is None:
+            return self.writer.assign(slow, kind)
+        fast = f"{left.text} {op} {right.text}"
+        result = self.writer.fresh()
+        if guard:
+            with self.writer.block(f"if {guard}:"):
+                self._bounded(result, fast)
+            with self.writer.block("else:"):
+                self.writer.line(f"{result} = {slow}")
+        else:
+            self._bounded(result, fast)
+        return Atom(result, "number" if not guard and op != "/" else kind)
+
+    def _bounded(self, result: str, text: str) -> None:
+        self.writer.line(f"{result} = {text}")
+        self.writer.line(f"if not -FLOAT_MAX <= {result} <= FLOAT_MAX: within_range({result})")
+
+    def _join(self, left: Atom, right: Atom, slow: str) -> Atom:
+        if left.kind == right.kind:
+            return self.writer.assign(slow, "str")
+        unknown = right if left.kind == "str" else left
+        literal = left if left.kind == "str" else right
+        if literal.text[:1] not in "'\"" or unknown.kind not in ("any", "defined"):
+            return self.writer.assign(slow, "defined")
+        return self.writer.assign(f"{left.text} + {right.text} if type({unknown.text}) is str else {slow}", "defined")
+
+    def _integers(self, op: str, left: Atom, right: Atom) -> str | None:
+        """``div`` and ``mod`` by a positive literal, where Python's operators agree for what is not negative."""
+        if not right.text.isdigit() or right.text == "0" or left.kind not in ("any", "defined", "number", "int"):
+            return None
+        python = "//" if op == "div" else "%"
+        slow = f"{_ARITH_CALLS[op]}({left.text}, {right.text})"
+        is_int = "" if left.kind == "int" else f"type({left.text}) is int and "
+        return f"{left.text} {python} {right.text} if {is_int}{left.text} >= 0 else {slow}"
+
+    # -- conditions
+
+    def filter(self, node: Expr, scope: Scope, leave: str) -> None:
+        """Write what leaves (by the statement `leave`) when the condition does not hold; AND leaves at each part."""
+        if isinstance(node, Logic) and node.op == "and":
+            for operand in node.operands:
+                self.filter(operand, scope, leave)
+            return
+        text = self.truth(node, scope)
+        self.writer.at = node.at
+        self.writer.line(f"if not {_grouped(text)}: {leave}")
+
+    def truth(self, node: Expr, scope: Scope) -> str:
+        """The text of a condition: a Python expression that is True or False."""
+        self.writer.at = node.at
+        write = _CONDITIONS.get(type(node))
+        if write is not None:
+            return write(self, node, scope)
+        if isinstance(node, Const) and isinstance(node.value, bool):
+            return repr(node.value)
+        atom = self.value(node, scope)
+        self.writer.at = node.at
+        if atom.kind == "bool":
+            return atom.text
+        if isinstance(node, (Reference, Access)):
+            return f"({atom.text} is True or reference_condition({atom.text}))"
+        return f"condition({atom.text})"
+
+    def _is_condition(self, node: Expr) -> bool:
+        if isinstance(node, Call):
+            return self._functions[node.name].returns_bool
+        return type(node) in _CONDITIONS
+
+    def _compare(self, node: Compare, scope: Scope) -> str:
+        left, right = self.value(node.left, scope), self.value(node.right, scope)
+        self.writer.at = node.at
+        if node.op == "=~":
+            return f"topic_match({left.text}, {right.text})"
+        fast = f"{left.text} {_PYTHON_OPERATORS[node.op]} {right.text}"
+        slow = f"{_COMPARE_CALLS[node.op]}({left.text}, {right.text})"
+        guard = _number_guard(left, right)
+        if guard is None or (guard and "str" in (left.kind, right.kind)):
+            guard = _text_guard(left, right)
+        elif not (left.is_number or right.is_number) and node.op in ("=", "!="):
+            guard = None  # two unknown values are as likely two texts
+        if guard is None:
+            return slow
+        return f"({fast} if {guard} else {slow})" if guard else fast
+
+    def _logic(self, node: Logic, scope: Scope) -> str:
+        """Short circuit: what a later operand needs is computed under a test of the earlier ones, if it needs any."""
+        text = self.truth(node.operands[0], scope)
+        variable: str | None = None
+        for operand in node.operands[1:]:
+            part, lines = self.writer.apart(lambda operand=operand: self.truth(operand, scope))  # type: ignore[misc]
+            if not lines:
+                text = f"({text} {node.op} {part})"
+                continue
+            if variable is None or text != variable:
+                variable = variable or self.writer.fresh("c")
+                self.writer.line(f"{variable} = {text}")
+            with self.writer.block(f"if {variable}:" if node.op == "and" else f"if not {variable}:"):
+                self.writer.replay(lines, extra_indent=1)
+                self.writer.line(f"{variable} = {part}")
+            text = variable
+        return text
+
+    def _not(self, node: Not, scope: Scope) -> str:
+        """The opposite of a condition; of anything else that is no boolean, false."""
+        if self._is_condition(node.operand):
+            return f"(not {_grouped(self.truth(node.operand, scope))})"
+        atom = self.value(node.operand, scope)
+        return f"({atom.text} is False)"
+
+    def _in(self, node: In, scope: Scope) -> str:
+        item = self.value(node.item, scope)
+        texts = [choice.value for choice in node.choices if isinstance(choice, Const) and type(choice.value) is str]
+        if len(texts) == len(node.choices):
+            found = f"{item.text} in {self.writer.names.bind(tuple(texts))}"
+        else:
+            found = " or ".join(self._same(item, choice, scope) for choice in node.choices)
+        return f"(not ({found}))" if node.negated else f"({found})"
+
+    def _is_null(self, node: IsNull, scope: Scope) -> str:
+        test = _NULL_TESTS["is_not_null_var" if node.negated else "is_null_var"]
+        return test.format(self.value(node.operand, scope).text)
+
+    def _same(self, item: Atom, choice: Expr, scope: Scope) -> str:
+        """Whether two values are equal and of one kind."""
+        other = self.value(choice, scope)
+        if isinstance(choice, Const):
+            if type(choice.value) is str:
+                return f"{item.text} == {other.text}"
+            if type(choice.value) is bool:
+                return f"{item.text} is {other.text}"
+            return f"(type({item.text}) is {type(choice.value).__name__} and {item.text} == {other.text})"
+        return f"same({item.text}, {other.text})"
+
+    # -- paths
+
+    def decoded_payload(self) -> Atom:
+        """The decoded payload."""
+        return self.writer.assign("m.json", memo=("json",))
+
+    def walk(self, base: Atom, steps: tuple[Step, ...], scope: Scope, null: bool, inside_payload: bool = False) -> Atom:
+        """The value at the end of `steps` from `base`."""
+        payload = base if inside_payload else None
+        for number, step in enumerate(steps, 1):
+            self.writer.at = step.at
+            if isinstance(step, Key):
+                base = self._key(base, step.name, null and number == len(steps))
+            elif isinstance(step, Index):
+                base = self._index(base, step.number)
+            else:
+                place = self.place(step, scope, payload)
+                base = self.writer.assign(f"index({base.text}, {place.text})", "any", ("index", base.text, place.text))
+        return base
+
+    def place(self, step: IndexBy, scope: Scope, payload: Atom | None = None) -> Atom:
+        """The value of an index. In a path of the payload its names mean the payload's fields first."""
+        expr = step.expr
+        if payload is None or not isinstance(expr, Reference):
+            return self.value(expr, scope)
+        inner = self.walk(payload, (Key(expr.name, expr.at), *expr.steps), scope, False, inside_payload=True)
+        if not scope.knows(expr.name):
+            return inner
+        result = self.writer.assign(inner.text)
+        with self.writer.block(f"if {result.text} is U:"):
+            self.writer.line(f"{result.text} = {self.value(expr, scope).text}")
+        return result
+
+    def _key(self, base: Atom, name: str, null: bool) -> Atom:
+        known = self.writer.known(("key", base.text, name))
+        if known is not None:
+            return known
+        literal = self.writer.names.literal(name)
+        if null:
+            fast, slow, kind = f"{base.text}.get({literal})", f"key_or_none({base.text}, {literal})", "defined"
+        else:
+            fast, slow, kind = f"{base.text}.get({literal}, U)", f"key({base.text}, {literal})", "any"
+        text = fast if base.kind == "map" else f"{fast} if type({base.text}) is dict else {slow}"
+        return self.writer.assign(text, kind, ("key", base.text, name, null) if null else ("key", base.text, name))
+
+    def _index(self, base: Atom, number: int) -> Atom:
+        if number == 0:
+            return UNDEFINED_ATOM
+        text = self._number(number)
+        if abs(number) > 1_000_000:
+            return self.writer.assign(f"index({base.text}, {text})")
+        place, least = (number - 1, number) if number > 0 else (number, -number)
+        fast = f"{base.text}[{place}] if type({base.text}) is list and len({base.text}) >= {least}"
+        return self.writer.assign(f"{fast} else index({base.text}, {text})", "any", ("index", base.text, number))
+
+
+_VALUES: dict[type[Any], Callable[[Expressions, Any, Scope], Atom]] = {
+    Const: Expressions._constant,
+    Decoded: lambda code, node, scope: code.decoded_payload(),
+    Slice: Expressions._slice,
+    Sequence: Expressions._sequence,
+    ListOf: Expressions._list,
+    Sign: Expressions._sign,
+    Case: Expressions._case,
+    Call: Expressions._call,
+    Arith: Expressions._arith,
+}
+
+_CONDITIONS: dict[type[Any], Callable[[Expressions, Any, Scope], str]] = {
+    Compare: Expressions._compare,
+    Logic: Expressions._logic,
+    Not: Expressions._not,
+    In: Expressions._in,
+    IsNull: Expressions._is_null,
+}
+
+
+def _is_payload(args: tuple[Expr, ...]) -> bool:
+    return len(args) == 1 and isinstance(args[0], Reference) and args[0].name == "payload" and not args[0].steps
+
+
+def _common(kinds: set[str]) -> str:
+    if len(kinds) == 1:
+        return kinds.pop()
+    if kinds <= {"int", "float", "number"}:
+        return "number"
+    return "any" if kinds & {"any", "undefined"} else "defined"
+
+
+def _number_guard(left: Atom, right: Atom) -> str | None:
+    """The test that both are numbers: empty where that is known, None where it can't be."""
+    if not left.may_be_number or not right.may_be_number:
+        return None
+    unknown = dict.fromkeys(atom.text for atom in (left, right) if not atom.is_number)
+    return " and ".join(f"(type({text}) is float or type({text}) is int)" for text in unknown)
+
+
+def _text_guard(left: Atom, right: Atom) -> str | None:
+    """The test that both are text, where one is known to be."""
+    if left.kind == right.kind == "str":
+        return ""
+    if "str" not in (left.kind, right.kind):
+        return None
+    unknown = right if left.kind == "str" else left
+    return f"type({unknown.text}) is str" if unknown.kind in ("any", "defined") else None
+
+
+def _is_literal_zero_or_unknown(atom: Atom) -> bool:
+    """Whether dividing by `atom` needs a look at it first."""
+    try:
+        return float(atom.text) == 0
+    except ValueError:
+        return True
+
+
+def _grouped(text: str) -> str:
+    return text if text.isidentifier() or text[:1] == "(" else f"({text})"

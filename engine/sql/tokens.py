@@ -1,0 +1,236 @@
+"""The words of the rule language: text to sqlglot tokens.
+
+sqlglot's own scanner decides by the class of a character, and no setting of it gives these rules: text without
+escapes whose doubled quotes stay, a minus that may or may not begin a comment, digits that are a key after a dot. So
+`RuleTokenizer` scans with one expression and makes sqlglot's tokens of it, for sqlglot's parser.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+
+from sqlglot.tokenizer_core import Token, TokenType
+from sqlglot.tokens import Tokenizer
+
+from engine.errors import Position, RuleError
+
+__all__ = ["DO", "FOREACH", "INCASE", "RANGE", "RESERVED", "RULE_KEYWORDS", "Places", "RuleTokenizer"]
+
+FOREACH = TokenType.FOR
+DO = TokenType.EXECUTE
+INCASE = TokenType.FILTER
+RANGE = TokenType.RANGE
+RESERVED = TokenType.COMMAND
+"""IF and ELSIF, which the language keeps for itself without using them."""
+
+RULE_KEYWORDS = {
+    "AND": TokenType.AND,
+    "AS": TokenType.ALIAS,
+    "CASE": TokenType.CASE,
+    "DO": DO,
+    "ELSE": TokenType.ELSE,
+    "ELSIF": RESERVED,
+    "END": TokenType.END,
+    "FOREACH": FOREACH,
+    "FROM": TokenType.FROM,
+    "IF": RESERVED,
+    "IN": TokenType.IN,
+    "INCASE": INCASE,
+    "NOT": TokenType.NOT,
+    "OR": TokenType.OR,
+    "SELECT": TokenType.SELECT,
+    "THEN": TokenType.THEN,
+    "WHEN": TokenType.WHEN,
+    "WHERE": TokenType.WHERE,
+}
+"""The words that can't be a name without quotes, in any letter case."""
+
+_LOWER_CASE_WORDS = {
+    "true": TokenType.TRUE,
+    "false": TokenType.FALSE,
+    "div": TokenType.DIV,
+    "mod": TokenType.MOD,
+}
+
+_OPERATORS = {
+    "=~": TokenType.RLIKE,
+    "~=": TokenType.IRLIKE,
+    "!=": TokenType.NEQ,
+    "<>": TokenType.NEQ,
+    "<=": TokenType.LTE,
+    ">=": TokenType.GTE,
+    "||": TokenType.DPIPE,
+    "=": TokenType.EQ,
+    "<": TokenType.LT,
+    ">": TokenType.GT,
+    "+": TokenType.PLUS,
+    "-": TokenType.DASH,
+    "*": TokenType.STAR,
+    "/": TokenType.SLASH,
+    "(": TokenType.L_PAREN,
+    ")": TokenType.R_PAREN,
+    "[": TokenType.L_BRACKET,
+    "]": TokenType.R_BRACKET,
+    ",": TokenType.COMMA,
+    ".": TokenType.DOT,
+}
+
+_TOKEN = re.compile(
+    r"""
+      (?P<space>   \s+ )
+    | (?P<comment> --[^\n]* | /\*.*?\*/ )
+    | (?P<range>   \[ [+-]?[0-9]+ \.\. [+-]?[0-9]+ \] )
+    | (?P<escaped> [eE] '(?: [^'\\] | \\. | '' )*' )
+    | (?P<string>  '(?: [^'] | '' )*' )
+    | (?P<quoted>  "(?: [^"] | "" )*" )
+    | (?P<number>  [0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)? | [0-9]+[eE][+-]?[0-9]+ | [0-9]+ )
+    | (?P<word>    [^\W\d][\w$@~]* )
+    | (?P<foreign> <=> | == | => | :: | && | := )
+    | (?P<operator> =~ | ~= | != | <> | <= | >= | \|\| | [-+*/()\[\],.=<>] )
+    | (?P<other>   . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_DIGITS = re.compile(r"[0-9]+")
+_SUFFIX = re.compile(r"[fFdD](?![\w$@~])")
+_ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|u(?![dD][89A-Fa-f])[0-9A-Fa-f]{4}|.)|''", re.DOTALL)
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
+
+_REMEDIES = {
+    "==": "compare with =",
+    "=>": "compare with >=",
+    "<=>": "compare with =",
+    "&&": "write AND",
+    "::": "convert with a function: int(x), float(x), str(x)",
+    ":=": "name a column with AS",
+    "!": "write NOT",
+    "%": "write mod: a mod b",
+    ";": "remove it: a rule is one statement without ;",
+    "`": "put names in double quotes",
+    "{": "there is no literal for a map: use map_new() and map_put()",
+    "$": "write the column's name alone; ${…} belongs into templates",
+    "#": "put topics in double quotes; a comment begins with --",
+    "?": "use CASE WHEN … THEN … ELSE … END",
+    "^": "use power(a, b) or bitxor(a, b)",
+    "&": "use bitand(a, b)",
+    "|": "use bitor(a, b), or || to join text",
+    "“": "use straight quotes",
+    "”": "use straight quotes",
+    "‘": "use straight quotes",
+    "’": "use straight quotes",
+}
+
+
+class Places:
+    """Offsets in a text as lines and columns."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._starts = [0, *(match.end() for match in re.finditer(r"\n", text))]
+
+    def at(self, start: int, end: int) -> Position:
+        """The place from `start` up to `end`, underlined as far as its first line goes."""
+        line = bisect_right(self._starts, start)
+        first = self._starts[line - 1]
+        last = self._starts[line] - 1 if line < len(self._starts) else len(self._text)
+        return Position(line, start - first + 1, max(1, min(end, last) - start))
+
+
+class RuleTokenizer(Tokenizer):
+    """Makes sqlglot tokens of a statement. ``minus_signs`` reads ``--`` in its last line as two minus signs."""
+
+    def tokenize(self, sql: str, *, minus_signs: bool = False) -> list[Token]:
+        """The tokens of `sql`. Raises `RuleError` at the first character that belongs to none."""
+        return _Scan(sql, minus_signs).run()
+
+
+class _Scan:
+    def __init__(self, text: str, minus_signs: bool) -> None:
+        self._text = text
+        self._places = Places(text)
+        self._tokens: list[Token] = []
+        self._last_line = text.rstrip().rfind("\n") + 1
+        self._minus_signs = minus_signs
+
+    def run(self) -> list[Token]:
+        offset, size = 0, len(self._text)
+        while offset < size:
+            offset = self._one(offset)
+        return self._tokens
+
+    def _one(self, offset: int) -> int:
+        """Scan what stands at `offset`; the offset behind it."""
+        if self._tokens and self._tokens[-1].token_type is TokenType.DOT and self._tokens[-1].end + 1 == offset:
+            digits = _DIGITS.match(self._text, offset)
+            if digits:
+                return self._add(TokenType.NUMBER, digits[0], offset, digits.end())
+        match = _TOKEN.match(self._text, offset)
+        assert match is not None
+        kind, text, end = match.lastgroup, match[0], match.end()
+        if kind == "word":
+            return self._add(_word(text), text, offset, end)
+        if kind == "operator":
+            return self._add(_OPERATORS[text], text, offset, end)
+        if kind == "comment" and self._is_minus(offset, text):
+            return self._add(TokenType.DASH, "-", offset, offset + 1)
+        if kind in ("string", "quoted"):
+            token_type = TokenType.STRING if kind == "string" else TokenType.IDENTIFIER
+            return self._add(token_type, text.strip(text[0]), offset, end)
+        if kind == "escaped":
+            return self._add(TokenType.NATIONAL_STRING, _ESCAPE.sub(_unescape, text[2:-1]), offset, end)
+        if kind == "range":
+            return self._add(RANGE, text[1:-1], offset, end)
+        if kind == "number":
+            return self._number(text, offset, end)
+        if kind in ("foreign", "other"):
+            self._refuse(text, offset)
+        return end
+
+    def _add(self, token_type: TokenType, text: str, start: int, end: int) -> int:
+        place = self._places.at(start, end)
+        self._tokens.append(Token(token_type, text, place.line, place.column, start, end - 1))
+        return end
+
+    def _number(self, text: str, offset: int, end: int) -> int:
+        if _SUFFIX.match(self._text, end) and len(text) > 1:
+            at = self._places.at(offset, end + 1)
+            raise RuleError(f"{self._text[offset : end + 1]} is not a number", at, f"write {text}")
+        return self._add(TokenType.NUMBER, text, offset, end)
+
+    def _is_minus(self, offset: int, comment: str) -> bool:
+        """Whether ``--`` is two minus signs: only in the last line, where it can't be a comment of EMQX's language.
+
+        There it is a comment all the same when a space says so; ``minus_signs`` is for when that made no sense.
+        """
+        if offset < self._last_line or comment.startswith("/*"):
+            return False
+        if self._minus_signs:
+            return True
+        before, after = self._text[offset - 1 : offset], comment[2:3]
+        return not (before.isspace() or not before or after.isspace() or not after or after == "-")
+
+    def _refuse(self, text: str, offset: int) -> None:
+        at = self._places.at(offset, offset + len(text))
+        if text in ("'", '"'):
+            what = "text" if text == "'" else "name"
+            raise RuleError(f"the {what} that begins here has no closing {text}", at, f"add {text} where it ends")
+        if self._text.startswith("/*", offset):
+            raise RuleError("the comment that begins here has no end", at, "add */ where it ends")
+        shown = text if text.isprintable() else f"U+{ord(text):04X}"
+        raise RuleError(
+            f"{shown} has no meaning here", at, _REMEDIES.get(text, "remove it, or quote the name it is in")
+        )
+
+
+def _word(text: str) -> TokenType:
+    return _LOWER_CASE_WORDS.get(text) or RULE_KEYWORDS.get(text.upper()) or TokenType.VAR
+
+
+def _unescape(match: re.Match[str]) -> str:
+    code = match[1]
+    if code is None:
+        return "'"
+    if len(code) > 1:
+        return chr(int(code[1:], 16))
+    return _ESCAPED.get(code, code)
