@@ -24,7 +24,10 @@ from msgspec import Struct
 from engine.errors import EvaluationError
 from engine.jsontext import UNDEFINED, Undefined, decode
 
-__all__ = ["NODE", "UNDEFINED", "Client", "Message", "Occurrence", "Undefined", "new_message_id", "property_columns"]
+__all__ = [
+    "MESSAGE_COLUMNS", "NODE", "UNDEFINED", "Client", "Message", "Occurrence", "Undefined", "new_message_id",
+    "property_columns",
+]  # fmt: skip
 
 NODE = "headgate@127.0.0.1"
 """The `node` column until there are several nodes."""
@@ -144,6 +147,9 @@ _COLUMNS: dict[str, Callable[[Message], Any]] = {
     "timestamp": lambda m: m.timestamp,
     "node": lambda m: NODE,
 }
+
+MESSAGE_COLUMNS = tuple(_COLUMNS)
+"""The columns of a publish, in the order of ``SELECT *``."""
 
 
 class Occurrence:
