@@ -70,6 +70,9 @@ def to_text(value: Any) -> str | bytes:
 
 def float_text(value: float) -> str:
     """Fixed notation with at most ten decimals and at least one: ``1.0``, ``3.1415926536``, ``0.0`` for 1e-12."""
+    text = repr(value)
+    if len(text) <= 12 and -1e5 < value < 1e5 and "e" not in text:
+        return text  # its few digits are exact, so that ten decimals would add but zeros
     text = f"{value:.10f}".rstrip("0")
     return text + "0" if text[-1] == "." else text
 
@@ -150,10 +153,9 @@ def number_of(text: str) -> int | float | None:
     if "_" in text or not text.isascii():
         return None
     try:
-        return int(text)
+        if "." not in text and "e" not in text and "E" not in text:
+            return int(text)
+        number = float(text)
     except ValueError:
-        try:
-            number = float(text)
-        except ValueError:
-            return None
-        return number if isfinite(number) else None
+        return None
+    return number if isfinite(number) else None

@@ -23,8 +23,8 @@ from engine.jsontext import UNDEFINED
 _SECOND = 10**9
 _UNITS = {"second": _SECOND, "millisecond": 10**6, "microsecond": 10**3, "nanosecond": 1}
 """Nanoseconds in one of each."""
-_FRACTION_DIGITS = {_SECOND: 0, 10**6: 3, 10**3: 6, 1: 9}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WITH_FRACTION = {10**6: "%s.%03d%s", 10**3: "%s.%06d%s", 1: "%s.%09d%s"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 _SECONDS_MIN, _SECONDS_MAX = -62135596800, 253402300799  # years 1 to 9999
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)(?::(\d\d))?", re.ASCII)
 _RFC3339 = re.compile(
@@ -162,7 +162,7 @@ def _rfc3339(name: str, nanoseconds: int, step: int, zone: Any) -> str:
     before, after = _rfc3339_second(name, seconds, zone) if type(zone) is str else _rfc3339_plain(name, seconds, zone)
     if step == _SECOND:
         return before + after
-    return f"{before}.{rest // step:0{_FRACTION_DIGITS[step]}d}{after}"
+    return _WITH_FRACTION[step] % (before, rest // step, after)
 
 
 def _rfc3339_plain(name: str, seconds: int, zone: Any) -> tuple[str, str]:
@@ -177,7 +177,7 @@ _rfc3339_second = lru_cache(maxsize=64)(_rfc3339_plain)
 def _moment(name: str, seconds: int) -> datetime:
     if not _SECONDS_MIN <= seconds <= _SECONDS_MAX:
         raise EvaluationError(f"{name}: the time is not within the years 1 to 9999")
-    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None)
+    return _EPOCH + timedelta(seconds=seconds)
 
 
 def _seconds(name: str, year: int, month: int, day: int, hour: int, minute: int, second: int) -> int:

@@ -36,11 +36,12 @@ class Fields:
 class Format:
     """A format, cut into directives and what stands between them."""
 
-    __slots__ = ("pieces",)
+    __slots__ = ("_write", "pieces")
 
     def __init__(self, source: str) -> None:
         self.pieces: list[tuple[str, bool]] = []
         """Each piece of the format and whether it is a directive."""
+        self._write = lru_cache(maxsize=64)(self._written)
         position = 0
         for match in _DIRECTIVE.finditer(source):
             self.pieces += ((source[position : match.start()], False), (match[0], True))
@@ -48,11 +49,24 @@ class Format:
         self.pieces.append((source[position:], False))
 
     def render(self, moment: datetime, nanosecond: int, offset: int) -> str:
-        """The local time `moment` in this format."""
-        return "".join(
-            _WRITERS[piece](moment, nanosecond, offset) if is_directive else piece
-            for piece, is_directive in self.pieces
-        )
+        """The local time `moment` in this format; what messages of one second have in common is written once."""
+        parts = self._write(moment, offset)
+        if len(parts) == 1:
+            return parts[0]
+        written = [part if index % 2 == 0 else _FRACTIONS[part](nanosecond) for index, part in enumerate(parts)]
+        return "".join(written)
+
+    def _written(self, moment: datetime, offset: int) -> tuple[str, ...]:
+        """Texts, and between any two of them the directive of a fraction."""
+        parts = [""]
+        for piece, is_directive in self.pieces:
+            if not is_directive:
+                parts[-1] += piece
+            elif piece in _FRACTIONS:
+                parts += (piece, "")
+            else:
+                parts[-1] += _WRITERS[piece](moment, offset)
+        return tuple(parts)
 
 
 @lru_cache(maxsize=256)
@@ -67,28 +81,31 @@ def offset_text(offset: int, separator: str) -> str:
     return f"{'-' if offset < 0 else '+'}{hours:02d}{separator}{minutes:02d}"
 
 
-_WRITERS: dict[str, Callable[[datetime, int, int], str]] = {
-    "%Y": lambda moment, nanosecond, offset: f"{moment.year:04d}",
-    "%y": lambda moment, nanosecond, offset: f"{moment.year % 100:02d}",
-    "%m": lambda moment, nanosecond, offset: f"{moment.month:02d}",
-    "%d": lambda moment, nanosecond, offset: f"{moment.day:02d}",
-    "%H": lambda moment, nanosecond, offset: f"{moment.hour:02d}",
-    "%I": lambda moment, nanosecond, offset: f"{moment.hour % 12 or 12:02d}",
-    "%M": lambda moment, nanosecond, offset: f"{moment.minute:02d}",
-    "%S": lambda moment, nanosecond, offset: f"{moment.second:02d}",
-    "%p": lambda moment, nanosecond, offset: "AM" if moment.hour < 12 else "PM",
-    "%j": lambda moment, nanosecond, offset: f"{moment.timetuple().tm_yday:03d}",
-    "%a": lambda moment, nanosecond, offset: _DAYS[moment.weekday()][:3],
-    "%A": lambda moment, nanosecond, offset: _DAYS[moment.weekday()],
-    "%b": lambda moment, nanosecond, offset: _MONTHS[moment.month - 1][:3],
-    "%B": lambda moment, nanosecond, offset: _MONTHS[moment.month - 1],
-    "%3N": lambda moment, nanosecond, offset: f"{nanosecond // 1_000_000:03d}",
-    "%6N": lambda moment, nanosecond, offset: f"{nanosecond // 1_000:06d}",
-    "%N": lambda moment, nanosecond, offset: f"{nanosecond:09d}",
-    "%z": lambda moment, nanosecond, offset: offset_text(offset, ""),
-    "%:z": lambda moment, nanosecond, offset: offset_text(offset, ":"),
-    "%::z": lambda moment, nanosecond, offset: f"{offset_text(offset, ':')}:{abs(offset) % 60:02d}",
-    "%%": lambda moment, nanosecond, offset: "%",
+_WRITERS: dict[str, Callable[[datetime, int], str]] = {
+    "%Y": lambda moment, offset: f"{moment.year:04d}",
+    "%y": lambda moment, offset: f"{moment.year % 100:02d}",
+    "%m": lambda moment, offset: f"{moment.month:02d}",
+    "%d": lambda moment, offset: f"{moment.day:02d}",
+    "%H": lambda moment, offset: f"{moment.hour:02d}",
+    "%I": lambda moment, offset: f"{moment.hour % 12 or 12:02d}",
+    "%M": lambda moment, offset: f"{moment.minute:02d}",
+    "%S": lambda moment, offset: f"{moment.second:02d}",
+    "%p": lambda moment, offset: "AM" if moment.hour < 12 else "PM",
+    "%j": lambda moment, offset: f"{moment.timetuple().tm_yday:03d}",
+    "%a": lambda moment, offset: _DAYS[moment.weekday()][:3],
+    "%A": lambda moment, offset: _DAYS[moment.weekday()],
+    "%b": lambda moment, offset: _MONTHS[moment.month - 1][:3],
+    "%B": lambda moment, offset: _MONTHS[moment.month - 1],
+    "%z": lambda moment, offset: offset_text(offset, ""),
+    "%:z": lambda moment, offset: offset_text(offset, ":"),
+    "%::z": lambda moment, offset: f"{offset_text(offset, ':')}:{abs(offset) % 60:02d}",
+    "%%": lambda moment, offset: "%",
+}
+
+_FRACTIONS: dict[str, Callable[[int], str]] = {
+    "%3N": lambda nanosecond: f"{nanosecond // 1_000_000:03d}",
+    "%6N": lambda nanosecond: f"{nanosecond // 1_000:06d}",
+    "%N": lambda nanosecond: f"{nanosecond:09d}",
 }
 
 _NUMBERS = {

@@ -55,4 +55,7 @@ def sublist(start: int, length: Any, source: Any = MISSING) -> list[Any]:
 @function(("contains(1, [1, 2])", True), ("contains('1', [1, 2])", False), ("contains(1.0, [1, 2])", False))
 def contains(value: Any, source: list[Any]) -> bool:
     """Whether the value is an element of the list: equal and of the same kind."""
-    return any(same(value, element) for element in items("contains", 2, source))
+    elements = items("contains", 2, source)
+    if type(value) is str:
+        return value in elements
+    return any(same(value, element) for element in elements)

@@ -34,6 +34,10 @@ class _Pattern(NamedTuple):
     """Whether a line break at the end of the text could make RE2 answer differently."""
     source: str
 
+    def is_linear_on(self, data: bytes) -> bool:
+        """Whether RE2 answers for `data` as Perl would."""
+        return self.linear is not None and not (self.has_dollar and data.endswith(b"\n"))
+
 
 @lru_cache(maxsize=128)
 def _compiled(name: str, source: str) -> _Pattern:
@@ -63,8 +67,7 @@ def _backtracking(name: str, source: str) -> regex.Pattern[str]:
 @function((r"regex_match('a23', '\d+')", True), (r"regex_match('a23', '^\d+$')", False))
 def regex_match(text: str, pattern: str) -> bool:
     """Whether the regular expression matches anywhere in the text."""
-    _, matches = _matches("regex_match", text, pattern)
-    return next(matches, None) is not None
+    return _first("regex_match", text, pattern) is not None
 
 
 @function(
@@ -73,8 +76,7 @@ def regex_match(text: str, pattern: str) -> bool:
 )
 def regex_extract(text: str, pattern: str) -> list[Text]:
     """The groups of the first match; an empty list where the pattern does not match or has no group."""
-    _, matches = _matches("regex_extract", text, pattern)
-    match = next(matches, None)
+    match = _first("regex_extract", text, pattern)
     return [] if match is None else [_value(group or "") for group in match.groups()]
 
 
@@ -104,16 +106,28 @@ def regex_replace(text: str, pattern: str, replacement: str) -> Text:
     return _value(subject[:0].join(result))
 
 
+def _first(name: str, subject: Any, source: Any) -> Any:
+    """The first match, or None."""
+    data, pattern = argument.octets(name, 1, subject), _compiled(name, argument.text(name, 2, source))
+    if pattern.is_linear_on(data):
+        return pattern.linear.search(data)
+    return next(_slow_matches(name, pattern.source, _characters(name, data)), None)
+
+
 def _matches(name: str, subject: Any, source: Any) -> tuple[Any, Iterator[Any]]:
     """The subject as it is searched (bytes by RE2, else characters), and the matches in order."""
-    data = argument.octets(name, 1, subject)
-    pattern = _compiled(name, argument.text(name, 2, source))
-    if pattern.linear is not None and not (pattern.has_dollar and data.endswith(b"\n")):
+    data, pattern = argument.octets(name, 1, subject), _compiled(name, argument.text(name, 2, source))
+    if pattern.is_linear_on(data):
         return data, _linear_matches(pattern.linear, data)
+    characters = _characters(name, data)
+    return characters, _slow_matches(name, pattern.source, characters)
+
+
+def _characters(name: str, data: bytes) -> str:
     characters = from_bytes(data)
     if type(characters) is not str:
         raise EvaluationError(f"{name}: this pattern needs valid UTF-8 text")
-    return characters, _slow_matches(name, pattern.source, characters)
+    return characters
 
 
 def _linear_matches(linear: Any, data: bytes) -> Iterator[Any]:

@@ -23,6 +23,10 @@ _SPLITS = ("notrim", "leading", "leading_notrim", "trailing", "trailing_notrim")
 _SIDES = ("leading", "trailing", "both")
 
 
+def _are_texts(text: Any, other: Any) -> bool:
+    return type(text) is str and type(other) is str
+
+
 def _is_simple(characters: str) -> bool:
     """Whether every code point is a character of its own."""
     return characters.isascii() and "\r" not in characters
@@ -92,17 +96,17 @@ def substr(text: str, start: int, length: int | None = None) -> str:
 @function(("concat('a', 1.5)", "a1.5"), ("concat('a', nope)", "aundefined"), ("concat(['a', 'b', 1])", "ab1"))
 def concat(value: Any, *more: Any) -> Text:
     """The texts of all values, or of the elements of one list, joined."""
-    try:
-        return "".join((value, *more))
-    except TypeError:
-        return _joined("", value if type(value) is list and not more else (value, *more))
+    if len(more) == 1 and type(value) is str and type(more[0]) is str:
+        return value + more[0]
+    return _joined("", value if type(value) is list and not more else (value, *more))
 
 
 def _joined(separator: str, values: Any) -> Text:
-    parts = [to_text(value) for value in values]
-    if bytes not in map(type, parts):
-        return separator.join(parts)  # type: ignore[arg-type]
-    return from_bytes(separator.encode().join(map(as_binary, parts)))
+    parts: list[Any] = [value if type(value) is str else to_text(value) for value in values]
+    try:
+        return separator.join(parts)
+    except TypeError:
+        return from_bytes(separator.encode().join(map(as_binary, parts)))
 
 
 @function(
@@ -117,7 +121,8 @@ def split(text: str, separator: str, option: str = "") -> list[Text]:
     The option 'notrim' keeps empty parts; 'leading' and 'trailing' split once only, at the first or the last
     separator; 'leading_notrim' and 'trailing_notrim' do both.
     """
-    whole, by = alike("split", text, separator)
+    whole: Any
+    whole, by = (text, separator) if _are_texts(text, separator) else alike("split", text, separator)
     if option != "":
         word("split", 3, option, _SPLITS)
     if not by:
@@ -157,8 +162,12 @@ def tokens(text: str, separators: str, option: str = "") -> list[Text]:
 )
 def replace(text: str, part: str, replacement: str, where: str = "all") -> Text:
     """The text with a part of it replaced: everywhere, or at its first ('leading') or last ('trailing') place."""
-    whole, old, new = alike("replace", text, part, replacement)
-    word("replace", 4, where, _WHERE)
+    whole: Any
+    whole, old, new = text, part, replacement
+    if not (_are_texts(text, part) and type(replacement) is str):
+        whole, old, new = alike("replace", text, part, replacement)
+    if where != "all":
+        word("replace", 4, where, _WHERE)
     if not old:
         return whole  # type: ignore[no-any-return]
     if where == "all":
@@ -179,7 +188,8 @@ def replace(text: str, part: str, replacement: str, where: str = "all") -> Text:
 )
 def find(text: str, part: str, where: str = "leading") -> Text:
     """The text from the first ('leading') or last ('trailing') place where the part stands; empty where nowhere."""
-    whole, wanted = alike("find", text, part)
+    whole: Any
+    whole, wanted = (text, part) if _are_texts(text, part) else alike("find", text, part)
     word("find", 3, where, ("leading", "trailing"))
     position = whole.find(wanted) if where == "leading" or not wanted else whole.rfind(wanted)
     found = whole[position:] if position >= 0 else whole[:0]
