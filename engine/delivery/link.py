@@ -1,0 +1,156 @@
+"""The connection of one sink, shared by its lanes: one task connects, for all of them, and says how it stands.
+
+    connecting ──connect()──▶ open ──a lane lost it──▶ disconnected ──back-off──▶ connecting
+        │                      └──a lane was held──▶ held ──health.interval──▶ probe = connect() ──▶ open
+        └──fails: disconnected, or held──┘
+
+`Sink.connect` is never called while a write is under way.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal
+
+import structlog
+
+from engine.clock import Clock
+from engine.connector import ConnectorConfig, Sink
+from engine.delivery.retry import backoff_s
+from engine.delivery.waiting import Bell, deadline
+from engine.delivery.work import text_of
+from engine.errors import HoldError, RetryableError
+
+log = structlog.get_logger()
+
+LinkState = Literal["connecting", "connected", "degraded", "held", "disconnected", "stopped"]
+
+
+class Link:
+    """Connects `sink` and keeps it connected. Lanes write only while it ``is_open``."""
+
+    def __init__(self, sink_id: str, sink: Sink, config: ConnectorConfig, clock: Clock, random: Random) -> None:
+        self.is_open = False
+        self.state: LinkState = "connecting"
+        self.reason: str | None = None
+        self.since_ms = clock.now_ms()
+        self.last_error: str | None = None
+        self.next_attempt_ms: int | None = None
+        self._sink_id = sink_id
+        self._sink = sink
+        self._config = config
+        self._clock = clock
+        self._random = random
+        self._failures = 0
+        self._writing = 0
+        self._bell = Bell(clock)
+        self._waiting: list[Bell] = []
+
+    async def run(self) -> None:
+        """Connect whenever it is needed, until cancelled."""
+        while True:
+            if self.is_open or self._writing:
+                await self._bell.wait()
+                continue
+            pause_s = self._pause_s()
+            if pause_s > 0:
+                self.next_attempt_ms = self._clock.now_ms() + round(pause_s * 1000)
+                await self._clock.sleep(pause_s)
+                self.next_attempt_ms = None
+            await self._connect()
+
+    def begin_write(self) -> None:
+        """A write is under way from here to `end_write`."""
+        self._writing += 1
+
+    def end_write(self) -> None:
+        self._writing -= 1
+        if not self._writing and not self.is_open:
+            self._bell.ring()
+
+    async def opened(self, bell: Bell) -> None:
+        """Wait until it is open; `bell` is the caller's own."""
+        while not self.is_open:
+            if bell not in self._waiting:
+                self._waiting.append(bell)
+            await bell.wait()
+
+    def lost(self, error: BaseException) -> None:
+        """A lane found that there is no connection."""
+        if self.is_open:
+            self._close("disconnected", error)
+
+    def hold(self, error: BaseException) -> None:
+        """A lane found that nothing will work until somebody changes something."""
+        if self.state != "held":
+            log.warning("sink held", sink=self._sink_id, reason=text_of(error))
+        self._close("held", error)
+
+    def degraded(self, error: BaseException) -> None:
+        """A lane has to try again, over this connection."""
+        self.last_error = text_of(error)
+        if self.is_open:
+            self._set("degraded", self.last_error)
+
+    def healthy(self) -> None:
+        """A write succeeded."""
+        self._failures = 0
+        if self.is_open and self.state != "connected":
+            self._set("connected", None)
+
+    def stopped(self) -> None:
+        """Nothing will be written any more."""
+        self.is_open = False
+        self.next_attempt_ms = None
+        self._set("stopped", None)
+
+    def _pause_s(self) -> float:
+        if self.state == "held":
+            return self._config.health.interval
+        return backoff_s(self._config.retry, self._failures, self._random) if self._failures else 0.0
+
+    async def _connect(self) -> None:
+        limit_s = self._config.health.timeout if self.state == "held" else self._config.connect_timeout
+        if self.state != "held":
+            self._set("connecting", self.reason)
+        try:
+            async with deadline(self._clock, limit_s):
+                await self._sink.connect()
+        except HoldError as error:
+            self.hold(error)
+        except TimeoutError:
+            self._failed(RetryableError(f"no connection within {limit_s:g} s"))
+        except Exception as error:
+            self._failed(error)
+        else:
+            self._open()
+
+    def _open(self) -> None:
+        if self.last_error is not None:
+            log.info("sink connected", sink=self._sink_id)
+        self.is_open = True
+        self._set("connected", None)
+        waiting, self._waiting = self._waiting, []
+        for bell in waiting:
+            bell.ring()
+
+    def _failed(self, error: BaseException) -> None:
+        if self.state == "held":
+            self.last_error = text_of(error)
+            return
+        if self._failures == 0:
+            log.warning("sink can't be connected", sink=self._sink_id, reason=text_of(error))
+        self._close("disconnected", error)
+
+    def _close(self, state: LinkState, error: BaseException) -> None:
+        self.is_open = False
+        self._failures += 1
+        self.last_error = text_of(error)
+        self._set(state, self.last_error)
+        self._bell.ring()
+
+    def _set(self, state: LinkState, reason: str | None) -> None:
+        if state != self.state:
+            self.since_ms = self._clock.now_ms()
+        self.state = state
+        self.reason = reason

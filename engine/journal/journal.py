@@ -1,0 +1,341 @@
+"""The durable queue of all sinks: one SQLite file, one writer thread, one transaction per group commit.
+
+    LaneLog.append()      event loop    chunks of any number of rules, sinks and connections join the open group
+    Journal._close()      event loop    the group closes: numbers are given, positions and counters are pictured
+    commit.write()        writer        one transaction, one fsync
+    Journal._written()    event loop    the ticket is done, lanes get the chunks to deliver them from memory
+
+One commit is under way at a time; while it runs the next group fills, so that groups grow by themselves with the
+load. A record reaches its sink only once it is on disk. So no sink ever holds a number that the journal could give to
+another record after a crash, and what can't be written was never delivered in part.
+
+When the disk refuses, the group's ticket fails and its records are dropped and counted; nothing of it was or will be
+acknowledged. Positions and counters stay and go with the next commit, which is tried every `PROBE_S` until it works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from engine.clock import Clock, SystemClock, Timer
+from engine.errors import JournalError
+from engine.journal.commit import Commit, Entry, write
+from engine.journal.opening import Opened, RecoveryReport, close_in_order, open_journal
+from engine.journal.reading import Reading, read_lane
+from engine.journal.retention import Trim, Trimmed
+from engine.journal.schema import connect
+from engine.journal.segment import Segment
+from engine.journal.state import LaneLog, SinkLog, SinkState
+from engine.journal.ticket import Ticket
+from engine.journal.worker import Job, ThreadWorker, Worker, ask
+from engine.metrics import RuleCounters
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+FLUSH_S = 0.05
+"""How long positions and counters may wait for a group to travel with."""
+
+TICK_S = 1.0
+"""How often rules that only filter are stored, and old records are looked for."""
+
+PROBE_S = 1.0
+"""Pause between attempts to write while the disk refuses."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Journal:
+    """The journal at `path`. Everything but the two workers belongs to the event loop."""
+
+    def __init__(
+        self, path: Path, *, clock: Clock | None = None, make_worker: Callable[[str], Worker] = ThreadWorker
+    ) -> None:
+        self.path = path
+        self.clock = clock or SystemClock()
+        self.failing: str | None = None
+        """Why nothing can be written at present."""
+        self.on_failing: Callable[[], None] | None = None
+        """Called when `failing` changes."""
+        self.commits = 0
+        self.corrupted = 0
+        """Blocks found damaged since the start."""
+        self._make_worker = make_worker
+        self._sinks: dict[str, SinkLog] = {}
+        self._rules: dict[str, RuleCounters] = {}
+        self._stored_rules: dict[str, int] = {}
+        self._running = False
+        self._begin_group()
+        self._committing: Commit | None = None
+        self._scheduled = False
+        self._flush_timer: Timer | None = None
+        self._tick_timer: Timer | None = None
+        self._dirty: set[SinkLog] = set()
+
+    # Starting and stopping
+
+    async def start(self) -> RecoveryReport:
+        """Open the file, or make it; whatever its state, unless it is of a newer format: then `JournalError`."""
+        now_ms = self.clock.now_ms()
+        opened: Opened = await asyncio.to_thread(open_journal, self.path, now_ms)
+        self._adopt(opened)
+        self._writer = self._make_worker("journal-writer")
+        self._reader = self._make_worker("journal-reader")
+        self._writer.start(lambda: connect(self.path))
+        self._reader.start(lambda: connect(self.path))
+        self._running = True
+        self._tick_timer = self.clock.call_later(TICK_S, self._tick)
+        return opened.report
+
+    async def stop(self) -> None:
+        """Write what is pending, mark the file as closed in order, and close it. Fine twice, or before `start`."""
+        if not self._running:
+            return
+        try:
+            await self.flush()
+        except JournalError as error:
+            log.error("the journal could not be flushed", reason=str(error))
+        self._running = False
+        for timer in (self._tick_timer, self._flush_timer):
+            if timer is not None:
+                timer.cancel()
+        await _join(self._reader)
+        if self.failing is None:
+            await ask(self._writer, close_in_order)
+        await _join(self._writer)
+
+    def _adopt(self, opened: Opened) -> None:
+        for sink_id, name, state, trimmed in opened.sinks:
+            self._sinks[name] = SinkLog(sink_id, name, state, self._lane_opened, trimmed)
+        self._rules.update(opened.rules)
+        self._stored_rules = {name: counters.changes() for name, counters in self._rules.items()}
+        self.corrupted = opened.report.lost_blocks
+
+    # What others use
+
+    def sink(self, name: str) -> SinkLog:
+        """The part of the sink of that name, made when it is new."""
+        sink = self._sinks.get(name)
+        if sink is None:
+            sink_id = max((other.id for other in self._sinks.values()), default=0) + 1
+            sink = self._sinks[name] = SinkLog(sink_id, name, SinkState(), self._lane_opened)
+            self.touch(sink)
+        return sink
+
+    @property
+    def sinks(self) -> dict[str, SinkLog]:
+        """All sinks the journal knows, those included that no longer are configured."""
+        return self._sinks
+
+    def rule(self, name: str) -> RuleCounters:
+        """The counters of a rule; whoever holds them may count at any time."""
+        counters = self._rules.get(name)
+        if counters is None:
+            counters = self._rules[name] = RuleCounters()
+        return counters
+
+    @property
+    def rules(self) -> dict[str, RuleCounters]:
+        """The counters of all rules that ever ran."""
+        return self._rules
+
+    def ticket(self) -> Ticket:
+        """That of the group which holds everything put so far."""
+        if self._fresh or self._group.has_orders:
+            return self._ticket
+        return _DONE if self._committing is None else self._committing.ticket
+
+    def touch(self, sink: SinkLog) -> None:
+        """The positions or counters of `sink` have changed: store them soon."""
+        self._dirty.add(sink)
+        if self._flush_timer is None and self._running:
+            self._flush_timer = self.clock.call_later(FLUSH_S, self._flush_due)
+
+    def bury(self, sink: SinkLog, letter: tuple[Any, ...]) -> None:
+        """Add a dead letter (a row of `engine.journal.commit.LETTER_COLUMNS`) to the open group."""
+        self._group.letters.append(letter)
+        self.touch(sink)
+
+    def forget(self, sink: SinkLog, letter_ids: list[int], undo: Callable[[], None]) -> Ticket:
+        """Delete dead letters with the open group; `undo` is called should it fail."""
+        self._group.forgotten.extend(letter_ids)
+        self._group.undo.append(undo)
+        self.touch(sink)
+        self._schedule()
+        return self._ticket
+
+    def put_aside(self, damaged: list[tuple[int, str]]) -> None:
+        """Take blocks that were found damaged out of the way, with the open group."""
+        self.corrupted += len(damaged)
+        for block_id, reason in damaged:
+            log.error("a damaged block was put aside", block=block_id, reason=reason)
+        self._group.damaged.extend(damaged)
+        self._schedule()
+
+    async def flush(self) -> None:
+        """Write all that has changed so far. Raises `JournalError` when that fails."""
+        while self._committing is not None:
+            await self._committing.ticket.wait()
+        ticket = self._ticket
+        self._close(everything=True)
+        if self._committing is not None:
+            await ticket.wait()
+
+    async def read_lane(self, lane: LaneLog, from_seq: int, to_seq: int, size: int) -> Reading:
+        """What stands in `lane` from `from_seq` up to `to_seq`: at least a block, then until `size` bytes are read."""
+        key = lane.key
+        return await self.query(lambda db: read_lane(db, key, from_seq, to_seq, size))
+
+    async def query(self, job: Job[T]) -> T:
+        """Run `job`, which only reads, beside the writer."""
+        if not self._running:
+            raise JournalError("the journal is not open")
+        return await ask(self._reader, job)
+
+    # Groups
+
+    def _begin_group(self) -> None:
+        self._ticket = Ticket()
+        self._fresh: list[LaneLog] = []
+        self._group = Commit(self._ticket)
+
+    def _lane_opened(self, lane: LaneLog) -> None:
+        self._fresh.append(lane)
+        if not self._scheduled:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        """Let the group close at the end of this turn of the loop; while a commit runs, when that one ends."""
+        if not self._scheduled and self._committing is None and self._running:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._close)
+
+    def _flush_due(self) -> None:
+        self._flush_timer = None
+        self._close()
+
+    def _tick(self) -> None:
+        self._tick_timer = self.clock.call_later(TICK_S, self._tick)
+        self._close(everything=True)
+
+    def _close(self, everything: bool = False) -> None:
+        """Close the open group and have it written. `everything` includes rules that made no record."""
+        self._scheduled = False
+        if self._committing is not None or not self._running:
+            return
+        commit = self._picture(everything)
+        if commit.is_empty:
+            return
+        self._committing = commit
+        self._begin_group()
+        self._writer.submit(lambda db: write(db, commit), self._written)
+
+    def _picture(self, everything: bool) -> Commit:
+        """What the open group consists of, with all positions and counters as they are now."""
+        commit = self._group
+        commit.time_ms = self.clock.now_ms()
+        commit.entries = [self._number(lane) for lane in self._fresh]
+        commit.changed_sinks = self._dirty
+        commit.changed_rules = self._changed_rules() if everything else self._touched_rules(commit)
+        commit.sinks = [(sink.id, sink.name, _encode(sink.state).decode()) for sink in self._dirty]
+        commit.rules = [(name, _encode(self._rules[name]).decode()) for name in commit.changed_rules]
+        commit.trims = [order for sink in self._sinks.values() if (order := self._trim_order(sink, commit, everything))]
+        self._dirty = set()
+        return commit
+
+    def _number(self, lane: LaneLog) -> Entry:
+        state = lane.state
+        entry = Entry(lane, state.next_seq, lane.fresh_rows, lane.fresh_bytes, lane.fresh, state.cursor)
+        state.next_seq += lane.fresh_rows
+        lane.fresh, lane.fresh_rows, lane.fresh_bytes = [], 0, 0
+        self._dirty.add(lane.sink)
+        return entry
+
+    def _touched_rules(self, commit: Commit) -> list[str]:
+        names = {chunk.rule_id for entry in commit.entries for chunk in entry.chunks}
+        return [name for name in names if name in self._rules]
+
+    def _changed_rules(self) -> list[str]:
+        stored = self._stored_rules
+        return [name for name, counters in self._rules.items() if stored.get(name, 0) != counters.changes()]
+
+    def _trim_order(self, sink: SinkLog, commit: Commit, everything: bool) -> Trim | None:
+        if sink.retain_ms is None:
+            return None
+        excess = sink.kept_bytes - sink.retain_bytes
+        before_ms = commit.time_ms - sink.retain_ms
+        if excess <= 0 and not (everything and sink.oldest_kept_ms < before_ms and sink.kept_bytes):
+            return None
+        cursors = {lane.key: lane.state.cursor for lane in sink.lanes.values()}
+        return Trim(sink.id, cursors, before_ms, max(excess, 0))
+
+    def _written(self, trimmed: list[Trimmed] | None, error: BaseException | None) -> None:
+        """What the writer answers: the group is on disk, or it is not."""
+        commit, self._committing = self._committing, None
+        assert commit is not None
+        if error is None:
+            self._settle(commit, trimmed or [])
+        else:
+            self._abandon(commit, error)
+        commit.ticket.complete(error)
+        if self._fresh or self._group.has_orders:
+            self._close()
+
+    def _settle(self, commit: Commit, trimmed: list[Trimmed]) -> None:
+        self.commits += 1
+        if self.failing is not None:
+            log.warning("the journal writes again")
+            self._set_failing(None)
+        for name in commit.changed_rules:
+            self._stored_rules[name] = self._rules[name].changes()
+        for done in trimmed:
+            self._account(done)
+        for entry in commit.entries:
+            lane = entry.lane
+            lane.committed_seq = entry.seq + entry.rows - 1
+            if lane.listener is not None:
+                lane.listener.committed(Segment(entry.seq, entry.rows, entry.size, entry.chunks))
+
+    def _account(self, done: Trimmed) -> None:
+        for sink in self._sinks.values():
+            if sink.id == done.sink_id:
+                sink.trimmed_bytes += done.freed_bytes
+                sink.oldest_kept_ms = done.oldest_ms or self.clock.now_ms()
+
+    def _abandon(self, commit: Commit, error: BaseException) -> None:
+        """Nothing of `commit` is on disk: its records are dropped, everything else goes with the next one."""
+        if self.failing is None:
+            log.error("the journal can't be written; nothing is acknowledged until it can", reason=str(error))
+        for entry in commit.entries:
+            entry.lane.state.next_seq = entry.seq
+            sink = entry.lane.sink.state
+            sink.waiting_bytes -= entry.size
+            sink.counters.dropped_unwritten += entry.rows
+        self._dirty |= commit.changed_sinks
+        for name in commit.changed_rules:
+            self._stored_rules.pop(name, None)
+        self._group.letters[:0] = commit.letters
+        self._group.damaged[:0] = commit.damaged
+        for undo in commit.undo:
+            undo()
+        self._set_failing(str(error))
+
+    def _set_failing(self, reason: str | None) -> None:
+        self.failing = reason
+        if self.on_failing is not None:
+            self.on_failing()
+
+
+async def _join(worker: Worker) -> None:
+    await asyncio.to_thread(worker.stop)
+
+
+_DONE = Ticket()
+_DONE.complete()
