@@ -191,8 +191,10 @@ class HttpSink(Sink):
         stopped_by: DeliveryError | None = None
         while waiting:
             route, indices = waiting.popleft()
-            error = stopped_by or time.is_up() or await self._send(batch, route, indices, time.left_s(), failures)
-            if isinstance(error, SplitError) and (failures or len(indices) < len(batch)):
+            if stopped_by is None and time.is_short():
+                stopped_by = _unsent(len(indices) + sum(len(others) for _, others in waiting))
+            error = stopped_by or await self._send(batch, route, indices, time.left_s(), failures)
+            if error is not stopped_by and isinstance(error, SplitError) and (failures or len(indices) < len(batch)):
                 middle = len(indices) // 2
                 waiting.extendleft([(route, indices[middle:]), (route, indices[:middle])])
                 continue
@@ -295,11 +297,15 @@ class _Time:
     def left_s(self) -> float:
         return self._start + self._timeout_s - self._clock.monotonic()
 
-    def is_up(self) -> DeliveryError | None:
-        """Whether what is left may be too short for another request. The first always has its chance."""
-        if self.left_s() > self._timeout_s / 2:
-            return None
-        return RetryableError("not sent yet: the requests before it took the time", retry_after_s=0.0)
+    def is_short(self) -> bool:
+        """Whether what is left may be too little for another request. The first always has its chance."""
+        return self.left_s() <= self._timeout_s / 2
+
+
+def _unsent(count: int) -> DeliveryError:
+    """Why the last `count` records of a batch were not sent: they come again at once, in smaller parts."""
+    message = "not sent yet: the requests before it took the time of the batch"
+    return SplitError(message) if count > 1 else RetryableError(message, retry_after_s=0.0)
 
 
 async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:

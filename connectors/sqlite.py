@@ -175,8 +175,8 @@ class _Database:
         self._connection = sqlite3.connect(
             self._path,
             timeout=timeout_s,
-            isolation_level=None,
-            check_same_thread=False,
+            isolation_level=None,  # transactions begin and end where this file says so
+            check_same_thread=False,  # one thread owns it; a stop that finds it stuck leaves both behind
             cached_statements=STATEMENTS_MAX,
         )
         mode = self._connection.execute(f"PRAGMA journal_mode = {config.journal_mode}").fetchone()[0]

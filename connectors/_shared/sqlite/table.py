@@ -139,12 +139,9 @@ class Table:
             for definition in definitions:
                 connection.execute(f"ALTER TABLE {_quoted(self._name)} ADD COLUMN {definition}")
         else:
-            unique = (
-                [f"UNIQUE ({', '.join(map(_quoted, self._options.conflict_key))})"]
-                if self._options.conflict_key
-                else []
-            )
-            self._check_known(self._options.conflict_key, {key.lower(): key for key in keys})
+            unique_key = self._options.conflict_key
+            unique = [f"UNIQUE ({', '.join(map(_quoted, unique_key))})"] if unique_key else []
+            self._check_known(unique_key, {key.lower(): key for key in keys})
             connection.execute(f"CREATE TABLE {_quoted(self._name)} ({', '.join(definitions + unique)})")
         self._look(connection)
 

@@ -1,0 +1,74 @@
+"""What an error of Kafka asks for."""
+
+from __future__ import annotations
+
+import ssl
+
+from aiokafka import errors as kafka
+
+from engine.errors import DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
+
+TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
+"""The batch is larger than the topic allows; smaller ones may do."""
+
+FAULT_OF_RECORD = (kafka.InvalidTimestampError, kafka.UnsupportedForMessageFormatError)
+"""Some record of the batch can't be stored."""
+
+NEW_PRODUCER = (
+    kafka.OutOfOrderSequenceNumber,
+    kafka.UnknownProducerId,
+    kafka.InvalidProducerEpoch,
+    kafka.InvalidProducerIdMapping,
+    kafka.ProducerFenced,
+    kafka.ProducerClosed,
+)
+"""The producer lost its place; a new one has no past."""
+
+_HOLD = (
+    kafka.SaslAuthenticationFailed,
+    kafka.AuthenticationFailedError,
+    kafka.AuthenticationMethodNotSupported,
+    kafka.UnsupportedSaslMechanismError,
+    kafka.IllegalSaslStateError,
+    kafka.TopicAuthorizationFailedError,
+    kafka.ClusterAuthorizationFailedError,
+    kafka.UnsupportedVersionError,
+    kafka.IncompatibleBrokerVersion,
+    kafka.InvalidRequiredAcksError,
+    kafka.InvalidTopicError,
+    kafka.PolicyViolationError,
+    kafka.UnsupportedCodecError,
+    ssl.SSLError,
+)
+_NOT_CONNECTED = (kafka.KafkaConnectionError, kafka.NodeNotReadyError, kafka.NoBrokersAvailable, OSError, *NEW_PRODUCER)
+
+_ADVICE: dict[type[Exception], str] = {
+    kafka.SaslAuthenticationFailed: "correct `sasl`, or the user at the server",
+    kafka.UnsupportedSaslMechanismError: "choose a `sasl.mechanism` that the server offers",
+    kafka.IllegalSaslStateError: "this listener asks for no password: leave `sasl` out, or take another port",
+    kafka.TopicAuthorizationFailedError: "allow the sink's user to write to the topic",
+    kafka.ClusterAuthorizationFailedError: "allow the sink's user to write idempotently, or set `idempotent: false`",
+}
+
+
+def classify(error: Exception, where: str) -> DeliveryError:
+    """The instruction in an error of the client or the server. What is not listed is tried again."""
+    code = type(error).__name__
+    message = f"{where}: {said(error)}"
+    advice = _ADVICE.get(type(error))
+    if isinstance(error, _HOLD):
+        return HoldError(f"{message}; {advice}" if advice else message, code=code)
+    if isinstance(error, FAULT_OF_RECORD):
+        return RejectError(message, code=code)
+    if isinstance(error, _NOT_CONNECTED):
+        return NotConnectedError(message, code=code)
+    return RetryableError(message, code=code)
+
+
+def said(error: Exception) -> str:
+    """The reason in words: a broker's code comes without any, but the client describes each."""
+    text = str(error).strip()
+    if not isinstance(error, kafka.BrokerResponseError):
+        return text or type(error).__name__
+    words = text.partition(f"{type(error).__name__}: ")[2] or error.description or text
+    return f"{words} (error {error.errno})"

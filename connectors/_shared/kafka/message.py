@@ -1,0 +1,170 @@
+"""What rows become: messages with a topic, a partition, a key and a value, in queues of one partition each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from aiokafka.partitioner import murmur2
+
+from connectors._shared.routing import columns_for
+from engine import jsontext
+from engine.errors import DeliveryError, RejectError
+from engine.record import Batch
+from engine.template import Template
+
+Headers = Sequence[tuple[str, bytes]]
+Message = tuple[int, int, bytes | None, bytes, Headers]
+"""Index in the batch, time in milliseconds, key, value, headers. A tuple, for there are many."""
+Queue = list[Message]
+Queues = dict[tuple[str, int], Queue]
+"""Messages in order, by topic and partition."""
+
+HASHES_MAX = 65_536
+"""Keys whose hash is remembered: the client hashes in plain Python, a microsecond for every four bytes."""
+OVERHEAD_BYTES = 100
+"""What a message of its own costs beside key, value and headers: the batch's head and the lengths."""
+
+
+class KeyHash:
+    """The place of a key among partitions, as the Java client and all its relatives compute it."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[bytes, int] = {}
+
+    def __call__(self, key: bytes) -> int:
+        found = self._hashes.get(key)
+        if found is None:
+            if len(self._hashes) >= HASHES_MAX:
+                self._hashes.clear()
+            found = self._hashes[key] = murmur2(key) & 0x7FFFFFFF
+        return found
+
+
+class Composer:
+    """Makes messages by the sink's templates. Without any, which is the usual case, no record is looked at twice."""
+
+    def __init__(
+        self,
+        topic: Template,
+        key: Template | None,
+        value: Template | None,
+        headers: Mapping[str, Template],
+        timestamp: Template | None,
+        message_bytes_max: int,
+    ) -> None:
+        self._topic = topic
+        self.fixed_topic = topic.render({}) if topic.is_constant else None
+        """The only topic there is, if it does not depend on the record."""
+        self._key = key
+        self._value = value
+        self._headers = headers
+        self._timestamp = timestamp
+        self._templates = [each for each in (topic, key, value, timestamp, *headers.values()) if each is not None]
+        self._is_plain = topic.is_constant and not headers and key is None and value is None and timestamp is None
+        self._bytes_max = message_bytes_max
+        self._hash = KeyHash()
+
+    def topics(self, batch: Batch, failures: dict[int, DeliveryError]) -> list[str | None]:
+        """The topic of each record; None for those that have none, which go to `failures`."""
+        topics: list[str | None] = []
+        for index, columns in enumerate(columns_for(batch, [self._topic])):
+            try:
+                topics.append(self._topic.render(columns))
+            except RejectError as error:
+                failures[index] = error
+                topics.append(None)
+        return topics
+
+    def queues(
+        self,
+        batch: Batch,
+        topics: Sequence[str | None] | None,
+        partition_count: Callable[[str], int],
+        failures: dict[int, DeliveryError],
+    ) -> Queues:
+        """The messages of `batch`; records that can't be one go to `failures`.
+
+        `topics` are those of `topics()`, or None for the fixed one. Records of a topic whose count is 0 are left out.
+        """
+        if self._is_plain and self.fixed_topic is not None:
+            return self._plain_queues(batch, self.fixed_topic, partition_count(self.fixed_topic), failures)
+        return self._rendered_queues(batch, topics, partition_count, failures)
+
+    def _plain_queues(self, batch: Batch, topic: str, count: int, failures: dict[int, DeliveryError]) -> Queues:
+        queues: Queues = {}
+        encode, bytes_max = jsontext.encode, self._bytes_max - OVERHEAD_BYTES
+        numbered = enumerate(batch.rows)
+        for origin, row_count in batch.origins():
+            key, time_ms = origin.client_id.encode(), origin.time_ms
+            queue = queues.setdefault((topic, self._hash(key) % count), [])
+            size_max = bytes_max - len(key)
+            for index, row in islice(numbered, row_count):
+                try:
+                    value = encode(row)
+                except ValueError as error:
+                    failures[index] = RejectError(str(error))
+                    continue
+                if len(value) <= size_max:
+                    queue.append((index, time_ms, key, value, ()))
+                else:
+                    failures[index] = self._too_large(len(value) + len(key))
+        return queues
+
+    def _rendered_queues(
+        self,
+        batch: Batch,
+        topics: Sequence[str | None] | None,
+        partition_count: Callable[[str], int],
+        failures: dict[int, DeliveryError],
+    ) -> Queues:
+        queues: Queues = {}
+        all_columns = columns_for(batch, self._templates)
+        index = 0
+        for origin, row_count in batch.origins():
+            for index in range(index, index + row_count):  # noqa: B020 - goes on where the last origin ended
+                topic = self.fixed_topic if topics is None else topics[index]
+                count = partition_count(topic) if topic is not None else 0
+                if topic is None or not count:
+                    continue
+                try:
+                    message = self._message(index, all_columns[index], origin.client_id, origin.time_ms)
+                except (RejectError, ValueError) as error:
+                    failures[index] = error if isinstance(error, RejectError) else RejectError(str(error))
+                    continue
+                # A message without a key goes where its client's others go, so that their order is kept.
+                place = self._hash(message[2] if message[2] is not None else origin.client_id.encode()) % count
+                queues.setdefault((topic, place), []).append(message)
+            index += 1
+        return queues
+
+    def _message(self, index: int, columns: Mapping[str, Any], client_id: str, time_ms: int) -> Message:
+        key = client_id.encode() if self._key is None else _bytes(self._key, columns)
+        value = jsontext.encode(columns) if self._value is None else self._value.render_bytes(columns)
+        headers = [(name, template.render_bytes(columns)) for name, template in self._headers.items()]
+        size = len(key or b"") + len(value) + sum(len(name) + len(each) for name, each in headers)
+        if size > self._bytes_max - OVERHEAD_BYTES:
+            raise self._too_large(size)
+        return index, time_ms if self._timestamp is None else _time_ms(self._timestamp, columns), key, value, headers
+
+    def _too_large(self, size: int) -> RejectError:
+        return RejectError(
+            f"the message of {size} bytes is larger than `max_message_bytes` ({self._bytes_max})", code="too_large"
+        )
+
+
+def _bytes(template: Template, columns: Mapping[str, Any]) -> bytes | None:
+    """What a template gives, or None where a lone placeholder has no value."""
+    return None if template.value(columns) is None else template.render_bytes(columns)
+
+
+def _time_ms(template: Template, columns: Mapping[str, Any]) -> int:
+    value = template.value(columns)
+    try:
+        time_ms = int(value)
+    except (TypeError, ValueError, OverflowError):
+        time_ms = -1
+    if isinstance(value, bool) or not 0 <= time_ms < 2**63:
+        raise RejectError(f"{value!r} is no timestamp: milliseconds since 1970 are needed", code="timestamp")
+    return time_ms
