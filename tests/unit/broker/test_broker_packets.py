@@ -1,0 +1,161 @@
+"""The codec against the named wire cases: whole, split at every byte, and with something behind."""
+
+from __future__ import annotations
+
+import pytest
+from support.mqtt_packets import MalformedCase, ValidCase, malformed_cases, valid_cases
+
+from broker.codec.packets import Connect, PingReq, Publish, PubRel
+from broker.codec.parser import PacketParser
+from broker.codec.wire import VARINT_MAX, Reader, varint
+from broker.errors import MalformedPacket, WireError
+from broker.topics import TopicNames
+
+valid = pytest.mark.parametrize("case", valid_cases(), ids=lambda case: case.name)
+malformed = pytest.mark.parametrize("case", malformed_cases(), ids=lambda case: case.name)
+
+
+def parser_for(case: ValidCase | MalformedCase) -> PacketParser:
+    is_connect = isinstance(case, ValidCase) and isinstance(case.packet, Connect)
+    return PacketParser(TopicNames(), version=0 if is_connect else case.version)
+
+
+@valid
+def test_packet_decodes(case: ValidCase) -> None:
+    """The bytes of the specification mean what the specification says."""
+    parser = parser_for(case)
+    assert parser.feed(case.data) == [case.packet]
+    assert parser.error is None
+
+
+@valid
+def test_packet_encodes(case: ValidCase) -> None:
+    """What we send has the bytes of the specification."""
+    if not case.decode_only:
+        assert case.packet.encode(case.version) == case.data
+
+
+@valid
+def test_packet_decodes_split_at_every_byte(case: ValidCase) -> None:
+    """TCP may cut anywhere."""
+    for cut in range(1, len(case.data)):
+        parser = parser_for(case)
+        assert parser.feed(case.data[:cut]) == []
+        assert parser.feed(case.data[cut:]) == [case.packet]
+        assert parser.error is None
+
+
+@valid
+def test_packet_decodes_byte_by_byte(case: ValidCase) -> None:
+    """The slowest sender there may be."""
+    parser = parser_for(case)
+    packets = [packet for byte in case.data for packet in parser.feed(bytes((byte,)))]
+    assert packets == [case.packet]
+
+
+@valid
+def test_packet_leaves_what_comes_behind_it(case: ValidCase) -> None:
+    """The end of a packet is known exactly: the next one is whole, and half of a third waits for its rest."""
+    parser = parser_for(case)
+    assert parser.feed(case.data + b"\xc0\x00\x62\x02") == [case.packet, PingReq()]
+    assert parser.feed(b"\x00\x09") == [PubRel(9)]
+
+
+@malformed
+def test_malformed_packet_is_refused_with_its_reason(case: MalformedCase) -> None:
+    """Every way of being wrong has its reason code, and nothing else than `WireError` comes out."""
+    parser = parser_for(case)
+    assert parser.feed(case.data) == []
+    assert isinstance(parser.error, WireError)
+    assert parser.error.reason_code == case.code
+
+
+@malformed
+def test_malformed_packet_is_refused_byte_by_byte(case: MalformedCase) -> None:
+    """How the bytes arrive changes nothing."""
+    parser = parser_for(case)
+    assert [packet for byte in case.data for packet in parser.feed(bytes((byte,)))] == []
+    assert parser.error is not None
+    assert parser.error.reason_code == case.code
+
+
+@malformed
+def test_packets_before_a_malformed_one_count(case: MalformedCase) -> None:
+    """A client's last good messages are not lost because it breaks the protocol afterwards; those behind are."""
+    if case.version == 0:
+        return
+    good = Publish("t", b"x", 1, packet_id=1)
+    parser = parser_for(case)
+    assert parser.feed(good.encode(case.version) + case.data + good.encode(case.version)) == [good]
+    assert parser.error is not None
+    assert parser.feed(good.encode(case.version)) == []
+
+
+def test_malformed_publish_is_not_completed_by_the_next_packet() -> None:
+    """Fields that are read past a packet's end must not make it valid."""
+    parser = PacketParser(TopicNames(), version=4)
+    assert parser.feed(bytes.fromhex("32 03 00 01 74") + b"\x00\x01\x02\x03") == []
+    assert isinstance(parser.error, MalformedPacket)
+
+
+def test_packet_too_large_is_refused_from_its_header() -> None:
+    """Nobody waits for, or makes room for, a body that will not be accepted."""
+    parser = PacketParser(TopicNames(), packet_size_max=100, version=4)
+    assert parser.feed(b"\x30" + varint(99)) == []
+    assert parser.error is not None
+    assert parser.error.reason_code == 0x95
+
+
+def test_packet_of_the_largest_size_is_accepted() -> None:
+    """The limit counts the whole packet and is itself allowed."""
+    packet = Publish("t", b"x" * 95)
+    assert len(packet.encode(4)) == 100
+    assert PacketParser(TopicNames(), packet_size_max=100, version=4).feed(packet.encode(4)) == [packet]
+
+
+def test_connect_of_100_mb_is_refused_from_its_header() -> None:
+    """What anybody on the network may send first must not cost memory."""
+    parser = PacketParser(TopicNames(), connect_size_max=1000)
+    assert parser.feed(b"\x10" + varint(100_000_000)) == []
+    assert parser.error is not None
+    assert parser.error.reason_code == 0x95
+
+
+def test_limit_of_connect_does_not_hold_for_later_packets() -> None:
+    """A publish right behind CONNECT may be as large as any other."""
+    parser = PacketParser(TopicNames(), packet_size_max=2000, connect_size_max=50)
+    large = Publish("t", b"x" * 1000)
+    assert parser.feed(Connect("a").encode(4) + large.encode(4)) == [Connect("a"), large]
+
+
+def test_plain_tells_of_new_publishes_alone() -> None:
+    """The connection skips its checks for such reads, so it must be right about them."""
+    parser = PacketParser(TopicNames(), version=5)
+    plain = Publish("t", b"x", 1, packet_id=1).encode(5)
+    assert len(parser.feed(plain + plain)) == 2
+    assert parser.plain
+    for other in (
+        PingReq(),
+        Publish("t", b"", 2, packet_id=1),
+        Publish("t", b"", 1, dup=True, packet_id=1),
+        Publish("t", b"", properties={"topic_alias": 1}),
+    ):
+        parser.feed(plain + other.encode(5) + plain)
+        assert not parser.plain
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [(0, "00"), (127, "7f"), (128, "8001"), (16_383, "ff7f"), (2_097_152, "80808001"), (VARINT_MAX, "ffffff7f")],
+)
+def test_variable_byte_integer_has_its_shortest_form(value: int, encoded: str) -> None:
+    """[1.5.5-1], at the borders where one more byte is needed."""
+    raw = bytes.fromhex(encoded)
+    assert varint(value) == raw
+    assert Reader(raw, 0, len(raw)).varint() == value
+
+
+def test_variable_byte_integer_has_an_end() -> None:
+    """A number that does not fit is our own mistake and must not go out as another one."""
+    with pytest.raises(ValueError, match="268435456"):
+        varint(VARINT_MAX + 1)
