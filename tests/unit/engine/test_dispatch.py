@@ -22,6 +22,7 @@ class Publish:
     retain: bool = False
     dup: bool = False
     properties: None = None
+    message_id: str | None = None
 
 
 @dataclass
