@@ -40,7 +40,8 @@ class Function:
     category: str
     """The family: the name of the module it stands in."""
     pure: bool
-    """Whether equal arguments always give an equal result, so that a call may be computed once."""
+    """Whether equal arguments always give an equal result, so that a call with constants may be computed once for all
+    messages. What reads the message is not."""
     needs_message: bool
     """Whether the call takes the message (or occurrence) before its arguments."""
     returns_bool: bool
@@ -81,7 +82,7 @@ def _describe(
         doc=inspect.getdoc(call) or "",
         examples=tuple(Example(expression, encode(result).decode()) for expression, result in examples),
         category=call.__module__.rpartition(".")[2],
-        pure=pure,
+        pure=pure and not needs_message,
         needs_message=needs_message,
         returns_bool=call.__annotations__.get("return") in ("bool", bool),
         parameters=tuple(parameter.name for parameter in parameters),

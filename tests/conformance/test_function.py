@@ -1,0 +1,44 @@
+"""Every example of every function's reference text, run as a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from engine.functions import FUNCTIONS
+from engine.functions.date import use_clock
+from engine.functions.identity import use_random
+from engine.functions.memory import Memory, use_store
+from engine.jsontext import encode
+from engine.message import Client, Message
+from engine.sql import compile_rule
+
+EXAMPLES = [(function.name, example) for function in FUNCTIONS.values() for example in function.examples]
+
+
+@pytest.fixture(autouse=True)
+def world() -> Iterator[None]:
+    """A time, a chance and a store that are the same for every example."""
+    clock, chance, store = (
+        use_clock(lambda: 1_722_945_600_123_456_789),
+        use_random(Random(1)),
+        use_store(Memory(9, 999)),
+    )
+    yield
+    use_clock(clock)
+    use_random(chance)
+    use_store(store)
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[example.expression for _, example in EXAMPLES])
+def test_an_example_gives_what_it_says(name: str, example: tuple[str, str]) -> None:
+    """The reference shows these to people: they must be true of the rules people write."""
+    if name == "jq":
+        pytest.importorskip("jq")
+    expression, expected = example
+    rule = compile_rule(f'SELECT {expression} AS result FROM "#"', rule_id="example")
+    client = Client("c1", "u1", "127.0.0.1:52918")
+    row = rule.evaluate(Message("t/a", b"{}", 1, False, False, client, 1_722_945_600_123))
+    assert encode(row["result"]).decode() == expected
