@@ -49,12 +49,7 @@ _RETURNED_KINDS = {
     "str": "str", "int": "int", "float": "float", "bool": "bool", "list[Any]": "list", "list[str]": "list",
     "dict[str, Any]": "map", "str | bytes": "defined", "int | float": "number",
 }  # fmt: skip
-_NULL_TESTS = {
-    "is_null": "{0} is U",
-    "is_not_null": "{0} is not U",
-    "is_null_var": "({0} is U or {0} is None)",
-    "is_not_null_var": "({0} is not U and {0} is not None)",
-}
+_NULL_TESTS = {"is_null": "({} is U)", "is_null_var": "({0} is U or {0} is None)"}
 """Functions whose whole work is one comparison, which is written instead of the call."""
 
 
@@ -135,7 +130,7 @@ class Expressions:
             return "True" if node.value is True else "False"
         if self._is_condition(node):
             return self.truth(node, scope)
-        return f"{self.value(node, scope).text} is True"
+        return _is(self.value(node, scope), "True")
 
     def _call(self, node: Call, scope: Scope) -> Atom:
         memo = ("call", id(node))
@@ -147,8 +142,9 @@ class Expressions:
         function = self._functions[node.name]
         args = [self.value(arg, scope) for arg in node.args]
         self.writer.at = node.at
-        if node.name in _NULL_TESTS:
-            return self.writer.assign(_NULL_TESTS[node.name].format(args[0].text), "bool", memo)
+        if node.name.replace("not_", "") in _NULL_TESTS:
+            test = _null_test(node.name.replace("not_", ""), args[0])
+            return self.writer.assign(f"not {test}" if "not_" in node.name else test, "bool", memo)
         if function.pure and all(isinstance(arg, Const) for arg in node.args):
             folded = self._fold(function, node)
             if folded is not None:
@@ -295,7 +291,7 @@ class Expressions:
         if self._is_condition(node.operand):
             return f"(not {_grouped(self.truth(node.operand, scope))})"
         atom = self.value(node.operand, scope)
-        return f"({atom.text} is False)"
+        return f"({_is(atom, 'False')})"
 
     def _in(self, node: In, scope: Scope) -> str:
         item = self.value(node.item, scope)
@@ -307,8 +303,8 @@ class Expressions:
         return f"(not ({found}))" if node.negated else f"({found})"
 
     def _is_null(self, node: IsNull, scope: Scope) -> str:
-        test = _NULL_TESTS["is_not_null_var" if node.negated else "is_null_var"]
-        return test.format(self.value(node.operand, scope).text)
+        test = _null_test("is_null_var", self.value(node.operand, scope))
+        return f"(not {test})" if node.negated else test
 
     def _same(self, item: Atom, choice: Expr, scope: Scope) -> str:
         """Whether two values are equal and of one kind."""
@@ -317,7 +313,7 @@ class Expressions:
             if type(choice.value) is str:
                 return f"{item.text} == {other.text}"
             if type(choice.value) is bool:
-                return f"{item.text} is {other.text}"
+                return _is(item, other.text)
             return f"(type({item.text}) is {type(choice.value).__name__} and {item.text} == {other.text})"
         return f"same({item.text}, {other.text})"
 
@@ -396,6 +392,17 @@ _CONDITIONS: dict[type[Any], Callable[[Expressions, Any, Scope], str]] = {
     In: Expressions._in,
     IsNull: Expressions._is_null,
 }
+
+
+def _is(atom: Atom, boolean: str) -> str:
+    """The test that a value is exactly true or false."""
+    return f"{atom.text} is {boolean}" if atom.kind in ("any", "defined", "bool") else "False"
+
+
+def _null_test(name: str, atom: Atom) -> str:
+    if atom.kind == "undefined":
+        return "True"
+    return _NULL_TESTS[name].format(atom.text) if atom.kind in ("any", "defined") else "False"
 
 
 def _is_payload(args: tuple[Expr, ...]) -> bool:
