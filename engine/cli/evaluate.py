@@ -1,0 +1,92 @@
+"""``headgate eval``: run a statement over events from standard input, without a broker."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import typer
+
+from engine.cli.report import EXIT_FAILED, EXIT_USAGE, CommandError, Style, render, terminal_style
+from engine.errors import Problem
+from engine.jsontext import decode, encode
+
+_NAME = "statement"
+"""What a statement given on the command line is called in a report."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("eval")(evaluate)
+
+
+def evaluate(
+    sql: str = typer.Argument(None, help="The statement."),
+    file: Path = typer.Option(None, "--file", "-f", help="A rule's file instead."),
+    jsonl: bool = typer.Option(False, "--jsonl", help="Statements come with their events, and so do answers."),
+) -> None:
+    """Run a statement over events given as JSON lines on standard input; print the rows as JSON lines.
+
+    An event is an object of columns, with event_type where it is no publish. Exits with 1 when the statement is wrong
+    or an event can't be evaluated.
+
+    With --jsonl each line is an object with id, sql and event, and each is answered by one with id and kind: outputs
+    (with the rows as value), no_match, error or invalid. Without an event the statement is only compiled: valid, with
+    from, or invalid.
+
+    Examples:
+
+      echo '{"topic": "t/1", "payload": "{\\"temp\\": 31}"}' | headgate eval 'SELECT payload.temp AS temp FROM "t/#"'
+
+      headgate eval -f rules/hot_rooms.sql < events.jsonl
+
+      echo '{"id": 1, "sql": "SELECT * FROM \\"t/#\\""}' | headgate eval --jsonl
+    """
+    if sum((sql is not None, file is not None, jsonl)) != 1:
+        raise CommandError("give a statement, a file with -f, or --jsonl", exit_code=EXIT_USAGE)
+    if jsonl:
+        _answer_lines()
+    elif not _run(file.read_text("utf-8") if file is not None else sql, str(file or _NAME), sys.stdin.buffer):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _answer_lines() -> None:
+    from engine.eval import main_stream
+
+    main_stream(sys.stdin.buffer, _write)
+
+
+def _run(sql: str, name: str, lines: Iterable[bytes]) -> bool:
+    """Whether all went well."""
+    from engine.eval import evaluate_event
+    from engine.sql import check_rule
+
+    problems = [Problem(p.message, name, p.position, p.remedy, p.severity) for p in check_rule(sql)]
+    if problems:
+        print(render(problems, {name: sql}, terminal_style(sys.stderr)), file=sys.stderr)
+    if any(problem.severity == "error" for problem in problems):
+        return False
+    if sys.stdin.isatty():
+        print("events as JSON, one a line; Ctrl-D ends", file=sys.stderr)
+    is_well = True
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            answer = evaluate_event(sql, decode(line))
+            for row in answer.get("value", ()):
+                _write(encode(row).decode() + "\n")
+        except ValueError as error:
+            answer = {"kind": "error", "message": f"not an event: {error}"}
+        if answer["kind"] == "error":
+            is_well = False
+            style: Style = terminal_style(sys.stderr)
+            print(f"line {number}: {style.error('error:')} {answer['message']}", file=sys.stderr)
+    return is_well
+
+
+def _write(text: str) -> None:
+    """A line at once: whoever reads may wait for it before sending the next."""
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()
