@@ -37,6 +37,7 @@ HELP = """The MQTT rules engine that keeps every acknowledged message.
 
 Devices publish to the embedded broker, rules/*.sql filter and transform, sinks receive.
 
+\b
   headgate init plant && cd plant   make a project
   headgate run                      start it; files are reloaded when they change
   headgate check                    find every mistake without starting

@@ -21,9 +21,9 @@ def check(
     as_json: bool = JsonOption,
     strict: bool = typer.Option(False, "--strict", help="Let warnings fail too."),
 ) -> None:
-    """Validate everything without starting: file, line, column, caret, and what to do.
+    """Find every mistake of a project without starting it.
 
-    Exits with 1 when there are errors.
+    Each is reported with its file, line and column, a caret beneath the place, and what to do about it. Exits with 1 when there are errors.
 
     Examples:
 

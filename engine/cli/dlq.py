@@ -41,9 +41,9 @@ def dlq(
     api: str = ApiOption,
     token: str = TokenOption,
 ) -> None:
-    """List, show, retry or drop the dead letters of a sink: records it could not store, with the reason.
+    """List, show, retry or drop dead letters of a sink.
 
-    A retried record goes to the sink again, and is a dead letter again if it fails again.
+    They are the records it could not store, each with the reason. A retried record goes to the sink again, and is a dead letter again if it fails again.
 
     Examples:
 

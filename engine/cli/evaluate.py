@@ -26,9 +26,9 @@ def evaluate(
     file: Path = typer.Option(None, "--file", "-f", help="A rule's file instead."),
     jsonl: bool = typer.Option(False, "--jsonl", help="Statements come with their events, and so do answers."),
 ) -> None:
-    """Run a statement over events given as JSON lines on standard input; print the rows as JSON lines.
+    """Run a statement over events from standard input.
 
-    An event is an object of columns, with event_type where it is no publish. Exits with 1 when the statement is wrong
+    Events are JSON lines, and so are the rows that are printed. An event is an object of columns, with event_type where it is no publish. Exits with 1 when the statement is wrong
     or an event can't be evaluated.
 
     With --jsonl each line is an object with id, sql and event, and each is answered by one with id and kind: outputs

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init(directory: Path = typer.Argument(Path("."), help="The folder; made where it is missing.")) -> None:
-    """Make a project: headgate.yaml, connectors.yaml, a sample rule and its test.
+    """Make a project folder with a sample rule and its test.
 
     Nothing that exists is overwritten.
 

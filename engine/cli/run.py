@@ -47,7 +47,7 @@ def run(
     demo: bool = typer.Option(False, "--demo", help="Let ten simulated devices publish."),
     watch: bool = typer.Option(True, "--watch/--no-watch", help="Reload when a file changes."),
 ) -> None:
-    """Start the broker, the rules and the sinks of a project.
+    """Start the broker, rules and sinks of a project.
 
     Rules and connectors are reloaded when a file changes; a broken edit keeps the running set and says why.
     Ctrl-C stops in order: what is acknowledged is safe. A second Ctrl-C stops at once, and loses nothing either.

@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 
 
 def schema(file: File = typer.Argument(help="Of headgate.yaml or of connectors.yaml.")) -> None:
-    """Print the JSON Schema of a YAML file, by which an editor completes and checks it.
+    """Print the JSON Schema of a YAML file.
+
+    Editors complete and check the file by it.
 
     Examples:
 

@@ -35,9 +35,9 @@ def status(
     api: str = ApiOption,
     token: str = TokenOption,
 ) -> None:
-    """Show rules, sinks, backlog, oldest buffered age and last errors of the running project.
+    """Show rules, sinks, backlog and last errors.
 
-    Exits with 3 when it is not running.
+    Of the process that runs the project, or of the API at a URL. Exits with 3 when it is not running.
 
     Examples:
 
