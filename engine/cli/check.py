@@ -23,7 +23,8 @@ def check(
 ) -> None:
     """Find every mistake of a project without starting it.
 
-    Each is reported with its file, line and column, a caret beneath the place, and what to do about it. Exits with 1 when there are errors.
+    Each is reported with its file, line and column, a caret beneath the place, and what to do about it. Exits with
+    1 when there are errors.
 
     Examples:
 

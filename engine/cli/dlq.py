@@ -43,7 +43,8 @@ def dlq(
 ) -> None:
     """List, show, retry or drop dead letters of a sink.
 
-    They are the records it could not store, each with the reason. A retried record goes to the sink again, and is a dead letter again if it fails again.
+    They are the records it could not store, each with the reason. A retried record goes to the sink again, and is a
+    dead letter again if it fails again.
 
     Examples:
 

@@ -28,8 +28,8 @@ def evaluate(
 ) -> None:
     """Run a statement over events from standard input.
 
-    Events are JSON lines, and so are the rows that are printed. An event is an object of columns, with event_type where it is no publish. Exits with 1 when the statement is wrong
-    or an event can't be evaluated.
+    Events are JSON lines, and so are the rows that are printed. An event is an object of columns, with event_type
+    where it is no publish. Exits with 1 when the statement is wrong or an event can't be evaluated.
 
     With --jsonl each line is an object with id, sql and event, and each is answered by one with id and kind: outputs
     (with the rows as value), no_match, error or invalid. Without an event the statement is only compiled: valid, with
