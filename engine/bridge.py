@@ -75,7 +75,7 @@ class Bridge:
         return None if outcome is None else Verdict(outcome.ticket, outcome.refused)
 
     async def publish(self, broker: Broker, publications: Sequence[Publication]) -> Mapping[int, DeliveryError]:
-        """Publish what rules made: rules first, then subscribers; returns once all is as safe as an acknowledged publish.
+        """Publish what rules made, to rules and then to subscribers; returns once all is as safe as what is acknowledged.
 
         Answers, by index, which publications a full sink refused. Raises `RetryableError` when the journal can't be
         written: then nothing of it counts as published.

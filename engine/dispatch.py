@@ -165,34 +165,14 @@ class Route:
         trail: tuple[str, ...],
     ) -> None:
         where: list[str] | str = topics[0] if topics.count(topics[0]) == len(topics) else topics
-        chunk = Chunk(self.rule.id, client.clientid, client.lane_hash, time_ms, where, rows, trail)
-        try:
-            chunk.encode()
-        except ValueError:
-            chunk = self._storable(chunk, (*plain, *(outbox for _, outbox in renamed)))
-            if not chunk.rows:
-                return
-        for outbox in plain:
-            outbox.put(chunk)
+        rule_id = self.rule.id
+        if plain:
+            chunk = Chunk(rule_id, client.clientid, client.lane_hash, time_ms, where, rows, trail)
+            for outbox in plain:
+                outbox.put(chunk)
         for columns, outbox in renamed:
-            named = [dict(zip(columns, row.values(), strict=False)) for row in chunk.rows]
-            outbox.put(Chunk(chunk.rule_id, chunk.client_id, chunk.lane_hash, time_ms, chunk.topics, named, trail))
-
-    def _storable(self, chunk: Chunk, outboxes: tuple[Outbox, ...]) -> Chunk:
-        """`chunk` without the rows that have no stored form (a lone surrogate, nesting without end)."""
-        rows: list[Row] = []
-        topics: list[str] = []
-        for index, row in enumerate(chunk.rows):
-            try:
-                chunk.part(index, index + 1).encode()
-            except ValueError as error:
-                self.last_error = str(error)
-                for outbox in outboxes:
-                    outbox.drop(1)
-            else:
-                rows.append(row)
-                topics.append(chunk.topic(index))
-        return Chunk(chunk.rule_id, chunk.client_id, chunk.lane_hash, chunk.time_ms, topics, rows, chunk.trail)
+            named = [dict(zip(columns, row.values(), strict=False)) for row in rows]
+            outbox.put(Chunk(rule_id, client.clientid, client.lane_hash, time_ms, where, named, trail))
 
 
 class Dispatcher:
@@ -237,8 +217,8 @@ class Dispatcher:
             if not routes:
                 continue
             message = Message(
-                topic, publish.payload, publish.qos, publish.retain, publish.dup, client, now_ms, publish.properties, trail,
-                publish.message_id,
+                topic, publish.payload, publish.qos, publish.retain, publish.dup, client, now_ms, publish.properties,
+                trail, publish.message_id,
             )  # fmt: skip
             if len(routes) > 1 or routes[0].many:
                 if not self._run_several(routes, message, touched):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from engine.admin.port import ClientView, DeadLetterView, ListenerView, ProcessView, RuleView, SinkView, StatsView
-from engine.delivery import DeadLetter
+from engine.delivery import StoredLetter
 from engine.errors import Problem
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ class AppAdmin:
             retried=counters.retried,
             buffered=counters.buffered,
             buffered_bytes=status.buffered_bytes,
-            oldest_age_s=None if status.oldest_ms is None else max(now_ms - status.oldest_ms, 0) / 1000,
-            dead_letters=counters.dead_lettered,
+            oldest_age_s=status.oldest_age_s(now_ms),
+            dead_letters=status.dead_letters,
             last_error=status.last_error,
             next_attempt_in_s=_until(status.next_attempt_ms, now_ms),
         )
@@ -164,7 +164,7 @@ def _until(at_ms: int | None, now_ms: int) -> float | None:
     return None if at_ms is None else max(at_ms - now_ms, 0) / 1000
 
 
-def _letter(letter: DeadLetter, *, with_row: bool) -> DeadLetterView:
+def _letter(letter: StoredLetter, *, with_row: bool) -> DeadLetterView:
     return DeadLetterView(
         id=letter.id,
         sink=letter.sink_id,
@@ -172,7 +172,7 @@ def _letter(letter: DeadLetter, *, with_row: bool) -> DeadLetterView:
         client=letter.client_id,
         topic=letter.topic,
         time_ms=letter.time_ms,
-        died_ms=letter.last_error_ms,
+        died_ms=letter.died_ms,
         reason=letter.message,
         code=letter.code,
         attempts=letter.attempts,

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.dispatch import QUOTA_EXCEEDED, Dispatcher, Outcome, Route
-from engine.errors import EvaluationError
-from engine.message import Client, Message, Occurrence
+from engine.message import Client, Occurrence
 from engine.record import Chunk
 from engine.ruleset import Rule, Ruleset, load_rule
 
@@ -203,23 +202,3 @@ def test_the_last_error_of_a_rule_is_kept_for_people() -> None:
     house = House({"a": Box()}, r='INSERT INTO a SELECT payload.v AS v FROM "t"')
     house.publish(Publish("t", b"no json"))
     assert "JSON" in (house.dispatcher.routes["r"].last_error or "")
-
-
-def test_rows_that_can_not_be_stored_are_dropped_and_counted() -> None:
-    """A value that has no stored form must not take its neighbours with it, nor the read."""
-
-    def evaluate(message: Message | Occurrence) -> dict[str, Any]:
-        assert isinstance(message, Message)
-        if message.payload == b"bad" or message.payload == "bad":
-            return {"v": "\ud800"}
-        if message.payload == "worse":
-            raise EvaluationError("worse")
-        return {"v": message.payload}
-
-    house = House({"a": Box()}, r='INSERT INTO a SELECT payload AS v FROM "t"')
-    house.dispatcher.routes["r"].evaluate = evaluate
-    house.publish(Publish("t", b"1"), Publish("t", b"bad"), Publish("t", b"2"), Publish("t", b"worse"))
-    assert [row["v"] for row in house.boxes["a"].rows] == ["1", "2"]
-    assert house.boxes["a"].dropped == 1
-    counts = house.counts["r"]
-    assert (counts.received, counts.emitted, counts.failed, counts.records) == (4, 3, 1, 3)
