@@ -160,7 +160,11 @@ class HttpSink(Sink):
             Template.compile(config.url, kind="url_path"),
             *(Template.compile(text, kind="header") for text in config.headers.values()),
         )
-        body = None if config.body is None else Template.compile(config.body, kind=_body_kind(config, content_type))
+        body = (
+            None
+            if config.body is None
+            else Template.compile(config.body, kind="payload" if config.batch_format == "none" else "json")
+        )
         self._encoder = RowEncoder(body, separator)
         self._statuses = _status_table(config)
         self._session: aiohttp.ClientSession | None = None
@@ -377,12 +381,6 @@ def _fixed_headers(config: HttpConfig, content_type: str) -> dict[str, str]:
     elif isinstance(config.auth, BearerAuth):
         headers["Authorization"] = f"Bearer {config.auth.token.get_secret_value()}"
     return headers
-
-
-def _body_kind(config: HttpConfig, content_type: str) -> Literal["json", "text"]:
-    """Whether placeholders of the body stand in JSON, by the content type it is sent with."""
-    own = next((value for name, value in config.headers.items() if name.lower() == "content-type"), content_type)
-    return "json" if "json" in own else "text"
 
 
 def _status_table(config: HttpConfig) -> dict[int, str]:

@@ -277,16 +277,16 @@ class _Database:
 
     def _row_failure(self, error: Exception, run: Run) -> DeliveryError:
         """What a row's own fault asks for. Raises where it is not the row's."""
-        if not self._connection.in_transaction:
-            raise _TransactionEndedError(str(error)) from error
         if not isinstance(error, sqlite3.Error) or not hasattr(error, "sqlite_errorcode"):
             return RejectError(f"a value can't be stored: {error}")
         code = error.sqlite_errorcode & 0xFF
+        if code not in _ROW_CODES and not (code == sqlite3.SQLITE_ERROR and self._compiles(run)):
+            raise error
+        if not self._connection.in_transaction:
+            raise _TransactionEndedError(str(error)) from error
         if code == sqlite3.SQLITE_CONSTRAINT and _is_duplicate(str(error), self._config.conflict_key):
             return DuplicateError(str(error), code=error.sqlite_errorname)
-        if code in _ROW_CODES or (code == sqlite3.SQLITE_ERROR and self._compiles(run)):
-            return RejectError(str(error), code=error.sqlite_errorname)
-        raise error
+        return RejectError(str(error), code=error.sqlite_errorname)
 
     def _compiles(self, run: Run) -> bool:
         """Whether the statement fits the tables, so that what failed was a value (``malformed JSON``)."""

@@ -56,12 +56,15 @@ class Archive:
         return sorted(each for each in path.parent.iterdir() if pattern.fullmatch(each.name))
 
     def _name_for(self, path: Path) -> Path:
+        """A name after those of the same second, of which the oldest may be deleted already."""
         time = datetime.fromtimestamp(path.stat().st_mtime, self.zone).strftime("%Y%m%dT%H%M%S")
-        for number in range(1, 1_000_000):
-            name = path.with_name(f"{path.stem}-{time}-{number:04}{path.suffix}")
-            if not name.exists() and not _compressed(name).exists():
-                return name
-        raise FileExistsError(f"there are too many rotated files of {path}")
+        start = len(path.stem) + len(time) + 2
+        numbers = [
+            int(name[start:].partition(".")[0])
+            for name in (each.name for each in self.rotated(path))
+            if name.startswith(f"{path.stem}-{time}-")
+        ]
+        return path.with_name(f"{path.stem}-{time}-{max(numbers, default=0) + 1:04}{path.suffix}")
 
     def _prune(self, path: Path) -> None:
         if self._max_files == 0:

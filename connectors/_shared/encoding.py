@@ -43,6 +43,6 @@ class RowEncoder:
 
     def _encode(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
         if self._template is not None:
-            return self._separator.join([self._template.render(row).encode() for row in rows])
+            return self._separator.join([self._template.render_bytes(row) for row in rows])
         lines = jsontext.encode_lines(rows)[:-1]
         return lines if self._separator == b"\n" else lines.replace(b"\n", self._separator)

@@ -11,7 +11,7 @@ from aiokafka.partitioner import murmur2
 from connectors._shared.routing import columns_for
 from engine import jsontext
 from engine.errors import DeliveryError, RejectError
-from engine.record import Batch
+from engine.record import Batch, Chunk, Record, Row
 from engine.template import Template
 
 Headers = Sequence[tuple[str, bytes]]
@@ -120,33 +120,33 @@ class Composer:
         failures: dict[int, DeliveryError],
     ) -> Queues:
         queues: Queues = {}
-        all_columns = columns_for(batch, self._templates)
-        index = 0
-        for origin, row_count in batch.origins():
-            for index in range(index, index + row_count):  # noqa: B020 - goes on where the last origin ended
-                topic = self.fixed_topic if topics is None else topics[index]
-                count = partition_count(topic) if topic is not None else 0
-                if topic is None or not count:
-                    continue
-                try:
-                    message = self._message(index, all_columns[index], origin.client_id, origin.time_ms)
-                except (RejectError, ValueError) as error:
-                    failures[index] = error if isinstance(error, RejectError) else RejectError(str(error))
-                    continue
+        origins = [origin for origin, row_count in batch.origins() for _ in range(row_count)]
+        for index, (origin, columns) in enumerate(zip(origins, columns_for(batch, self._templates), strict=True)):
+            topic = self.fixed_topic if topics is None else topics[index]
+            count = partition_count(topic) if topic is not None else 0
+            if topic is None or not count:
+                continue
+            try:
+                message = self._message(index, batch.rows[index], columns, origin)
+            except RejectError as error:
+                failures[index] = error
+            except ValueError as error:
+                failures[index] = RejectError(str(error))
+            else:
                 # A message without a key goes where its client's others go, so that their order is kept.
-                place = self._hash(message[2] if message[2] is not None else origin.client_id.encode()) % count
+                place = self._hash(origin.client_id.encode() if message[2] is None else message[2]) % count
                 queues.setdefault((topic, place), []).append(message)
-            index += 1
         return queues
 
-    def _message(self, index: int, columns: Mapping[str, Any], client_id: str, time_ms: int) -> Message:
-        key = client_id.encode() if self._key is None else _bytes(self._key, columns)
-        value = jsontext.encode(columns) if self._value is None else self._value.render_bytes(columns)
+    def _message(self, index: int, row: Row, columns: Mapping[str, Any], origin: Chunk | Record) -> Message:
+        key = origin.client_id.encode() if self._key is None else _bytes(self._key, columns)
+        value = jsontext.encode(row) if self._value is None else self._value.render_bytes(columns)
         headers = [(name, template.render_bytes(columns)) for name, template in self._headers.items()]
         size = len(key or b"") + len(value) + sum(len(name) + len(each) for name, each in headers)
         if size > self._bytes_max - OVERHEAD_BYTES:
             raise self._too_large(size)
-        return index, time_ms if self._timestamp is None else _time_ms(self._timestamp, columns), key, value, headers
+        time_ms = origin.time_ms if self._timestamp is None else _time_ms(self._timestamp, columns)
+        return index, time_ms, key, value, headers
 
     def _too_large(self, size: int) -> RejectError:
         return RejectError(

@@ -7,12 +7,16 @@ it the fixtures of real servers. What is checked is in ``tests/conformance/test_
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from engine.connector import SinkContext
 from engine.errors import DeliveryError, NotConnectedError, RetryableError
 from engine.record import Batch, Record, Row
+
+NewSink = Callable[..., Awaitable[Any]]
+"""What the fixture `new_sink` of the unit tests is: makes a sink of a kind and its options."""
 
 SINK_ID = "readings"
 RULE_ID = "hot"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,7 @@ import pytest
 
 from connectors import load_kind
 from engine.connector import Sink, SinkContext
-
-NewSink = Callable[..., Awaitable[Any]]
+from support.sinks.harness import NewSink
 
 
 class HandClock:

@@ -1,0 +1,138 @@
+"""One producer and those who use it: started, shared by the lanes, and given up in a bounded time.
+
+A producer that failed a batch for good can't go on where idempotence is on: its sequence numbers have a gap. It is
+replaced, and ends once the last lane is done with it. One that does not answer is abandoned: an idempotent batch
+never expires, and would otherwise be sent long after the same records went out by another way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+
+ABANDON_TIMEOUT_S = 1.0
+"""Longest wait for each step of giving a producer up."""
+
+
+class Link:
+    """A started producer. Used by lanes at once, by `use`."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self.producer = producer
+        self.is_usable = True
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @classmethod
+    async def open(cls, options: Mapping[str, Any], client: Mapping[str, Any], timeout_s: float) -> Link:
+        """Connect a producer with its own `options` and those any `client` takes.
+
+        Raises the error of the way there: `KafkaError`, `OSError`, `TimeoutError`.
+        """
+        link = cls(AIOKafkaProducer(**options, **client))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await _start(link.producer, client)
+        except BaseException:
+            await link.abandon()
+            raise
+        return link
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[AIOKafkaProducer]:
+        """The producer, which stays as long as somebody is in here (unless it is abandoned)."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield self.producer
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    def partition_count(self, topic: str) -> int:
+        """How many partitions a topic has as far as is known; 0 where the topic is not known."""
+        return len(self.producer.client.cluster.partitions_for_topic(topic) or ())
+
+    async def find_topic(self, topic: str, timeout_s: float) -> bool:
+        """Whether the cluster has a topic, asked anew where it is not known. Raises `KafkaError`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.producer.partitions_for(topic)
+        return self.partition_count(topic) > 0
+
+    async def has_lost(self, topic: str) -> bool:
+        """Whether a topic that was known is gone."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ABANDON_TIMEOUT_S):
+                await self.producer.client.force_metadata_update()
+        return self.partition_count(topic) == 0
+
+    async def retire(self, timeout_s: float) -> None:
+        """End the producer when nobody uses it any more, or when the time is over."""
+        self.is_usable = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._unused.wait()
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """End the producer now. Whoever waits for a batch gets an error; what was on its way may have arrived."""
+        self.is_usable = False
+        # The library's own stop() waits until every batch is delivered, which an idempotent one may never be; there is
+        # no public way to end the sender, so it is ended first, and stop() finds nothing left to wait for.
+        await _bounded(self.producer.client.close())
+        sender = self.producer._sender.sender_task
+        if sender is not None:
+            for _ in range(2):  # the first is answered by waiting for requests under way
+                sender.cancel()
+                await asyncio.wait([sender], timeout=ABANDON_TIMEOUT_S)
+        self.producer._message_accumulator.fail_all(KafkaConnectionError("the connection was given up"))
+        await _bounded(self.producer.stop())
+
+
+async def create_topic(topic: str, client: Mapping[str, Any]) -> None:
+    """Create a topic with the cluster's own defaults; fine where it is there. Raises `KafkaError`."""
+    admin = AIOKafkaAdminClient(**client)
+    try:
+        await admin.start()
+        answer = await admin.create_topics([NewTopic(topic, -1, -1)])
+        for _, code, *words in answer.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                raise error(*words)
+    finally:
+        await admin.close()
+
+
+async def _start(producer: AIOKafkaProducer, client: Mapping[str, Any]) -> None:
+    try:
+        await producer.start()
+    except KafkaConnectionError as error:
+        raise await _reason(producer, client) or error from error
+
+
+async def _reason(producer: AIOKafkaProducer, client: Mapping[str, Any]) -> Exception | None:
+    """Why no broker could be reached: the library only says that none could, so the first is asked once more."""
+    host, port, _ = producer.client.hosts[0]
+    options = {key: value for key, value in client.items() if key not in ("bootstrap_servers", "metadata_max_age_ms")}
+    try:
+        connection = await create_conn(host, port, **options)
+    except (KafkaError, OSError) as error:
+        return error
+    connection.close()
+    return None
+
+
+async def _bounded(step: Any) -> None:
+    with suppress(TimeoutError, KafkaError, OSError, asyncio.CancelledError):
+        async with asyncio.timeout(ABANDON_TIMEOUT_S):
+            await step
