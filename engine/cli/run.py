@@ -85,14 +85,16 @@ class Running:
 
         app = App(self._directory)
         self._listen_to_signals(app)
-        starting = self._tasks.spawn(app.start(), "start")
+        starting = self._tasks.spawn(_failure_of(app.start()), "start")
         asked = self._tasks.spawn(self._stop_asked.wait(), "signal")
         await asyncio.wait([starting, asked], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
             await asyncio.wait([starting])
             return 0
-        starting.result()
+        failure = starting.result()
+        if failure is not None:
+            raise failure
         services = await self._start_around(app)
         await asked
         for stop in reversed(services):
@@ -139,6 +141,15 @@ class Running:
         problems = await app.reload()
         if problems:
             print(reload_report(problems, self._directory), file=sys.stderr, flush=True)
+
+
+async def _failure_of(work: Awaitable[None]) -> Exception | None:
+    """What `work` raises, as a value: it is not the failure of a task that nobody looks after."""
+    try:
+        await work
+    except Exception as error:
+        return error
+    return None
 
 
 def reload_report(problems: Sequence[Problem], directory: Path) -> str:
