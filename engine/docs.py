@@ -35,6 +35,7 @@ from engine.functions import FUNCTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 
+_OPTION_HEAD = ("option", "type", "default", "what it does")
 _MARKED = re.compile(r"(<!-- begin: ([a-z-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
 
@@ -70,16 +71,18 @@ def fill(text: str) -> str:
 
 
 def _settings_table() -> str:
-    return _options_table(Settings, "")
+    return _options_table(Settings)
 
 
 def _kinds_table() -> str:
-    rows = [(f"[`{kind}`](#{kind})", _first_sentence(_module_doc(load_kind(kind)))) for kind in KINDS]
+    rows = [
+        (f"[`{kind}`](/connectors/README.md#{kind})", _first_sentence(_module_doc(load_kind(kind)))) for kind in KINDS
+    ]
     return _table(("kind", "what it does"), rows)
 
 
 def _common_table() -> str:
-    return _options_table(ConnectorConfig, "")
+    return _options_table(ConnectorConfig)
 
 
 def _kind_sections() -> str:
@@ -87,8 +90,10 @@ def _kind_sections() -> str:
 
 
 def _kind_section(kind: str, sink: type[Sink]) -> str:
-    common = set(ConnectorConfig.model_fields)
-    parts = [f"### {kind}", _paragraphs(_module_doc(sink)), _options_table(sink.Config, "", without=common)]
+    # What all sinks have is left out, unless this kind has another default for it.
+    common = set(_option_rows(ConnectorConfig))
+    own = [row for row in _option_rows(sink.Config) if row not in common and row[0] != "`type`"]
+    parts = [f"### {kind}", _paragraphs(_module_doc(sink)), _table(_OPTION_HEAD, own) if own else ""]
     parts += [f"```yaml\n{example.strip()}\n```" for example in sink.EXAMPLES]
     return "\n\n".join(part for part in parts if part)
 
@@ -158,29 +163,28 @@ def _api() -> FastAPI:
     return create_api(cast(AdminPort, _NoApplication()))
 
 
-def _options_table(model: type[BaseModel], prefix: str, without: set[str] | None = None) -> str:
-    rows = list(_option_rows(model, prefix, without or set()))
-    return _table(("option", "type", "default", "what it does"), rows) if rows else ""
+def _options_table(model: type[BaseModel]) -> str:
+    return _table(_OPTION_HEAD, list(_option_rows(model)))
 
 
-def _option_rows(model: type[BaseModel], prefix: str, without: set[str]) -> Iterator[tuple[str, ...]]:
+def _option_rows(
+    model: type[BaseModel], prefix: str = "", values: BaseModel | None = None
+) -> Iterator[tuple[str, ...]]:
+    """A row for each option; `values` holds the defaults where they are not the model's own."""
     for name, field in model.model_fields.items():
-        if name in without:
-            continue
+        value = field.default if values is None else getattr(values, name)
         nested = _only_model(field.annotation)
-        if nested is not None and not field.is_required() and isinstance(field.default, BaseModel):
-            yield from _option_rows(nested, f"{prefix}{name}.", set())
+        if nested is not None and isinstance(value, BaseModel):
+            yield from _option_rows(nested, f"{prefix}{name}.", value)
             continue
-        default = "required" if field.is_required() else _default(field.default, field.annotation, field.metadata)
-        yield (
-            f"`{prefix}{name}`",
-            _kind_of(field.annotation, field.metadata),
-            default,
-            " ".join((field.description or "").split()),
-        )
+        required = values is None and field.is_required()
+        default = "required" if required else _default(value, field.annotation, field.metadata)
+        description = _cell(" ".join((field.description or "").split()))
+        yield f"`{prefix}{name}`", _kind_of(field.annotation, field.metadata), default, description
         element = nested or _element_model(field.annotation)
         if element is not None:
-            yield from _option_rows(element, f"{prefix}{name}[].", set())
+            many = "[]" if get_origin(field.annotation) in (list, tuple) else ""
+            yield from _option_rows(element, f"{prefix}{name}{many}.")
 
 
 def _only_model(annotation: Any) -> type[BaseModel] | None:
