@@ -172,6 +172,11 @@ class Batch:
             records = self._records = list(self._make_records())
         return records
 
+    def origins(self) -> Iterator[tuple[Chunk | Record, int]]:
+        """Where the rows come from, in order: each chunk or record with the number of its rows. Makes no records."""
+        for item in self._chunks:
+            yield item, 1 if isinstance(item, Record) else len(item.rows)
+
     def part(self, start: int, stop: int) -> Batch:
         """The records from `start` up to `stop`, as a batch of its own."""
         return Batch(self.sink_id, self.lane, self.seqs[start:stop], self.rows[start:stop], self.records[start:stop])

@@ -24,9 +24,13 @@ ABANDON_TIMEOUT_S = 1.0
 class Link:
     """A started producer. Used by lanes at once, by `use`."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    def __init__(self, producer: AIOKafkaProducer, *, is_idempotent: bool) -> None:
         self.producer = producer
         self.is_usable = True
+        """False once it is being ended."""
+        self.is_spent = False
+        """A batch was refused, and the next one needs a new producer."""
+        self._is_idempotent = is_idempotent
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -37,7 +41,7 @@ class Link:
 
         Raises the error of the way there: `KafkaError`, `OSError`, `TimeoutError`.
         """
-        link = cls(AIOKafkaProducer(**options, **client))
+        link = cls(AIOKafkaProducer(**options, **client), is_idempotent=options["enable_idempotence"])
         try:
             async with asyncio.timeout(timeout_s):
                 await _start(link.producer, client)
@@ -57,6 +61,10 @@ class Link:
             self._users -= 1
             if not self._users:
                 self._unused.set()
+
+    def spend(self) -> None:
+        """A batch was refused for good: with idempotence, its sequence numbers are a gap nothing passes."""
+        self.is_spent = self.is_spent or self._is_idempotent
 
     def partition_count(self, topic: str) -> int:
         """How many partitions a topic has as far as is known; 0 where the topic is not known."""
