@@ -66,7 +66,7 @@ class Expressions:
         """Where the value of `node` is. With `null` a missing one may be None, as it leaves the rule."""
         self.writer.at = node.at
         if isinstance(node, Reference):
-            return scope.resolve(self, node.name, node.steps, null)
+            return scope.resolve(self, node.name, node.steps, null, scope)
         if isinstance(node, Access):
             return self.walk(self.value(node.base, scope), node.steps, scope, null)
         write = _VALUES.get(type(node))

@@ -135,7 +135,7 @@ class Fields:
             return earlier.atom
         for item, target in zip(self._fields[:index], self._targets, strict=False):
             if item.expr is None or (target is not None and target.name == name and not target.steps):
-                return self._behind.resolve(self._code, name, (), False)
+                return self._behind.resolve(self._code, name, (), False, self._behind)
         return UNDEFINED_ATOM
 
     def _step_texts(self, steps: tuple[Step, ...], scope: Scope) -> str:
@@ -177,9 +177,9 @@ class Fields:
             if root.is_alias:
                 continue
             if root.puts:
-                self._replay(root, self._behind.resolve(self._code, name, (), False))
+                self._replay(root, self._behind.resolve(self._code, name, (), False, self._behind))
             elif self._behind.knows(name):
-                column = self._behind.resolve(self._code, name, (), False)
+                column = self._behind.resolve(self._code, name, (), False, self._behind)
                 if self._columns.names() is not None:
                     del roots[name]
                 else:
@@ -201,7 +201,7 @@ class Fields:
         elif root is None or not (root.is_alias or root.puts):
             roots[name] = Root(atom)
         elif not root.is_alias:
-            self._replay(root, self._behind.resolve(self._code, name, (), False))
+            self._replay(root, self._behind.resolve(self._code, name, (), False, self._behind))
 
     def _put_path(self, roots: dict[str, Root], index: int, target: Target, has_star: bool) -> None:
         """A path selected without alias: it comes out under the same path."""
@@ -212,7 +212,7 @@ class Fields:
 
     def _started(self, name: str, has_star: bool) -> Root:
         if has_star and self._behind.knows(name):
-            return Root(self._behind.resolve(self._code, name, (), False))
+            return Root(self._behind.resolve(self._code, name, (), False, self._behind))
         return Root({})
 
     def _replay(self, root: Root, base: Atom) -> None:

@@ -26,8 +26,11 @@ __all__ = ["ColumnScope", "Columns", "ElementScope", "EventColumns", "FieldScope
 class Scope(Protocol):
     """Resolves names at one place of a statement."""
 
-    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool) -> Atom:
-        """The value of a reference. With `null` a missing one may be None, as it leaves the rule."""
+    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool, outer: Scope) -> Atom:
+        """The value of a reference. With `null` a missing one may be None, as it leaves the rule.
+
+        Names in the indexes of the path are those of `outer`, where the whole expression stands.
+        """
 
     def knows(self, name: str) -> bool:
         """Whether `name` may have a value."""
@@ -112,17 +115,17 @@ class ColumnScope:
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
 
-    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool) -> Atom:
+    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool, outer: Scope) -> Atom:
         if not steps:
             return self._columns.read(code.writer, name)
         if name == "payload":
-            return code.walk(code.decoded_payload(), steps, self, null, inside_payload=True)
+            return code.walk(code.decoded_payload(), steps, outer, null, inside_payload=True)
         first = steps[0]
         is_flag = name == "flags" and isinstance(self._columns, MessageColumns) and len(steps) == 1
         if is_flag and isinstance(first, Key) and first.name in _FLAGS:
             return code.writer.assign(_FLAGS[first.name], "bool", ("flag", first.name))
         base = self._columns.read(code.writer, name)
-        return base if base.kind == "undefined" else code.walk(base, steps, self, null)
+        return base if base.kind == "undefined" else code.walk(base, steps, outer, null)
 
     def knows(self, name: str) -> bool:
         return self._columns.knows(name)
@@ -140,11 +143,11 @@ class FieldScope:
         self._index = index
         self._shows_through = shows_through
 
-    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool) -> Atom:
+    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool, outer: Scope) -> Atom:
         alias = self._fields.visible(name, self._index)
         if alias is None:
-            return self._behind.resolve(code, name, steps, null)
-        found = code.walk(alias.atom, steps, self, False)
+            return self._behind.resolve(code, name, steps, null, outer)
+        found = code.walk(alias.atom, steps, outer, False)
         if alias.whole and not self._shows_through:
             return found
         if not found.may_be_undefined or not self._behind.knows(name):
@@ -155,7 +158,7 @@ class FieldScope:
             return known
         result = code.writer.assign(found.text)
         with code.writer.block(f"if {result.text} is U:"):
-            other = self._behind.resolve(code, name, steps, False)
+            other = self._behind.resolve(code, name, steps, False, outer)
             code.writer.line(f"{result.text} = {other.text}")
         return code.writer.remember(memo, result)
 
@@ -174,10 +177,10 @@ class ElementScope:
         self._name = name
         self._element = element
 
-    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool) -> Atom:
+    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool, outer: Scope) -> Atom:
         if name == self._name:
-            return code.walk(self._element, steps, self, null)
-        return self._behind.resolve(code, name, steps, null)
+            return code.walk(self._element, steps, outer, null)
+        return self._behind.resolve(code, name, steps, null, outer)
 
     def knows(self, name: str) -> bool:
         return name == self._name or self._behind.knows(name)
