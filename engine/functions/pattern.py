@@ -9,7 +9,7 @@ a final line break as Perl's does, so such texts take the other way.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,7 +23,10 @@ from engine.functions.registry import function
 from engine.value import as_binary, bounded, from_bytes
 
 _PATTERN_LENGTH_MAX = 4096
-_SECONDS_MAX = 0.05
+_SECONDS_MAX = 0.25
+"""Deadline of a call that backtracks, by the clock: long enough that a busy machine does not make it pass."""
+_CPU_SECONDS_MAX = 0.1
+"""Bound of one replacement, in this thread's own time."""
 _MEMORY_BYTES_MAX = 1 << 20
 
 
@@ -87,40 +90,27 @@ def regex_extract(text: str, pattern: str) -> list[Text]:
 )
 def regex_replace(text: str, pattern: str, replacement: str) -> Text:
     r"""The text with all matches replaced. In the replacement, & is the match, \1 or \g{1} a group, \& an &."""
-    subject, matches = _matches("regex_replace", text, pattern)
+    data, compiled = _asked("regex_replace", text, pattern)
     pieces = _replacement(argument.text("regex_replace", 3, replacement))
-    result: list[Any] = []
-    position, size, deadline = 0, len(subject), time.perf_counter() + _SECONDS_MAX
-    for match in matches:
-        start, end = match.span()
-        result.append(subject[position:start])
-        for piece in pieces:
-            part = _part(match, piece, type(subject) is bytes)
-            size += len(part)
-            result.append(part)
-        position = end
-        bounded(size, "regex_replace")
-        if time.perf_counter() > deadline:
-            raise EvaluationError("regex_replace: replacing takes too long on this text")
-    result.append(subject[position:])
-    return _value(subject[:0].join(result))
+    if compiled.is_linear_on(data):
+        result = _replaced(data, compiled.linear.finditer(data), pieces)
+        if result is not None:
+            return from_bytes(result)
+    characters = _characters("regex_replace", data)
+    matches = _slow_matches("regex_replace", compiled.source, characters)
+    return _replaced(characters, matches, pieces)  # type: ignore[no-any-return]
+
+
+def _asked(name: str, subject: Any, source: Any) -> tuple[bytes, _Pattern]:
+    return argument.octets(name, 1, subject), _compiled(name, argument.text(name, 2, source))
 
 
 def _first(name: str, subject: Any, source: Any) -> Any:
     """The first match, or None."""
-    data, pattern = argument.octets(name, 1, subject), _compiled(name, argument.text(name, 2, source))
+    data, pattern = _asked(name, subject, source)
     if pattern.is_linear_on(data):
         return pattern.linear.search(data)
     return next(_slow_matches(name, pattern.source, _characters(name, data)), None)
-
-
-def _matches(name: str, subject: Any, source: Any) -> tuple[Any, Iterator[Any]]:
-    """The subject as it is searched (bytes by RE2, else characters), and the matches in order."""
-    data, pattern = argument.octets(name, 1, subject), _compiled(name, argument.text(name, 2, source))
-    if pattern.is_linear_on(data):
-        return data, _linear_matches(pattern.linear, data)
-    characters = _characters(name, data)
-    return characters, _slow_matches(name, pattern.source, characters)
 
 
 def _characters(name: str, data: bytes) -> str:
@@ -130,12 +120,27 @@ def _characters(name: str, data: bytes) -> str:
     return characters
 
 
-def _linear_matches(linear: Any, data: bytes) -> Iterator[Any]:
-    for match in linear.finditer(data):
-        # RE2 goes on byte by byte after an empty match; one inside of a character is none.
+def _replaced(subject: Any, matches: Iterable[Any], pieces: Sequence[str | int]) -> Any:
+    """The subject with matches replaced; None where RE2 (on bytes) finds an empty match.
+
+    After one, Perl tries the same place for a longer match; RE2 can't be asked to.
+    """
+    is_binary = type(subject) is bytes
+    result: list[Any] = []
+    position, size, deadline = 0, len(subject), time.thread_time() + _CPU_SECONDS_MAX
+    for number, match in enumerate(matches):
         start, end = match.span()
-        if start != end or start == len(data) or data[start] & 0xC0 != 0x80:
-            yield match
+        if start == end and is_binary:
+            return None
+        parts = [_part(match, piece, is_binary) for piece in pieces]
+        size += sum(map(len, parts))
+        bounded(size, "regex_replace")
+        result += (subject[position:start], *parts)
+        position = end
+        if number % 32 == 31 and time.thread_time() > deadline:
+            raise EvaluationError("regex_replace: replacing takes too long on this text")
+    result.append(subject[position:])
+    return subject[:0].join(result)
 
 
 def _slow_matches(name: str, source: str, characters: str) -> Iterator[Any]:

@@ -1,0 +1,69 @@
+"""Templates of any text, rendered with anything: text, or a `ConfigError` or `TemplateError` in time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import ConfigError
+from engine.template import Template, TemplateError, sql_parameters
+from engine.template.kind import KINDS
+
+PIECES = st.sampled_from(
+    ["${", "}", "${a}", "${a.b}", "${.}", "${$}", "${a[0]}", '${"a"}', "${x:-", "!}", "'", '"', "\\", "{", "[", "/",
+     "--", "{{", "}}", "{{ a }}", "{{ a.b[0] }}", "{% if a %}", "{% endif %}", "{% for b in a %}", "{% endfor %}",
+     "|upper", "$$"]
+)  # fmt: skip
+TEXTS = st.lists(PIECES | st.text(max_size=3), max_size=6).map("".join)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8) | st.binary(max_size=8)
+    | st.sampled_from(["..", "/", "a/+/b", "$SYS", '{"b":[1]}', "[", "\r\n"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+)  # fmt: skip
+ROWS = st.dictionaries(st.sampled_from(["a", "b", "x"]), VALUES)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "payload"])
+@given(text=TEXTS, row=ROWS, unconfined=st.booleans())
+def test_a_template_renders_or_says_why_not(kind: Any, text: str, row: dict[str, Any], unconfined: bool) -> None:
+    """A sink's templates meet every row of every rule; only a rejection may come of one."""
+    try:
+        template = Template.compile(text, kind=kind, allow_unconfined=unconfined)
+    except ConfigError:
+        return
+    for act, result in ((template.render, str), (template.render_bytes, bytes), (template.value, object)):
+        with suppress(TemplateError):
+            assert isinstance(act(row), result)
+
+
+@given(text=TEXTS, row=ROWS)
+def test_sql_holds_nothing_of_a_row(text: str, row: dict[str, Any]) -> None:
+    """The statement is the same for every row, with one value for each of its parameters."""
+    try:
+        statement, templates = sql_parameters(text, style="?")
+    except ConfigError:
+        return
+    assert statement.count("?") == text.count("?") + len(templates)
+    for template in templates:
+        with suppress(TemplateError):
+            template.value(row)
+
+
+@given(values=st.lists(st.sampled_from(["a", "é", "/", "..", ".", "%2e%2e", " ", "#", "?", "\\"]), max_size=4))
+def test_no_value_leaves_its_url_or_folder(values: list[str]) -> None:
+    """Whatever a device is called, requests go to the host and path that the author wrote, files below their folder."""
+    row = {"a": "".join(values)}
+    with suppress(TemplateError):
+        url = Template.compile("http://host/in/${a}/x", kind="url_path").render(row)
+        assert url.startswith("http://host/in/")
+        assert url.count("/") == 5
+        assert "?" not in url
+        assert ".." not in url.split("/")
+    with suppress(TemplateError):
+        path = Template.compile("data/${a}.log", kind="path").render(row)
+        assert path.startswith("data/")
+        assert ".." not in path.split("/")
