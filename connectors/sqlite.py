@@ -15,6 +15,7 @@ import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -260,13 +261,23 @@ class _Database:
     def _store_run(self, run: Run, failures: dict[int, DeliveryError]) -> None:
         self._connection.execute("SAVEPOINT headgate_run")
         try:
-            self._connection.executemany(run.statement.sql, run.parameters)
+            self._execute(run)
         except (sqlite3.Error, OverflowError, ValueError) as error:
             self._row_failure(error, run)
             self._connection.execute("ROLLBACK TO headgate_run")
             run.statement.learn(run.parameters)
             failures.update(self._store_one_by_one(run))
         self._connection.execute("RELEASE headgate_run")
+
+    def _execute(self, run: Run) -> None:
+        statement, rows = run.statement, run.parameters
+        count = statement.rows_at_once
+        if count > 1:
+            whole = len(rows) - len(rows) % count
+            flat = [tuple(chain.from_iterable(rows[start : start + count])) for start in range(0, whole, count)]
+            self._connection.executemany(statement.sql_many, flat)
+            rows = rows[whole:]
+        self._connection.executemany(statement.sql, rows)
 
     def _store_one_by_one(self, run: Run) -> Iterator[tuple[int, DeliveryError]]:
         for index, values in zip(run.indices, run.parameters, strict=True):

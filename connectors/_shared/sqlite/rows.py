@@ -19,6 +19,10 @@ class Bound(Protocol):
     """A statement, and how values become its parameters."""
 
     sql: str
+    """The statement for one row."""
+    sql_many: str
+    """The same for `rows_at_once` rows."""
+    rows_at_once: int
 
     def convert(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """`values` as SQLite stores them. Raises `ValueError` where one can't be."""
@@ -54,6 +58,7 @@ class OwnStatement:
 
     def __init__(self, text: str) -> None:
         self.sql, self._templates = sql_parameters(text, style="?")
+        self.sql_many, self.rows_at_once = self.sql, 1
 
     def check(self, connection: sqlite3.Connection) -> None:
         try:

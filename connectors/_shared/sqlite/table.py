@@ -19,6 +19,12 @@ STATEMENTS_MAX = 256
 """Statements kept compiled, one for each set of columns that rows come with."""
 
 
+ROWS_AT_ONCE = 50
+VARIABLES_MAX = 1000
+"""One statement stores as many rows at once: two thirds of the cost of as many statements, and the interpreter's lock
+is given up and taken back once for them all, which with a busy loop beside it matters more."""
+
+
 @dataclass(frozen=True, slots=True)
 class TableOptions:
     """What is wanted of a table; the sink's options say what each means."""
@@ -93,7 +99,7 @@ class Table:
             return
         self._check_known(key, columns)
         try:
-            explain(connection, _insert(self._name, key, key, "NOTHING"), len(key))
+            explain(connection, _insert(self._name, key) + self._on_conflict(key), len(key))
         except sqlite3.OperationalError as error:
             raise HoldError(
                 f"the table {self._name} has no unique index on exactly its conflict_key ({', '.join(key)})",
@@ -153,20 +159,25 @@ class Table:
         if lacking:
             raise HoldError(f"rows bring no column {lacking[0]}, which {self._name} needs", code="no_column")
         columns = [(key, key.lower() in self._numeric) for key in keys]
-        if not self._options.is_upsert:
-            return Statement(_insert(self._name, keys), columns)
-        key = self._options.conflict_key
-        others = [name for name in keys if name.lower() not in {each.lower() for each in key}]
-        changes = ", ".join(f"{_quoted(name)} = excluded.{_quoted(name)}" for name in others)
-        return Statement(_insert(self._name, keys, key, f"UPDATE SET {changes}" if changes else "NOTHING"), columns)
+        one, many = _insert(self._name, keys), _insert(self._name, keys, rows=_rows_at_once(keys))
+        conflict = self._on_conflict(keys) if self._options.is_upsert else ""
+        return Statement(one + conflict, many + conflict, columns)
+
+    def _on_conflict(self, keys: tuple[str, ...]) -> str:
+        """What is done with a row that is there: the other columns that come are replaced."""
+        key = {name.lower() for name in self._options.conflict_key}
+        changes = [f"{_quoted(name)} = excluded.{_quoted(name)}" for name in keys if name.lower() not in key]
+        then = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
+        return f" ON CONFLICT ({', '.join(map(_quoted, self._options.conflict_key))}) DO {then}"
 
 
 class Statement:
     """An INSERT for rows of the same columns, and how their values are bound."""
 
-    def __init__(self, sql: str, columns: Sequence[tuple[str, bool]]) -> None:
+    def __init__(self, sql: str, sql_many: str, columns: Sequence[tuple[str, bool]]) -> None:
         """`columns` are the keys of a row, each with whether its column would turn digits into a number."""
-        self.sql = sql
+        self.sql, self.sql_many = sql, sql_many
+        self.rows_at_once = _rows_at_once(columns)
         self._values = itemgetter(*(key for key, _ in columns))
         self._counts = {len(columns)}
         self._is_single = len(columns) == 1
@@ -217,10 +228,13 @@ def _is_numeric(declared: str) -> bool:
     return bool(words) and not any(word in words for word in ("CHAR", "CLOB", "TEXT", "BLOB"))
 
 
-def _insert(table: str, keys: Sequence[str], conflict_key: Sequence[str] = (), then: str = "") -> str:
-    columns, marks = ", ".join(map(_quoted, keys)), ", ".join("?" * len(keys))
-    conflict = f" ON CONFLICT ({', '.join(map(_quoted, conflict_key))}) DO {then}" if then else ""
-    return f"INSERT INTO {_quoted(table)} ({columns}) VALUES ({marks}){conflict}"
+def _rows_at_once(columns: Sequence[Any]) -> int:
+    return max(1, min(ROWS_AT_ONCE, VARIABLES_MAX // len(columns)))
+
+
+def _insert(table: str, keys: Sequence[str], rows: int = 1) -> str:
+    columns, marks = ", ".join(map(_quoted, keys)), f"({', '.join('?' * len(keys))})"
+    return f"INSERT INTO {_quoted(table)} ({columns}) VALUES {', '.join([marks] * rows)}"
 
 
 def _quoted(name: str) -> str:
