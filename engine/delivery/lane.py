@@ -96,13 +96,14 @@ class Lane:
     async def run(self) -> None:
         """Deliver until `stop` was called, or until cancelled: then a batch in flight is delivered again later."""
         while not self._stopping:
-            taken = self._queue.take(*self._limits()) if self._due_in_s() <= 0 else None
+            due_in_s = self._due_in_s()
+            taken = self._queue.take(*self._limits()) if due_in_s <= 0 else None
             if taken is not None:
                 self._first_at = self._clock.monotonic()
                 self._taken_through = taken.batch.seqs[-1]
                 await self._deliver(taken)
             else:
-                await self._wait()
+                await self._wait(due_in_s)
 
     def stop(self) -> None:
         """Take nothing more; `run` returns once what is being written is settled."""
@@ -155,8 +156,8 @@ class Lane:
     def _gap(self) -> tuple[int, int] | None:
         return self._queue.gap(self.log.committed_seq)
 
-    async def _wait(self) -> None:
-        """Until there may be something to take."""
+    async def _wait(self, due_in_s: float) -> None:
+        """Until there may be something to take, for `due_in_s` at most where that is more than 0."""
         queue = self._queue
         gap = self._gap()
         if gap is not None and queue.rows < self._config.batch.size and gap[0] <= self.limit_seq:
@@ -164,7 +165,6 @@ class Lane:
             return
         self._idle = not queue.rows
         try:
-            due_in_s = self._due_in_s()
             await self._bell.wait(due_in_s if due_in_s > 0 else None)
         finally:
             self._idle = False
