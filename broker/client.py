@@ -30,12 +30,12 @@ from broker.codec.packets import (
     Will,
 )
 from broker.codec.reasons import Reason, reason_word
-from broker.connection import Connection, Event, Failed, Phase, Publishes
+from broker.connection import Connection, Event, Failed, Publishes, Reply
 from broker.core import Core, Transport
 from broker.errors import ProtocolError, ReceiveMaximumExceeded, WireError
 from broker.exchange import routed_message
 from broker.handshake import check_connect, client_info, connack_properties, packet_size_max
-from broker.hooks import ClientConnected, ClientDisconnected, ClientInfo, Hold, MessageDropped, Properties
+from broker.hooks import ClientConnected, ClientDisconnected, ClientInfo, MessageDropped, Properties
 from broker.incoming import take_in
 from broker.outgoing import Outgoing
 from broker.session import Session
@@ -52,7 +52,7 @@ class Client:
     """One connection, from its first byte to its last; connected once its CONNECT was accepted."""
 
     __slots__ = (
-        "__weakref__", "_connect", "_connection", "_core", "_ended", "_last_hold", "_outgoing", "_pauses", "_session",
+        "__weakref__", "_connect", "_connection", "_core", "_ended", "_outgoing", "_pauses", "_session",
         "_size", "_stuck_at", "_stuck_bytes", "_transport", "_will", "info",
     )  # fmt: skip
 
@@ -60,14 +60,14 @@ class Client:
         now = core.monotonic()
         self._core = core
         self._transport = transport
-        self._connection = Connection(core.config, core.names, now, partial(core.unsent.append, self))
+        wake = partial(core.unsent.append, self)
+        self._connection = Connection(core.config, core.names, now, wake, self._released)
         self.info = ClientInfo("", peername=peername, sockname=sockname, protocol_version=0)
         self._connect: Connect | None = None
         self._session: Session | None = None
         self._outgoing: Outgoing | None = None
         self._will: Will | None = None
         self._ended = False
-        self._last_hold: Hold | None = None
         self._size = 0
         self._pauses = 0
         self._stuck_at: float | None = None
@@ -250,6 +250,9 @@ class Client:
                 return
             _HANDLERS[type(event)](self, event)
 
+    def _on_reply(self, event: Reply) -> None:
+        self._connection.send(event.packet)
+
     def _on_failed(self, event: Failed) -> None:
         self._fail(event.error)
 
@@ -340,7 +343,7 @@ class Client:
             session.expiry_interval = min(interval, self._core.config.max_session_expiry_interval)
         if packet.reason_code == Reason.SUCCESS:
             self._will = None  # [3.14.4-3]
-        self._connection.phase = Phase.CLOSED
+        self._connection.close()
         self._end(reason_word(packet.reason_code) if packet.reason_code else "normal", properties)
 
     # Publishes of this client
@@ -349,14 +352,10 @@ class Client:
         core = self._core
         codes, hold = take_in(core, self.info, batch.fresh, core.now_ms())
         self._connection.acknowledge(batch, codes, hold, self._size)
-        if hold is not None and hold is not self._last_hold and not hold.done:
-            self._last_hold = hold
-            hold.add_done_callback(self._released)
         self._after_acknowledging()
 
     def _released(self) -> None:
         """A hold is done."""
-        self._last_hold = None
         self._connection.release()
         if not self._ended:
             self._after_acknowledging()
@@ -407,6 +406,7 @@ class Client:
 
 _HANDLERS: Final[dict[type, Callable[[Client, Any], None]]] = {
     Publishes: Client._on_publishes,
+    Reply: Client._on_reply,
     PubAck: Client._on_puback,
     PubRec: Client._on_pubrec,
     PubComp: Client._on_pubcomp,

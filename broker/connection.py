@@ -4,8 +4,9 @@
          └──────── an error, refuse() ────────┴─────────────────────────────────────────────────────────────^
 
 What a peer sends becomes events in order: packets that somebody has to decide about are events themselves, the
-publishes of one read are put together in `Publishes`, an error is the last event, `Failed`. What needs no decision
-(PINGREQ, the release of a QoS 2 message) is answered here. Packets behind a CONNECT wait until it was decided on.
+publishes of one read are put together in `Publishes`, what needs no decision (PINGREQ, the release of a QoS 2 message)
+comes with its answer as a `Reply`, and an error is the last event, `Failed`. Packets behind a CONNECT wait until it was
+decided on.
 
 Acknowledgements leave in the order of the publishes they belong to [4.6.0-2, 4.6.0-3], those that wait for a `Hold`
 in front of those that came later and need not wait.
@@ -29,6 +30,7 @@ from broker.codec.packets import (
     Disconnect,
     Packet,
     PingReq,
+    PingResp,
     PubAck,
     PubComp,
     Publish,
@@ -77,7 +79,13 @@ class Failed(Struct):
     error: WireError
 
 
-Event = Connect | Publishes | PubAck | PubRec | PubComp | Subscribe | Unsubscribe | Disconnect | Failed
+class Reply(Struct):
+    """An answer that needs no decision, to be sent in its turn."""
+
+    packet: PingResp | PubComp
+
+
+Event = Reply | Connect | Publishes | PubAck | PubRec | PubComp | Subscribe | Unsubscribe | Disconnect | Failed
 
 
 class _Held(Struct):
@@ -92,18 +100,31 @@ class _Held(Struct):
 
 
 class Connection:
-    """One network connection. `wake` is called when there is something to send and was nothing before."""
+    """One network connection.
+
+    `wake` is called when there is something to send and was nothing before, `released` when a hold is done that
+    acknowledgements waited for: then `release` has something to do.
+    """
 
     __slots__ = (
-        "_aliases", "_config", "_early", "_held", "_held_quota", "_out", "_parser", "_quota", "_under_way", "_wake",
-        "held_bytes", "held_count", "keep_alive", "last_received", "opened_at", "packet_size_max", "phase", "refusal",
-        "session", "version", "writable",
+        "_aliases", "_config", "_early", "_held", "_held_quota", "_last_hold", "_out", "_parser", "_quota",
+        "_released", "_under_way", "_wake", "held_bytes", "held_count", "keep_alive", "last_received", "opened_at",
+        "packet_size_max", "phase", "refusal", "session", "version", "writable",
     )  # fmt: skip
 
-    def __init__(self, config: BrokerConfig, names: TopicNames, now: float, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        names: TopicNames,
+        now: float,
+        wake: Callable[[], None],
+        released: Callable[[], None],
+    ) -> None:
         self._config = config
         self._parser = PacketParser(names, config.max_packet_size, config.max_connect_packet_size)
         self._wake = wake
+        self._released = released
+        self._last_hold: Hold | None = None
         self._out: list[bytes] = []
         self._early: list[Packet] = []
         self._held: deque[_Held] = deque()
@@ -133,7 +154,7 @@ class Connection:
         parser = self._parser
         packets = parser.feed(data)
         if self.phase is Phase.CONNECTED:
-            if parser.plain and packets and len(packets) <= self._room():
+            if parser.plain and packets and len(packets) <= self._room() and self._config.retain_available:
                 return [Publishes(packets, packets, True)]  # type: ignore[arg-type]
             return self._events(packets)
         if self.phase is Phase.CONNECTING:
@@ -155,28 +176,30 @@ class Connection:
     def refuse(self, reason_code: int) -> None:
         """Refuse the CONNECT and forget whatever came behind it [3.1.4-6]."""
         self.send(ConnAck(False, reason_code))
-        self._close()
+        self.close()
 
     def fail(self, error: WireError) -> None:
         """Say goodbye to a peer that broke the protocol, as far as its version and phase allow."""
         if self.phase is Phase.CONNECTED:
             self.disconnect(error.reason_code)
         elif self._parser.version == 5 or error.reason_code == Reason.UNSUPPORTED_PROTOCOL_VERSION:
+            self.version = self._parser.version or 4
             self.refuse(error.reason_code)
-        self._close()
+        self.close()
 
     def disconnect(self, reason_code: int) -> None:
         """Close from our side; MQTT 5 clients are told why."""
         if self.phase is Phase.CONNECTED and self.version == 5:
             self.send(Disconnect(reason_code))
-        self._close()
+        self.close()
 
     def lose(self) -> None:
-        """The network connection is gone: nothing more is sent."""
+        """The network connection is gone, and what was to be sent with it."""
         self._out.clear()
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Nothing more is received or sent."""
         self.phase = Phase.CLOSED
         self._early.clear()
 
@@ -221,9 +244,9 @@ class Connection:
             elif kind is PubAck or kind is PubRec or kind is PubComp:
                 events.append(packet)  # type: ignore[arg-type]
             elif kind is PubRel:
-                self._release(packet.packet_id)  # type: ignore[union-attr]
+                events.append(Reply(self._complete(packet.packet_id)))  # type: ignore[union-attr]
             elif kind is PingReq:
-                self._put(b"\xd0\x00")
+                events.append(Reply(PingResp()))
             elif kind is Subscribe or kind is Unsubscribe:
                 run = None
                 events.append(packet)  # type: ignore[arg-type]
@@ -289,14 +312,14 @@ class Connection:
             raise ProtocolError(f"topic alias {alias} is not known")
         publish.topic = topic
 
-    def _release(self, packet_id: int) -> None:
+    def _complete(self, packet_id: int) -> PubComp:
+        """The peer is done with a QoS 2 id: from now on it stands for a new message."""
         assert self.session is not None
         known = self.session.awaiting_release
-        if packet_id in known:
-            del known[packet_id]
-            self.send(PubComp(packet_id))
-        else:
-            self.send(PubComp(packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND))
+        if packet_id not in known:
+            return PubComp(packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND)
+        del known[packet_id]
+        return PubComp(packet_id)
 
     # Acknowledging
 
@@ -354,6 +377,9 @@ class Connection:
         self.held_count += len(publishes)
         self.held_bytes += size
         self.release()
+        if hold is not None and hold is not self._last_hold and not hold.done:
+            self._last_hold = hold
+            hold.add_done_callback(self._released)
 
     def _acknowledge_duplicates(self, batch: Publishes, codes: bytes | bytearray, hold: Hold | None, size: int) -> None:
         """Acknowledge one by one, a QoS 2 duplicate under the hold of its first arrival."""
@@ -389,7 +415,7 @@ class Connection:
             self._put(encode_acks(publishes[:count], codes[:count], self.version))
             if self.refusal is not None:
                 self._held.clear()
-                self._close()
+                self.close()
 
     # Sending
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from support.mqtt_packets import MalformedCase, ValidCase, malformed_cases, valid_cases
 
 from broker.codec.packets import Connect, PingReq, Publish, PubRel
 from broker.codec.parser import PacketParser
 from broker.codec.wire import VARINT_MAX, Reader, varint
 from broker.errors import MalformedPacket, WireError
 from broker.topics import TopicNames
+from support.mqtt_packets import MalformedCase, ValidCase, malformed_cases, valid_cases
 
 valid = pytest.mark.parametrize("case", valid_cases(), ids=lambda case: case.name)
 malformed = pytest.mark.parametrize("case", malformed_cases(), ids=lambda case: case.name)
