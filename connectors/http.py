@@ -18,6 +18,7 @@ import ssl
 from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -53,6 +54,9 @@ REASON_CHARACTERS = 200
 
 RETRY_AFTER_MAX_S = 3600.0
 """A server that asks for a longer pause is asked again after this."""
+
+REFUSAL_WAIT_S = 0.1
+"""How long a server is given to refuse our certificate, which TLS 1.3 lets it do after the handshake."""
 
 THREAD_BYTES_MIN = 16 << 10
 """A body from this size is compressed in a thread, so that nothing else waits for it."""
@@ -175,9 +179,7 @@ class HttpSink(Sink):
         context = await asyncio.to_thread(self.config.tls.context, self.context.base_dir) if self._is_tls else None
         try:
             async with asyncio.timeout(self.config.connect_timeout):
-                name = (self.config.tls.server_name or self._host) if context else None
-                _, writer = await asyncio.open_connection(self._host, self._port, ssl=context, server_hostname=name)
-                writer.transport.abort()
+                await self._probe(context)
         except OSError as error:
             raise _connect_failure(error, self._host) from error
         self._session = aiohttp.ClientSession(
@@ -215,6 +217,20 @@ class HttpSink(Sink):
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    async def _probe(self, context: ssl.SSLContext | None) -> None:
+        name = (self.config.tls.server_name or self._host) if context else None
+        reader, writer = await asyncio.open_connection(self._host, self._port, ssl=context, server_hostname=name)
+        try:
+            if context is not None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(REFUSAL_WAIT_S):
+                        if not await reader.read(1):
+                            raise ConnectionResetError(
+                                "it hung up after the handshake; it may want another certificate"
+                            )
+        finally:
+            writer.transport.abort()
 
     def _requests(self, batch: Batch, failures: dict[int, DeliveryError]) -> deque[tuple[Route, Sequence[int]]]:
         """What to send, in order: each group of records as one request, or each record as its own."""

@@ -1,0 +1,71 @@
+"""The console sink: what it prints, and that a reader who stops reading stops nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from connectors.console import ConsoleConfig
+from engine.errors import HoldError, RetryableError
+from support.sinks.harness import NewSink, batch_of
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    yield read_end, write_end
+    os.close(write_end)
+    os.close(read_end)
+
+
+async def test_line_has_the_name_of_its_rule(new_sink: NewSink, capfd: pytest.CaptureFixture[str]) -> None:
+    """Several rules may print to one console."""
+    sink = await new_sink("console")
+    await sink.write(batch_of([{"temp": 31.5, "text": "grün\n"}]))
+    assert capfd.readouterr().out == '{"rule":"hot","row":{"temp":31.5,"text":"grün\\n"}}\n'
+
+
+async def test_reader_that_is_slow_gets_every_line_once_and_whole(
+    new_sink: NewSink, pipe: tuple[int, int], clock: object
+) -> None:
+    """What fitted into the pipe is delivered, the rest comes again; the line between them is completed first."""
+    read_end, write_end = pipe
+    sink = await new_sink("console", stream=write_end, request_timeout="0s")
+    rows = [{"n": n, "text": "x" * 333} for n in range(1000)]
+    text = b""
+    batch = batch_of(rows)
+    for _ in range(100):
+        try:
+            failures = await sink.write(batch) or {}
+        except RetryableError:
+            failures = dict.fromkeys(range(len(batch)))
+        while True:
+            try:
+                text += os.read(read_end, 1 << 20)
+            except BlockingIOError:
+                break
+        if not failures:
+            break
+        batch = batch.pick(sorted(failures))
+    assert [json.loads(line)["row"] for line in text.splitlines()] == rows
+
+
+async def test_nobody_reading_holds(new_sink: NewSink, pipe: tuple[int, int]) -> None:
+    """`headgate run | head` ends its reader; rows wait and the reason is shown."""
+    read_end, write_end = os.pipe()
+    sink = await new_sink("console", stream=write_end)
+    os.close(read_end)
+    with pytest.raises(HoldError):
+        await sink.write(batch_of([{"n": 1}]))
+    with pytest.raises(HoldError, match="nobody reads"):
+        await sink.connect()
+    os.close(write_end)
+
+
+def test_little_waits_and_the_oldest_go_first() -> None:
+    """What a console could not print must not refuse the messages of devices."""
+    assert ConsoleConfig(type="console").buffer.when_full == "drop_oldest"

@@ -1,0 +1,387 @@
+"""The http sink: what it sends, what it makes of each answer, and how it keeps order when something goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from engine.errors import ConfigError, HoldError, NotConnectedError, RejectError, RetryableError, SplitError
+from engine.record import Row
+from support.http_server import Behaviour, RecordingServer
+from support.sinks.harness import NewSink, batch_of
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[RecordingServer]:
+    server = RecordingServer(tmp_path / "records.jsonl")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+def numbered(count: int) -> list[Row]:
+    return [{"n": n} for n in range(count)]
+
+
+def numbers(server: RecordingServer) -> list[int]:
+    return [each["record"]["n"] for each in server.recorded()]
+
+
+class TestRequests:
+    @pytest.mark.parametrize(("batch_format", "requests"), [("none", 5), ("json_array", 1), ("ndjson", 1)])
+    async def test_formats(self, new_sink: NewSink, server: RecordingServer, batch_format: str, requests: int) -> None:
+        """Whatever the form, the endpoint gets the same records in the same order."""
+        sink = await new_sink("http", url=f"{server.url}/in", batch_format=batch_format)
+        assert await sink.write(batch_of(numbered(5))) is None
+        assert numbers(server) == list(range(5))
+        assert server.requests == requests
+
+    async def test_url_headers_and_body_come_from_the_row(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """Values are encoded by where they stand, so that none can change the address."""
+        sink = await new_sink(
+            "http", url=f"{server.url}/d/${{id}}/state?site=${{site}}", method="PUT",
+            headers={"X-Rule": "${_rule}"}, body='{"t": ${temp}, "by": "${id}"}', idempotency_header="Idempotency-Key",
+        )  # fmt: skip
+        assert await sink.write(batch_of([{"id": "a/b?c", "site": "x&y=z", "temp": 1.5}], first_seq=7)) is None
+        (recorded,) = server.recorded()
+        assert recorded["path"] == "/d/a%2Fb%3Fc/state?site=x%26y%3Dz"
+        assert (recorded["method"], recorded["key"]) == ("PUT", "readings-0-7")
+        assert recorded["record"] == {"t": 1.5, "by": "a/b?c"}
+        assert server.seen_headers[0]["X-Rule"] == "hot"
+
+    async def test_records_of_one_batch_are_grouped_by_url(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """One request an address, and the order of each address kept."""
+        sink = await new_sink("http", url=f"{server.url}/${{d}}", batch_format="ndjson")
+        rows: list[Row] = [{"d": "ab"[n % 2], "n": n} for n in range(6)]
+        assert await sink.write(batch_of(rows)) is None
+        assert server.requests == 2
+        assert [(each["path"], each["record"]["n"]) for each in server.recorded()] == [
+            ("/a", 0), ("/a", 2), ("/a", 4), ("/b", 1), ("/b", 3), ("/b", 5),
+        ]  # fmt: skip
+
+    async def test_single_records_keep_their_order_over_urls(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """A device that writes to two addresses is still one device."""
+        sink = await new_sink("http", url=f"{server.url}/${{d}}")
+        await sink.write(batch_of([{"d": "ab"[n % 2], "n": n} for n in range(6)]))
+        assert numbers(server) == list(range(6))
+
+    async def test_record_without_a_value_for_the_url_fails_alone(
+        self, new_sink: NewSink, server: RecordingServer
+    ) -> None:
+        """It has no address to go to; the others have."""
+        sink = await new_sink("http", url=f"{server.url}/${{d}}", batch_format="json_array")
+        failures = await sink.write(batch_of([{"d": "a", "n": 0}, {"n": 1}, {"d": "a", "n": 2}]))
+        assert {index: isinstance(error, RejectError) for index, error in failures.items()} == {1: True}
+        assert numbers(server) == [0, 2]
+
+    async def test_gzip(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """Rows pack ten to one, and links of gateways are thin; large bodies are packed off the loop."""
+        sink = await new_sink("http", url=server.url, batch_format="ndjson", compression="gzip")
+        rows: list[Row] = [{"n": n, "text": "x" * 100} for n in range(500)]
+        await sink.write(batch_of(rows))
+        await sink.write(batch_of(rows[:1], first_seq=501))
+        assert numbers(server) == [*range(500), 0]
+        assert int(server.seen_headers[0]["Content-Length"]) < 10_000
+
+    @pytest.mark.parametrize(
+        ("auth", "header"),
+        [
+            ({"type": "basic", "username": "plant", "password": "grün"}, "Basic cGxhbnQ6Z3LDvG4="),
+            ({"type": "bearer", "token": "abc"}, "Bearer abc"),
+        ],
+    )
+    async def test_auth(self, new_sink: NewSink, server: RecordingServer, auth: dict[str, str], header: str) -> None:
+        """And the secret shows nowhere else."""
+        sink = await new_sink("http", url=server.url, auth=auth)
+        await sink.write(batch_of(numbered(1)))
+        assert server.seen_headers[0]["Authorization"] == header
+        assert "grün" not in repr(sink.config)
+        assert "abc" not in repr(sink.config)
+
+    async def test_batch_has_a_key_of_its_records(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """The same records have the same key when they come again."""
+        sink = await new_sink("http", url=server.url, batch_format="ndjson", idempotency_header="Idempotency-Key")
+        await sink.write(batch_of(numbered(3), first_seq=5))
+        assert {each["key"] for each in server.recorded()} == {"readings-0-5-7"}
+
+
+class TestAnswers:
+    @pytest.mark.parametrize(
+        ("status", "expected"),
+        [
+            (200, None), (204, None),
+            (301, HoldError), (401, HoldError), (403, HoldError), (404, HoldError), (407, HoldError), (418, HoldError),
+            (501, HoldError), (505, HoldError),
+            (408, RetryableError), (425, RetryableError), (429, RetryableError), (500, RetryableError),
+            (503, RetryableError), (507, RetryableError), (520, RetryableError), (599, RetryableError),
+            (400, SplitError), (409, SplitError), (410, SplitError), (413, SplitError), (415, SplitError),
+            (422, SplitError), (431, SplitError),
+        ],
+    )  # fmt: skip
+    async def test_status_says_what_to_do(
+        self, new_sink: NewSink, server: RecordingServer, status: int, expected: type[Exception] | None
+    ) -> None:
+        """A wrong class costs data: a refused record retried for ever, or a whole backlog dropped for a wrong path."""
+        sink = await new_sink("http", url=server.url, batch_format="json_array")
+        server.behaviour = Behaviour(mode="status", status=status, body="because")
+        if expected is None:
+            assert await sink.write(batch_of(numbered(2))) is None
+            return
+        with pytest.raises(expected, match="because") as caught:
+            await sink.write(batch_of(numbered(2)))
+        assert caught.value.code == str(status)  # type: ignore[attr-defined]
+
+    async def test_refused_record_is_rejected_with_what_the_server_said(
+        self, new_sink: NewSink, server: RecordingServer
+    ) -> None:
+        """The dead letter is all that somebody has to go by; the others were sent."""
+        server.behaviour = Behaviour(poison='"n":2}')
+        sink = await new_sink("http", url=server.url)
+        failures = await sink.write(batch_of(numbered(5)))
+        assert {index: type(error) for index, error in failures.items()} == {2: RejectError}
+        assert "422" in failures[2].message
+        assert 'there is "n":2} in it' in failures[2].message
+        assert numbers(server) == [0, 1, 3, 4]
+
+    async def test_refused_part_of_a_batch_is_halved_until_the_record_is_alone(
+        self, new_sink: NewSink, server: RecordingServer
+    ) -> None:
+        """Other addresses of the batch have their records already, so it can't be sent again whole."""
+        server.behaviour = Behaviour(poison='"n":8}')
+        sink = await new_sink("http", url=f"{server.url}/${{d}}", batch_format="ndjson")
+        failures = await sink.write(batch_of([{"d": "ab"[n % 2], "n": n} for n in range(16)]))
+        assert {index: type(error) for index, error in failures.items()} == {8: RejectError}
+        assert sorted(numbers(server)) == [n for n in range(16) if n != 8]
+
+    async def test_first_that_fails_stops_those_behind_it(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """Sending the next would deliver it before the one that comes again."""
+        sink = await new_sink("http", url=server.url)
+        await sink.write(batch_of(numbered(2)))
+        server.behaviour = Behaviour(mode="status", status=503, headers={"Retry-After": "7"}, times=1)
+        with pytest.raises(RetryableError) as caught:
+            await sink.write(batch_of(numbered(3), first_seq=3))
+        assert caught.value.retry_after_s == 7
+        assert server.requests == 3
+
+    async def test_what_was_sent_before_the_failure_is_not_sent_again(
+        self, new_sink: NewSink, server: RecordingServer
+    ) -> None:
+        """Only the records behind it come again."""
+        server.behaviour = Behaviour(poison='"n":3}')
+        sink = await new_sink("http", url=server.url, retry_status=["422"])
+        failures = await sink.write(batch_of(numbered(5)))
+        assert {index: type(error) for index, error in failures.items()} == dict.fromkeys((3, 4), RetryableError)
+        assert numbers(server) == [0, 1, 2]
+
+    async def test_statuses_of_ones_own_win(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """Some gateways answer 404 while they start, and some say 200 to everything but mean 202."""
+        sink = await new_sink("http", url=server.url, retry_status=[404, "5xx"], reject_status=["4xx"])
+        for status, expected in ((404, RetryableError), (503, RetryableError), (401, RejectError), (301, HoldError)):
+            server.behaviour = Behaviour(mode="status", status=status)
+            try:
+                failures = await sink.write(batch_of(numbered(1)))
+            except (RetryableError, HoldError) as error:
+                failures = {0: error}
+            assert type(failures[0]) is expected, status
+
+    @pytest.mark.parametrize(
+        ("header", "seconds"),
+        [("7", 7.0), ("0", 0.0), ("999999", 3600.0), ("soon", None), ("", None), ("-5", None), ("date", 30.0)],
+    )
+    async def test_retry_after(
+        self, new_sink: NewSink, server: RecordingServer, clock: Any, header: str, seconds: float | None
+    ) -> None:
+        """Seconds or a date; a server that asks for a year is asked again in an hour."""
+        value = formatdate(clock.now_s + 30, usegmt=True) if header == "date" else header
+        server.behaviour = Behaviour(mode="status", status=429, headers={"Retry-After": value} if value else {})
+        sink = await new_sink("http", url=server.url)
+        with pytest.raises(RetryableError) as caught:
+            await sink.write(batch_of(numbered(1)))
+        assert caught.value.retry_after_s == seconds
+
+    async def test_long_response_is_read_in_part(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """A server that answers with a film must not fill the memory."""
+        server.behaviour = Behaviour(mode="status", status=500, body="x" * 5_000_000)
+        sink = await new_sink("http", url=server.url, max_response_bytes="1KiB")
+        with pytest.raises(RetryableError) as caught:
+            await sink.write(batch_of(numbered(1)))
+        assert len(caught.value.message) < 300
+        server.behaviour = Behaviour()
+        assert await sink.write(batch_of(numbered(1))) is None
+
+
+class TestTrouble:
+    async def test_no_answer_is_an_unknown_outcome(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """The sink gives up by itself before the engine does, and says what happened."""
+        server.behaviour = Behaviour(mode="hang")
+        sink = await new_sink("http", url=server.url, request_timeout="200ms")
+        with pytest.raises(RetryableError, match="did not answer in time") as caught:
+            await sink.write(batch_of(numbered(1)))
+        assert caught.value.code == "timeout"
+
+    @pytest.mark.parametrize("mode", ["cut", "cut_after"])
+    async def test_cut_connection_is_an_unknown_outcome(
+        self, new_sink: NewSink, server: RecordingServer, mode: Any
+    ) -> None:
+        """Nobody can tell whether it was taken, so it comes again."""
+        server.behaviour = Behaviour(mode=mode, times=1)
+        sink = await new_sink("http", url=server.url)
+        with pytest.raises(RetryableError, match="outcome is unknown"):
+            await sink.write(batch_of(numbered(1)))
+        assert await sink.write(batch_of(numbered(1))) is None
+        assert numbers(server) == ([0] if mode == "cut" else [0, 0])
+
+    async def test_closed_port_is_no_connection(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """At connect, and later."""
+        sink = await new_sink("http", url=server.url)
+        await server.stop()
+        with pytest.raises(NotConnectedError):
+            await sink.write(batch_of(numbered(1)))
+        with pytest.raises(NotConnectedError):
+            await sink.connect()
+        await server.start()
+        await sink.connect()
+        assert await sink.write(batch_of(numbered(1))) is None
+
+    async def test_unknown_host_holds(self, new_sink: NewSink) -> None:
+        """A typo in a name does not mend itself."""
+        sink = await new_sink("http", url="http://no-such-host.invalid/in", is_connected=False)
+        with pytest.raises((HoldError, NotConnectedError), match="can't be found") as caught:
+            await sink.connect()
+        assert caught.value.code == "dns"
+
+    async def test_slow_endpoint_gets_the_rest_in_smaller_parts(
+        self, new_sink: NewSink, server: RecordingServer, clock: Any
+    ) -> None:
+        """A batch of single requests may take longer than one write has; what was sent must not be sent again."""
+        sink = await new_sink("http", url=server.url, request_timeout="10s")
+
+        async def take_two_seconds(request: web.Request) -> web.Response:
+            clock.now_s += 2
+            return await RecordingServer._take(server, request)
+
+        server._take = take_two_seconds  # type: ignore[method-assign]
+        await server.stop()
+        await server.start()
+        await sink.connect()
+        failures = await sink.write(batch_of(numbered(6)))
+        assert numbers(server) == [0, 1, 2]
+        assert {index: type(error) for index, error in failures.items()} == dict.fromkeys((3, 4, 5), SplitError)
+        failures = await sink.write(batch_of(numbered(4)))
+        assert {index: type(error) for index, error in failures.items()} == {3: RetryableError}
+        assert failures[3].retry_after_s == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "ftp://example.com/"}, "http:// or https://"),
+        ({"url": "https://${host}/in"}, "written out"),
+        ({"url": "https://example.com${path}"}, "written out"),
+        ({"url": "https://example.com:99999/in"}, "written out"),
+        ({"url": "https://me:secret@example.com/in"}, "holds a password"),
+        ({"url": "https://example.com", "retry_status": [404], "hold_status": [404]}, "404 is in both"),
+        ({"url": "https://example.com", "body": "{${x", "batch_format": "ndjson"}, "."),
+    ],
+)
+async def test_options_that_make_no_sense(new_sink: NewSink, options: dict[str, Any], message: str) -> None:
+    """`headgate check` says so before anything starts, and shows no password while at it."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        await new_sink("http", is_connected=False, **options)
+    assert "secret" not in caught.value.message
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, a server's certificate for plant.example, and a client's."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Plant CA", "-days", "2")
+    for name in ("server", "client"):
+        (folder / "names").write_text("subjectAltName=DNS:plant.example")
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl(
+            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-out", f"{name}.pem",
+            "-days", "2", "-extfile", "names",
+        )  # fmt: skip
+    return folder
+
+
+class TestTls:
+    @pytest.fixture
+    async def port(self, certificates: Path) -> AsyncIterator[int]:
+        """An endpoint that takes only clients with a certificate."""
+
+        async def take(request: web.BaseRequest) -> web.Response:
+            return web.Response(status=204)
+
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.pem"))
+        context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+        context.verify_mode = ssl.CERT_REQUIRED
+        runner = web.ServerRunner(web.Server(take))
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        yield runner.addresses[0][1]
+        await runner.cleanup()
+
+    def tls(self, certificates: Path, **changes: Any) -> dict[str, Any]:
+        files = {"ca": "ca.pem", "cert": "client.pem", "key": "client.key"}
+        paths = {name: str(certificates / file) for name, file in files.items()}
+        return {**paths, "server_name": "plant.example", **changes}
+
+    async def test_both_sides_show_a_certificate(self, new_sink: NewSink, certificates: Path, port: int) -> None:
+        """What a plant's gateway asks for."""
+        sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=self.tls(certificates))
+        assert await sink.write(batch_of(numbered(3))) is None
+
+    @pytest.mark.parametrize(
+        "changes", [{"server_name": "other.example"}, {"ca": None}], ids=["another name", "another authority"]
+    )
+    async def test_server_that_is_not_trusted_holds(
+        self, new_sink: NewSink, certificates: Path, port: int, changes: dict[str, Any]
+    ) -> None:
+        """Rows must not go to somebody else, and no retry makes a certificate right."""
+        tls = self.tls(certificates, **changes)
+        sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=tls, is_connected=False)
+        with pytest.raises(HoldError, match="no secure connection"):
+            await sink.connect()
+
+    async def test_name_may_be_left_unchecked(self, new_sink: NewSink, certificates: Path, port: int) -> None:
+        """`verify: ca` is for servers that are reached by an address nobody put into the certificate."""
+        tls = self.tls(certificates, server_name=None, verify="ca")
+        sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=tls)
+        assert await sink.write(batch_of(numbered(1))) is None
+
+    async def test_client_without_a_certificate_is_told(self, new_sink: NewSink, certificates: Path, port: int) -> None:
+        """With TLS 1.3 the server says so after the handshake, when all seems well."""
+        tls = self.tls(certificates, cert=None, key=None)
+        sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=tls, is_connected=False)
+        with pytest.raises((HoldError, NotConnectedError), match=r"(?i)certificate"):
+            await sink.connect()
+
+    async def test_missing_file_holds(self, new_sink: NewSink, certificates: Path, port: int) -> None:
+        """A certificate that is being renewed may be away for a moment; the sink comes back by itself."""
+        tls = self.tls(certificates, key=str(certificates / "gone.key"))
+        sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=tls, is_connected=False)
+        with pytest.raises(HoldError, match=r"gone\.key"):
+            await sink.connect()
+
+
+async def test_lanes_share_the_connections(new_sink: NewSink, server: RecordingServer) -> None:
+    """No more than pool_size at once, however many lanes there are."""
+    sink = await new_sink("http", url=server.url, pool_size=2)
+    await asyncio.gather(*(sink.write(batch_of(numbered(5), lane=lane)) for lane in range(8)))
+    assert server.requests == 40
