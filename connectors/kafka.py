@@ -204,30 +204,29 @@ class KafkaSink(Sink):
     async def _queues(self, batch: Batch, failures: dict[int, DeliveryError]) -> Queues:
         """The messages of `batch` by partition; those whose topic is not there go to `failures`, or raise."""
         link = await self._lend()
-        composer = self._composer
-        if composer.fixed_topic is not None:
-            if not link.partition_count(composer.fixed_topic):
-                await self._need_topic(link, composer.fixed_topic)
-            return composer.queues(batch, None, link.partition_count, failures)
-        topics = composer.topics(batch, failures)
-        for topic in dict.fromkeys(topics):
-            if topic is None or link.partition_count(topic):
+        fixed = self._composer.fixed_topic
+        topics = None if fixed is not None else self._composer.topics(batch, failures)
+        counts: dict[str, int] = {}
+        for topic in [fixed] if topics is None else dict.fromkeys(topics):
+            if topic is None:
                 continue
             try:
-                await self._need_topic(link, topic)
+                counts[topic] = link.partition_count(topic) or await self._need_topic(link, topic)
             except DeliveryError as error:
+                if topics is None:
+                    raise
                 failures.update((index, error) for index, each in enumerate(topics) if each == topic)
-        return composer.queues(batch, topics, link.partition_count, failures)
+        return self._composer.queues(batch, topics, counts, failures)
 
-    async def _need_topic(self, link: Link, topic: str) -> None:
-        """Find a topic, or create it where the options say so. Raises what else is to be done."""
+    async def _need_topic(self, link: Link, topic: str) -> int:
+        """Find a topic, or create it where the options say so: its partitions. Raises what else is to be done."""
         now = self.context.clock.monotonic()
         first, last = self._missing.get(topic, (now, now - LOOK_AGAIN_S))
         if now - last >= LOOK_AGAIN_S:
             try:
                 if await self._find_topic(link, topic):
                     self._missing.pop(topic, None)
-                    return
+                    return link.partition_count(topic)
             except (KafkaError, OSError) as error:
                 raise classify(error, f"{self._where}, topic {topic}") from error
             if len(self._missing) >= MISSING_MAX:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,12 +14,14 @@ from engine.errors import DeliveryError, RejectError
 from engine.record import Batch, Chunk, Record, Row
 from engine.template import Template
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = list[tuple[str, bytes]]
 Message = tuple[int, int, bytes | None, bytes, Headers]
 """Index in the batch, time in milliseconds, key, value, headers. A tuple, for there are many."""
 Queue = list[Message]
 Queues = dict[tuple[str, int], Queue]
 """Messages in order, by topic and partition."""
+
+NO_HEADERS: Headers = []
 
 HASHES_MAX = 65_536
 """Keys whose hash is remembered: the client hashes in plain Python, a microsecond for every four bytes."""
@@ -81,16 +83,17 @@ class Composer:
         self,
         batch: Batch,
         topics: Sequence[str | None] | None,
-        partition_count: Callable[[str], int],
+        counts: Mapping[str, int],
         failures: dict[int, DeliveryError],
     ) -> Queues:
         """The messages of `batch`; records that can't be one go to `failures`.
 
-        `topics` are those of `topics()`, or None for the fixed one. Records of a topic whose count is 0 are left out.
+        `topics` are those of `topics()`, or None for the fixed one; `counts` are the numbers of their partitions.
+        Records of a topic without a number are left out.
         """
         if self._is_plain and self.fixed_topic is not None:
-            return self._plain_queues(batch, self.fixed_topic, partition_count(self.fixed_topic), failures)
-        return self._rendered_queues(batch, topics, partition_count, failures)
+            return self._plain_queues(batch, self.fixed_topic, counts[self.fixed_topic], failures)
+        return self._rendered_queues(batch, topics or [self.fixed_topic] * len(batch), counts, failures)
 
     def _plain_queues(self, batch: Batch, topic: str, count: int, failures: dict[int, DeliveryError]) -> Queues:
         queues: Queues = {}
@@ -107,7 +110,7 @@ class Composer:
                     failures[index] = RejectError(str(error))
                     continue
                 if len(value) <= size_max:
-                    queue.append((index, time_ms, key, value, ()))
+                    queue.append((index, time_ms, key, value, NO_HEADERS))
                 else:
                     failures[index] = self._too_large(len(value) + len(key))
         return queues
@@ -115,16 +118,15 @@ class Composer:
     def _rendered_queues(
         self,
         batch: Batch,
-        topics: Sequence[str | None] | None,
-        partition_count: Callable[[str], int],
+        topics: Sequence[str | None],
+        counts: Mapping[str, int],
         failures: dict[int, DeliveryError],
     ) -> Queues:
         queues: Queues = {}
         origins = [origin for origin, row_count in batch.origins() for _ in range(row_count)]
         for index, (origin, columns) in enumerate(zip(origins, columns_for(batch, self._templates), strict=True)):
-            topic = self.fixed_topic if topics is None else topics[index]
-            count = partition_count(topic) if topic is not None else 0
-            if topic is None or not count:
+            topic = topics[index]
+            if topic is None or topic not in counts:
                 continue
             try:
                 message = self._message(index, batch.rows[index], columns, origin)
@@ -134,15 +136,22 @@ class Composer:
                 failures[index] = RejectError(str(error))
             else:
                 # A message without a key goes where its client's others go, so that their order is kept.
-                place = self._hash(origin.client_id.encode() if message[2] is None else message[2]) % count
-                queues.setdefault((topic, place), []).append(message)
+                key = origin.client_id.encode() if message[2] is None else message[2]
+                place = (topic, self._hash(key) % counts[topic])
+                if place in queues:
+                    queues[place].append(message)
+                else:
+                    queues[place] = [message]
         return queues
 
     def _message(self, index: int, row: Row, columns: Mapping[str, Any], origin: Chunk | Record) -> Message:
         key = origin.client_id.encode() if self._key is None else _bytes(self._key, columns)
         value = jsontext.encode(row) if self._value is None else self._value.render_bytes(columns)
-        headers = [(name, template.render_bytes(columns)) for name, template in self._headers.items()]
-        size = len(key or b"") + len(value) + sum(len(name) + len(each) for name, each in headers)
+        size = len(value) if key is None else len(value) + len(key)
+        headers = NO_HEADERS
+        if self._headers:
+            headers = [(name, template.render_bytes(columns)) for name, template in self._headers.items()]
+            size += sum(len(name) + len(each) for name, each in headers)
         if size > self._bytes_max - OVERHEAD_BYTES:
             raise self._too_large(size)
         time_ms = origin.time_ms if self._timestamp is None else _time_ms(self._timestamp, columns)
@@ -156,7 +165,10 @@ class Composer:
 
 def _bytes(template: Template, columns: Mapping[str, Any]) -> bytes | None:
     """What a template gives, or None where a lone placeholder has no value."""
-    return None if template.value(columns) is None else template.render_bytes(columns)
+    value = template.value(columns)
+    if value is None or isinstance(value, bytes):
+        return value
+    return value.encode() if isinstance(value, str) else template.render_bytes(columns)
 
 
 def _time_ms(template: Template, columns: Mapping[str, Any]) -> int:

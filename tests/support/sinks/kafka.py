@@ -25,7 +25,7 @@ class KafkaHarness(Harness):
 
     def options(self) -> dict[str, Any]:
         return {
-            "type": "kafka", "brokers": self._server.address, "topic": self._topic, "key": "${client}",
+            "type": "kafka", "brokers": self._server.address, "topic": self._topic,
             "max_message_bytes": MESSAGE_BYTES_MAX, "connect_timeout": "2s", "request_timeout": "5s",
         }  # fmt: skip
 
