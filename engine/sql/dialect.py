@@ -15,6 +15,20 @@ from sqlglot.dialects.dialect import Dialect
 from sqlglot.tokenizer_core import Token, TokenType
 
 from engine.errors import RuleError
+from engine.sql.syntax import (
+    FilterMatch,
+    Path,
+    PathIndex,
+    PathIndexBy,
+    PathKey,
+    PathSlice,
+    Plus,
+    RuleField,
+    RuleStatement,
+    SinkName,
+    TopicMatch,
+    TopicName,
+)
 from engine.sql.tokens import DO, FOREACH, INCASE, RANGE, RESERVED, RULE_KEYWORDS, Places, RuleTokenizer
 
 __all__ = ["Rule", "parse_tree"]
@@ -27,74 +41,6 @@ LENGTH_MAX = 100_000
 
 Parsed = TypeVar("Parsed")
 Node = TypeVar("Node", bound=exp.Expr)
-
-
-class RuleStatement(exp.Expression):
-    """A whole rule."""
-
-    arg_types: ClassVar[dict[str, bool]] = {
-        "sinks": False, "many": False, "fields": True, "do": False, "incase": False, "sources": True, "where": False,
-    }  # fmt: skip
-
-
-class SinkName(exp.Expression):
-    """An item of INSERT INTO."""
-
-    arg_types: ClassVar[dict[str, bool]] = {"this": True, "columns": False}
-
-
-class TopicName(exp.Expression):
-    """An item of FROM."""
-
-    arg_types: ClassVar[dict[str, bool]] = {"this": True}
-
-
-class RuleField(exp.Expression):
-    """An item of SELECT, FOREACH or DO; ``written`` tells whether AS stands before the alias."""
-
-    arg_types: ClassVar[dict[str, bool]] = {"this": True, "alias": False, "written": False, "text": True}
-
-
-class Path(exp.Expression):
-    """A name or an expression, and the way into its value."""
-
-    arg_types: ClassVar[dict[str, bool]] = {"this": True, "steps": False}
-
-
-class PathKey(exp.Expression):
-    """``.key``"""
-
-    arg_types: ClassVar[dict[str, bool]] = {"this": True}
-
-
-class PathIndex(exp.Expression):
-    """``[n]``, with its sign."""
-
-    arg_types: ClassVar[dict[str, bool]] = {"this": True, "negative": False}
-
-
-class PathIndexBy(exp.Expression):
-    """``[expression]``"""
-
-    arg_types: ClassVar[dict[str, bool]] = {"this": True}
-
-
-class PathSlice(exp.Expression):
-    """``x[a..b]``, or with no ``this`` the list from a to b."""
-
-    arg_types: ClassVar[dict[str, bool]] = {"this": False, "text": True}
-
-
-class TopicMatch(exp.Expression, exp.Binary):
-    """``topic =~ filter``"""
-
-
-class FilterMatch(exp.Expression, exp.Binary):
-    """``filter ~= topic``, the other way round."""
-
-
-class Plus(exp.Unary):
-    """Unary plus."""
 
 
 _COMPARISONS: dict[TokenType, type[exp.Expr]] = {
@@ -180,17 +126,17 @@ class RuleParser(parser.Parser):
     def _sink(self) -> exp.Expr:
         start = self._curr
         name = self._name("the name of a sink")
-        columns = None
+        columns, opening = None, self._curr
         if self._match(TokenType.L_PAREN):
             columns = self._parse_csv(lambda: exp.to_identifier(self._name("the name of a column")))
-            self._close(TokenType.R_PAREN, ")")
+            self._close(TokenType.R_PAREN, ")", opening)
         if self._curr.token_type is TokenType.DASH:
             self._fail("a name with a minus sign needs double quotes", remedy=f'write "{name}-…"')
         return self._node(SinkName(this=name, columns=columns), start)
 
     def _name(self, what: str) -> str:
         if not self._match_set((TokenType.VAR, TokenType.IDENTIFIER)):
-            remedy = "put it in double quotes" if self._curr.token_type is TokenType.STRING else None
+            remedy = "put it in double quotes" if self._curr.token_type is not TokenType.SENTINEL else None
             self._expected(what, remedy)
         return self._prev.text
 
@@ -315,12 +261,13 @@ class RuleParser(parser.Parser):
         return self._node(exp.Not(this=node), start) if negated else node
 
     def _choices(self) -> list[exp.Expr]:
+        opening = self._curr
         if not self._match(TokenType.L_PAREN):
             self._expected("( after IN", "write IN (a, b, c)")
         if self._curr.token_type is TokenType.R_PAREN:
             self._expected("a value", "IN needs at least one value")
         choices = self._deeper(lambda: self._parse_csv(self._parse_disjunction))
-        self._close(TokenType.R_PAREN, ")")
+        self._close(TokenType.R_PAREN, ")", opening)
         return choices
 
     # -- operands
@@ -372,7 +319,10 @@ class RuleParser(parser.Parser):
         if token_type is RESERVED or (token_type in RULE_KEYWORDS.values() and self._is_like_a_name()):
             remedy = "use CASE WHEN … THEN … ELSE … END" if word.upper() == "IF" else f'write "{word}" if it is a name'
             self._fail(f"{word.upper()} is a reserved word", remedy=remedy)
-        self._expected("a value", None)
+        after_comma = None
+        if self._prev.token_type is TokenType.COMMA and token_type in (TokenType.FROM, DO, INCASE, TokenType.R_PAREN):
+            after_comma = "remove the comma before it"
+        self._expected("a value", after_comma)
 
     def _is_like_a_name(self) -> bool:
         """Whether the reserved word at hand stands where a name would."""
@@ -500,7 +450,7 @@ class RuleParser(parser.Parser):
     def _close(self, token_type: TokenType, text: str, opening: Token | None = None) -> None:
         if self._match(token_type):
             return
-        if not self._curr and opening is not None:
+        if opening is not None and (not self._curr or self._curr.token_type in _CLAUSES):
             self._fail(f"{opening.text} is never closed", opening, f"add {text}")
         self._expected(text, None)
 
@@ -541,6 +491,8 @@ _LITERALS: dict[TokenType, Callable[[str], exp.Expr]] = {
     TokenType.TRUE: lambda value: exp.Boolean(this=True),
     TokenType.FALSE: lambda value: exp.Boolean(this=False),
 }
+
+_CLAUSES = {TokenType.ALIAS, TokenType.FROM, TokenType.WHERE, TokenType.SELECT, FOREACH, DO, INCASE}
 
 _ENDS_ALIAS = {
     TokenType.SENTINEL, TokenType.COMMA, TokenType.FROM, TokenType.WHERE, TokenType.R_PAREN, TokenType.R_BRACKET,

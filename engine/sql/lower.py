@@ -8,7 +8,8 @@ from typing import Any, Literal
 from sqlglot import exp
 
 from engine.errors import Position, RuleError
-from engine.sql import dialect as d
+from engine.sql import syntax
+from engine.sql.dialect import parse_tree
 from engine.sql.nodes import (
     Access,
     Arith,
@@ -48,13 +49,13 @@ _ARITHMETIC: dict[type[exp.Expr], str] = {
 }  # fmt: skip
 _LEVEL = {"+": 0, "-": 0, "||": 0, "*": 1, "/": 1, "div": 1, "mod": 1}
 _COMPARISONS: dict[type[exp.Expr], str] = {
-    exp.EQ: "=", exp.NEQ: "!=", exp.LT: "<", exp.GT: ">", exp.LTE: "<=", exp.GTE: ">=", d.TopicMatch: "=~",
+    exp.EQ: "=", exp.NEQ: "!=", exp.LT: "<", exp.GT: ">", exp.LTE: "<=", exp.GTE: ">=", syntax.TopicMatch: "=~",
 }  # fmt: skip
 
 
 def parse(sql: str) -> Statement:
     """The statement in `sql`. Raises `RuleError` when it is none; functions and sinks need not exist."""
-    return _Lowering(sql).statement(d.parse_tree(sql))
+    return _Lowering(sql).statement(parse_tree(sql))
 
 
 class _Lowering:
@@ -96,7 +97,7 @@ class _Lowering:
         kind = type(node)
         if kind in _ARITHMETIC:
             return self._arith(node)
-        if kind in _COMPARISONS or kind is d.FilterMatch:
+        if kind in _COMPARISONS or kind is syntax.FilterMatch:
             return self._compare(node)
         return _LOWER[kind](self, node)
 
@@ -159,7 +160,7 @@ class _Lowering:
 
     def _compare(self, node: Any) -> Expr:
         left, right = self._expr(node.this), self._expr(node.expression)
-        if isinstance(node, d.FilterMatch):
+        if isinstance(node, syntax.FilterMatch):
             return Compare("=~", right, left, self._at(node))
         return Compare(_COMPARISONS[type(node)], left, right, self._at(node))
 
@@ -218,9 +219,9 @@ class _Lowering:
 
     def _step(self, node: Any) -> Step:
         at = self._at(node)
-        if isinstance(node, d.PathKey):
+        if isinstance(node, syntax.PathKey):
             return Key(node.this, at)
-        if isinstance(node, d.PathIndexBy):
+        if isinstance(node, syntax.PathIndexBy):
             return IndexBy(self._expr(node.this), at)
         if len(node.this) > DIGITS_MAX:
             raise RuleError(f"a number has more than {DIGITS_MAX} digits", at)
@@ -234,7 +235,7 @@ _LOWER: dict[type[exp.Expr], Callable[[_Lowering, Any], Expr]] = {
     exp.National: _Lowering._national,
     exp.Boolean: _Lowering._boolean,
     exp.Neg: _Lowering._sign,
-    d.Plus: _Lowering._sign,
+    syntax.Plus: _Lowering._sign,
     exp.And: _Lowering._logic,
     exp.Or: _Lowering._logic,
     exp.Between: _Lowering._between,
@@ -244,8 +245,8 @@ _LOWER: dict[type[exp.Expr], Callable[[_Lowering, Any], Expr]] = {
     exp.Array: _Lowering._array,
     exp.Case: _Lowering._case,
     exp.Anonymous: _Lowering._call,
-    d.Path: _Lowering._path,
-    d.PathSlice: _Lowering._slice,
+    syntax.Path: _Lowering._path,
+    syntax.PathSlice: _Lowering._slice,
 }
 
 

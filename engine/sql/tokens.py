@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from typing import NoReturn
 
 from sqlglot.tokenizer_core import Token, TokenType
 from sqlglot.tokens import Tokenizer
@@ -170,7 +171,7 @@ class _Scan:
         kind, text, end = match.lastgroup, match[0], match.end()
         if kind == "word":
             return self._add(_word(text), text, offset, end)
-        if kind == "operator":
+        if kind == "operator" and not self._text.startswith("/*", offset):
             return self._add(_OPERATORS[text], text, offset, end)
         if kind == "comment" and self._is_minus(offset, text):
             return self._add(TokenType.DASH, "-", offset, offset + 1)
@@ -183,9 +184,9 @@ class _Scan:
             return self._add(RANGE, text[1:-1], offset, end)
         if kind == "number":
             return self._number(text, offset, end)
-        if kind in ("foreign", "other"):
-            self._refuse(text, offset)
-        return end
+        if kind in ("space", "comment"):
+            return end
+        self._refuse(text, offset)
 
     def _add(self, token_type: TokenType, text: str, start: int, end: int) -> int:
         place = self._places.at(start, end)
@@ -210,7 +211,7 @@ class _Scan:
         before, after = self._text[offset - 1 : offset], comment[2:3]
         return not (before.isspace() or not before or after.isspace() or not after or after == "-")
 
-    def _refuse(self, text: str, offset: int) -> None:
+    def _refuse(self, text: str, offset: int) -> NoReturn:
         at = self._places.at(offset, offset + len(text))
         if text in ("'", '"'):
             what = "text" if text == "'" else "name"

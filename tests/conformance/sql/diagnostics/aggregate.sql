@@ -1,0 +1,1 @@
+SELECT avg(payload.temp) AS mean FROM "t"

@@ -1,0 +1,1 @@
+SELECT clientid AS 1 FROM "t"

@@ -1,0 +1,1 @@
+SELECT payload.a AS list[1..3] FROM "t"

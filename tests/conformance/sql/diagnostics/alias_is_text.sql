@@ -1,0 +1,1 @@
+SELECT clientid AS 'device' FROM "t"

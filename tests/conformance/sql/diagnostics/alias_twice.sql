@@ -1,0 +1,1 @@
+SELECT clientid AS a, topic AS a FROM "t"

@@ -1,0 +1,1 @@
+UPDATE readings SET a = 1

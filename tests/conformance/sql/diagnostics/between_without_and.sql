@@ -1,0 +1,1 @@
+SELECT clientid FROM "t" WHERE qos BETWEEN 0

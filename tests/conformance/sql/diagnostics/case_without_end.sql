@@ -1,0 +1,1 @@
+SELECT CASE WHEN qos = 0 THEN 'x' AS kind FROM "t"

@@ -1,0 +1,1 @@
+SELECT CASE WHEN qos = 0 'x' END AS kind FROM "t"

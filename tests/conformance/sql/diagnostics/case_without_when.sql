@@ -1,0 +1,1 @@
+SELECT CASE qos ELSE 'x' END AS kind FROM "t"

@@ -1,0 +1,1 @@
+SELECT clientid FROM "t" WHERE 0 < payload.a < 5

@@ -1,0 +1,1 @@
+INSERT INTO readings (a, a) SELECT clientid, topic FROM "t"

@@ -1,0 +1,1 @@
+INSERT INTO readings (device) SELECT * FROM "t"

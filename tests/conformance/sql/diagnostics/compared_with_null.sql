@@ -1,0 +1,1 @@
+SELECT * FROM "t" WHERE payload.a = null AND payload.b != NULL

@@ -1,0 +1,1 @@
+SELECT payload.a = 1 same FROM "t"

@@ -1,0 +1,1 @@
+SELECT DISTINCT clientid FROM "t"

@@ -1,0 +1,1 @@
+SELECT payload.a / 0 AS a FROM "t"

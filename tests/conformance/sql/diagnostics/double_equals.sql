@@ -1,0 +1,1 @@
+SELECT payload.a AS a FROM "t" WHERE payload.a == 1

@@ -1,0 +1,1 @@
+SELECT payload.list[0] AS first FROM "t"

@@ -1,0 +1,1 @@
+FOREACH * FROM "t"

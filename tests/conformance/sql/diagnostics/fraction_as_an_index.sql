@@ -1,0 +1,1 @@
+SELECT payload.list[1.5] AS x FROM "t"

@@ -1,0 +1,1 @@
+SELECT UPPER(clientid) AS name FROM "t"

@@ -1,0 +1,1 @@
+SELECT my_funcs.twice(payload) AS p FROM "t"

@@ -1,0 +1,1 @@
+SELECT if(qos = 0, 'a', 'b') AS kind FROM "t"

@@ -1,0 +1,1 @@
+INSERT readings SELECT clientid FROM "t"

@@ -1,0 +1,1 @@
+SELECT payload.1st FROM "t"

@@ -1,0 +1,1 @@
+SELECT clientid payload.a topic FROM "t"

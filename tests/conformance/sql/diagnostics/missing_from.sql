@@ -1,0 +1,2 @@
+SELECT clientid
+WHERE qos = 1

@@ -1,0 +1,1 @@
+INSERT INTO readings (device, temp) SELECT clientid FROM "t"

@@ -1,0 +1,1 @@
+SELECT clientid FROM "t" WHERE qos + 1 AND true

@@ -1,0 +1,1 @@
+SELECT 12f AS a FROM "t"

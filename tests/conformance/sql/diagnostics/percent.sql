@@ -1,0 +1,1 @@
+SELECT payload.a % 2 AS odd FROM "t"

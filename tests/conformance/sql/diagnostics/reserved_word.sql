@@ -1,0 +1,1 @@
+SELECT payload.a AS when FROM "t"

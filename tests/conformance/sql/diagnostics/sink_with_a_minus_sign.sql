@@ -1,0 +1,1 @@
+INSERT INTO hot-rooms SELECT clientid FROM "t"

@@ -1,0 +1,1 @@
+SELECT ${payload.a} AS a FROM "t"

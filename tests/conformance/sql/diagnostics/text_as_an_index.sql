@@ -1,0 +1,1 @@
+SELECT payload.map['key'] AS x FROM "t"

@@ -1,0 +1,2 @@
+SELECT clientid FROM "t"
+WHERE topic = 'a/b

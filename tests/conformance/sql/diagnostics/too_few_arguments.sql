@@ -1,0 +1,1 @@
+SELECT split(payload.names) AS names, strlen() AS size FROM "t"

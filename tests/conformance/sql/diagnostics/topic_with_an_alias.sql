@@ -1,0 +1,1 @@
+SELECT x.clientid FROM "t" AS x

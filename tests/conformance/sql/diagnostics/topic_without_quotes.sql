@@ -1,0 +1,1 @@
+SELECT payload FROM sensors/1/temp

@@ -1,0 +1,2 @@
+SELECT uper(clientid) AS name
+FROM "sensors/#"
