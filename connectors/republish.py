@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from engine import jsontext
 from engine.connector import ConnectorConfig, Publication, Sink, SinkContext
-from engine.errors import ConfigError, DeliveryError, NotConnectedError, RejectError
+from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError
 from engine.record import Batch, Record
 from engine.template import Template
 
@@ -37,7 +39,7 @@ class RepublishConfig(ConnectorConfig):
     """0, 1, 2 or a template; a row without the column publishes with QoS 0."""
     retain: bool | str = "${retain}"
     """true, false or a template; a row without the column publishes without retain."""
-    mqtt_properties: dict[str, str] = {}
+    mqtt_properties: dict[str, str] = Field(default_factory=dict)
     """Templates of MQTT 5 properties by name: Payload-Format-Indicator, Message-Expiry-Interval, Content-Type,
     Response-Topic, Correlation-Data."""
     user_properties: str | None = None
@@ -59,8 +61,9 @@ class RepublishSink(Sink):
     def __init__(self, config: RepublishConfig, context: SinkContext) -> None:
         super().__init__(config, context)
         self._publish = context.publish
+        self._connected = False
         self._topic = Template.compile(config.topic, kind="topic", allow_unconfined=config.allow_unconfined)
-        self._payload = None if config.payload is None else Template.compile(config.payload or "${.}", kind="text")
+        self._payload = None if config.payload is None else Template.compile(config.payload or "${.}", kind="payload")
         self._qos = Template.compile(str(config.qos), kind="text")
         self._retain = Template.compile(str(config.retain).lower(), kind="text")
         self._user_properties = (
@@ -72,13 +75,18 @@ class RepublishSink(Sink):
                 f"{unknown[0]} is not a property that can be set", remedy=f"use one of {', '.join(_PROPERTIES)}"
             )
         self._properties = {
-            _PROPERTIES[name]: Template.compile(text, kind="text") for name, text in config.mqtt_properties.items()
+            _PROPERTIES[name]: Template.compile(text, kind="text", missing="empty")
+            for name, text in config.mqtt_properties.items()
         }
 
     async def connect(self) -> None:
-        """There is nothing to connect to: the broker is here."""
+        if self._publish is None:
+            raise HoldError("there is no broker to publish into")
+        self._connected = True
 
     async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
+        if self._publish is None or not self._connected:
+            raise NotConnectedError("not connected to the broker")
         failures: dict[int, DeliveryError] = {}
         indices: list[int] = []
         publications: list[Publication] = []
@@ -89,14 +97,12 @@ class RepublishSink(Sink):
                 failures[index] = error
             else:
                 indices.append(index)
-        if self._publish is None:
-            raise NotConnectedError("there is no broker to publish into")
-        refused = await self._publish(publications)
+        refused = await self._publish(publications) if publications else {}
         failures.update((indices[index], error) for index, error in refused.items())
         return failures or None
 
     async def close(self) -> None:
-        """There is nothing to give back: the broker is not the sink's."""
+        self._connected = False
 
     def _publication(self, record: Record) -> Publication:
         trail = (*record.trail, record.rule_id)
@@ -116,8 +122,7 @@ class RepublishSink(Sink):
 
     def _render_payload(self, record: Record, columns: Mapping[str, Any]) -> bytes:
         if self._payload is not None:
-            value = self._payload.value(columns)
-            return value if isinstance(value, bytes) else self._payload.render(columns).encode()
+            return self._payload.render_bytes(columns)
         value = record.row.get("payload")
         if isinstance(value, bytes):
             return value

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from broker.errors import BrokerError
 from broker.hooks import (
     ClientConnected,
     ClientDisconnected,
@@ -30,7 +31,7 @@ from broker.server import Broker
 from engine.clock import Clock
 from engine.connector import Publication
 from engine.dispatch import Dispatcher, Outcome, Ticket
-from engine.errors import DeliveryError, RetryableError
+from engine.errors import DeliveryError, RejectError, RetryableError
 from engine.message import NODE, UNDEFINED, Client, Occurrence, new_message_id, property_columns
 
 REPUBLISH_TIMEOUT_S = 30.0
@@ -75,7 +76,7 @@ class Bridge:
         return None if outcome is None else Verdict(outcome.ticket, outcome.refused)
 
     async def publish(self, broker: Broker, publications: Sequence[Publication]) -> Mapping[int, DeliveryError]:
-        """Publish what rules made, to rules and then to subscribers; returns once all is as safe as what is acknowledged.
+        """Publish what rules made; returns once all of it is as safe as an acknowledged publish.
 
         Answers, by index, which publications a full sink refused. Raises `RetryableError` when the journal can't be
         written: then nothing of it counts as published.
@@ -95,8 +96,11 @@ class Bridge:
                     refused[start + index] = RetryableError(
                         f"a sink that takes {item.topic} is full", code="queue_full"
                     )
-                else:
+                    continue
+                try:
                     broker.publish(item.topic, item.payload, item.qos, item.retain, item.properties, info, now_ms)
+                except (BrokerError, ValueError) as error:
+                    refused[start + index] = RejectError(f"the broker does not take it: {error}")
             start += len(run)
         for ticket in tickets:
             await _committed(ticket)

@@ -1,0 +1,98 @@
+"""Republishing: what a row becomes as a message, and how a loop ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.republish import RepublishConfig, RepublishSink
+from engine.connector import Publication, SinkContext
+from engine.errors import ConfigError, DeliveryError, RejectError
+from engine.record import Batch, Record, Row
+
+Published = list[Publication]
+
+
+async def republish(
+    tmp_path: Path, options: dict[str, Any], *rows: Row, rule_id: str = "r", trail: tuple[str, ...] = ()
+) -> tuple[Published, Mapping[int, DeliveryError]]:
+    """What a sink with `options` publishes of `rows`, and what it can't."""
+    published: Published = []
+
+    async def publish(publications: Sequence[Publication]) -> Mapping[int, DeliveryError]:
+        published.extend(publications)
+        return {}
+
+    context = SinkContext("again", tmp_path, tmp_path, publish=publish)
+    sink = RepublishSink(RepublishConfig.model_validate({"type": "republish", **options}), context)
+    await sink.connect()
+    records = [Record("again", 0, n, row, rule_id, "c", "t", 1, trail) for n, row in enumerate(rows, start=1)]
+    failures = await sink.write(Batch("again", 0, range(1, len(rows) + 1), list(rows), records))
+    return published, failures or {}
+
+
+async def test_the_payload_is_the_column_of_that_name_or_the_row(tmp_path: Path) -> None:
+    """As in EMQX where the rule selects `payload`; else what anybody would expect instead of `undefined`."""
+    rows: list[Row] = [{"payload": "text"}, {"payload": b"\xff"}, {"a": 1}]
+    published, _ = await republish(tmp_path, {"topic": "out/x"}, *rows)
+    assert [item.payload for item in published] == [b"text", b"\xff", b'{"a":1}']
+
+
+async def test_qos_and_retain_come_from_the_row_or_the_options(tmp_path: Path) -> None:
+    """`${qos}` and `${retain}` are the defaults, and a row without them is QoS 0, not retained."""
+    published, _ = await republish(tmp_path, {"topic": "out/x"}, {"qos": 2, "retain": True}, {"a": 1})
+    assert [(item.qos, item.retain) for item in published] == [(2, True), (0, False)]
+    published, _ = await republish(tmp_path, {"topic": "out/x", "qos": 1, "retain": True}, {"a": 1})
+    assert [(item.qos, item.retain) for item in published] == [(1, True)]
+
+
+async def test_a_qos_that_is_none_is_rejected_alone(tmp_path: Path) -> None:
+    """One bad row never stops the others."""
+    published, failures = await republish(tmp_path, {"topic": "out/x"}, {"qos": 7}, {"qos": 1})
+    assert [item.qos for item in published] == [1]
+    assert isinstance(failures[0], RejectError)
+
+
+async def test_properties_are_rendered(tmp_path: Path) -> None:
+    """Numbers become numbers, and a map becomes user properties."""
+    options = {
+        "topic": "out/x",
+        "mqtt_properties": {"Message-Expiry-Interval": "${ttl}", "Content-Type": "text/${kind}"},
+        "user_properties": "${props}",
+    }
+    published, _ = await republish(tmp_path, options, {"ttl": 60, "kind": "plain", "props": {"a": 1}})
+    assert published[0].properties == {
+        "message_expiry_interval": 60,
+        "content_type": "text/plain",
+        "user_property": [("a", "1")],
+    }
+
+
+async def test_a_loop_ends_with_an_error_that_names_the_rules(tmp_path: Path) -> None:
+    """Two rules that feed each other would go round for ever in EMQX."""
+    published, failures = await republish(tmp_path, {"topic": "out/x"}, {"a": 1}, rule_id="one", trail=("one", "two"))
+    assert published == []
+    assert isinstance(failures[0], RejectError)
+    assert "one -> two -> one" in failures[0].message
+
+
+async def test_the_trail_grows_by_the_rule_that_publishes(tmp_path: Path) -> None:
+    """It is how the loop is found when it closes."""
+    published, _ = await republish(tmp_path, {"topic": "out/x"}, {"a": 1}, rule_id="two", trail=("one",))
+    assert published[0].trail == ("one", "two")
+
+
+def test_a_property_that_can_not_be_set_is_refused_at_load_time(tmp_path: Path) -> None:
+    """A misspelt name would otherwise be lost in silence."""
+    config = RepublishConfig(type="republish", topic="out/x", mqtt_properties={"content-type": "x"})
+    with pytest.raises(ConfigError, match="content-type"):
+        RepublishSink(config, SinkContext("again", tmp_path, tmp_path))
+
+
+def test_a_topic_decided_by_the_message_alone_must_be_asked_for(tmp_path: Path) -> None:
+    """Otherwise whoever publishes could write anywhere."""
+    with pytest.raises(ConfigError):
+        RepublishSink(RepublishConfig(type="republish", topic="${t}"), SinkContext("again", tmp_path, tmp_path))
