@@ -68,7 +68,8 @@ class Table:
         if not await self._exists(connection):
             if self._options.create_table is None:
                 raise await self._no_table(connection)
-            await connection.execute(self._options.create_table)
+            with suppress(asyncpg.DuplicateTableError, asyncpg.UniqueViolationError):  # somebody else just made it
+                await connection.execute(self._options.create_table)
             if not await self._exists(connection):
                 raise HoldError(f"`create_table` did not make the table {self._full_name}", code="42P01")
         self._columns = await self._read_columns(connection)
@@ -227,8 +228,12 @@ class Table:
                 raise HoldError(f"the table {self._full_name} has no column {name}{near}", code="42703")
         if not key:
             return
-        try:
-            await connection.prepare(self._insert([self._columns[name] for name in key]).sql)
+        names = ", ".join(map(_quoted, key))
+        nulls = ", ".join("NULL" for _ in key)
+        try:  # only a plan is asked for: whether there is such an index is not looked at before
+            await connection.fetch(
+                f"EXPLAIN INSERT INTO {self._quoted} ({names}) VALUES ({nulls}) ON CONFLICT ({names}) DO NOTHING"
+            )
         except asyncpg.InvalidColumnReferenceError as error:
             raise HoldError(
                 f"the table {self._full_name} has no unique index on exactly its conflict_key ({', '.join(key)})",

@@ -1,0 +1,424 @@
+"""The PostgreSQL sink against a real server: types, columns, conflicts, mistakes, outages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from connectors.postgresql import PostgresqlSink
+from engine.connector import SinkContext
+from engine.errors import (
+    ConfigError,
+    DeliveryError,
+    HoldError,
+    NotConnectedError,
+    RejectError,
+    RetryableError,
+)
+from engine.record import Row
+from servers.postgresql import Postgresql
+from support.sinks.harness import batch_of
+
+pytestmark = pytest.mark.server("postgresql")
+
+TYPES = yaml.safe_load(Path(__file__).with_name("postgresql_types.yaml").read_text())
+TYPES_SETUP = """
+    CREATE TYPE mood AS ENUM ('calm', 'tense');
+    CREATE DOMAIN percent AS integer CHECK (VALUE BETWEEN 0 AND 100);
+    CREATE EXTENSION citext;
+"""
+
+
+class Target:
+    """One database, and sinks that write to it."""
+
+    def __init__(self, server: Postgresql, database: str, folder: Path) -> None:
+        self.server = server
+        self.database = database
+        self._folder = folder
+        self._sinks: list[PostgresqlSink] = []
+
+    def sink(self, **options: Any) -> PostgresqlSink:
+        options = {"type": "postgresql", "dsn": self.server.dsn(self.database), "connect_timeout": 2, **options}
+        if "sql" not in options:
+            options.setdefault("table", "readings")
+        sink = PostgresqlSink(
+            PostgresqlSink.Config.model_validate(options), SinkContext("s", self._folder, self._folder)
+        )
+        self._sinks.append(sink)
+        return sink
+
+    async def connected(self, **options: Any) -> PostgresqlSink:
+        sink = self.sink(**options)
+        await sink.connect()
+        return sink
+
+    def execute(self, sql: str) -> None:
+        self.server.execute(sql, database=self.database)
+
+    def values(self, sql: str) -> list[Any]:
+        return [tuple(row) if len(row) > 1 else row[0] for row in self.server.fetch(sql, database=self.database)]
+
+    async def close(self) -> None:
+        for sink in self._sinks:
+            await sink.close()
+
+
+@pytest.fixture
+async def target(postgresql_server: Postgresql, postgresql_database: str, tmp_path: Path) -> AsyncIterator[Target]:
+    target = Target(postgresql_server, postgresql_database, tmp_path)
+    yield target
+    await target.close()
+
+
+async def write(sink: PostgresqlSink, *rows: Row) -> dict[int, DeliveryError]:
+    return dict(await sink.write(batch_of(list(rows))) or {})
+
+
+async def held(attempt: Callable[[], Awaitable[object]]) -> str:
+    with pytest.raises(HoldError) as caught:
+        await attempt()
+    return caught.value.message
+
+
+async def test_values_become_what_the_column_holds(target: Target) -> None:
+    """Devices send what they send; the table has the types. Every case is alone in its batch, then all are together."""
+    target.execute("SET timezone = 'UTC';" + TYPES_SETUP)
+    target.execute(f"ALTER DATABASE {target.database} SET timezone = 'UTC'")
+    problems = []
+    for number, case in enumerate(TYPES):
+        target.execute(f"CREATE TABLE t{number} (v {case['column']})")
+        failures = await write(await target.connected(table=f"t{number}"), {"v": case["value"]})
+        stored = target.values(f"SELECT v::text FROM t{number}")
+        reason = failures[0].message if failures else None
+        if not fits(case, stored, failures.get(0)):
+            problems.append((case, stored, reason))
+    assert problems == []
+
+
+def fits(case: dict[str, Any], stored: list[Any], failure: DeliveryError | None) -> bool:
+    if "refused" not in case:
+        return failure is None and [value and str(value).rstrip() for value in stored] == [case["stored"]]
+    words = case["refused"].split("|")
+    return not stored and isinstance(failure, RejectError) and any(each in failure.message for each in words)
+
+
+async def test_mixed_kinds_of_values_in_one_batch(target: Target) -> None:
+    """A column of a batch is converted at once where it can be, and must come out the same where it can't."""
+    target.execute("CREATE TABLE readings (n serial, at timestamptz, temp float8, label text, count int)")
+    good = [
+        {"at": 1_700_000_000_000, "temp": 1, "label": "a", "count": 1},
+        {"at": "2023-11-14T22:13:21Z", "temp": 1.5, "label": 2, "count": 2.0},
+        {"at": None, "temp": None, "label": None, "count": None},
+        {"at": 1_700_000_003, "temp": "2.5", "label": True, "count": "4"},
+    ]
+    assert await write(await target.connected(), *good) == {}
+    expected = [(0.0, 1.0, "a", 1), (1.0, 1.5, "2", 2), (None, None, None, None), (3.0, 2.5, "true", 4)]
+    assert (
+        target.values("SELECT extract(epoch FROM at)::float8 - 1700000000, temp, label, count FROM readings ORDER BY n")
+        == expected
+    )
+
+
+BAD_ROWS: dict[int, Row] = {
+    3: {"n": 3, "temp": "warm"},
+    250: {"n": 250, "temp": 900.0},
+    499: {"n": None, "temp": 1.0},
+    500: {"n": 7, "temp": 1.0},
+    999: {"n": 999, "temp": 1.0, "room": "attic"},
+}
+"""A value that can't be converted, a check, a null, a unique key and a foreign key, by place among 1,000."""
+
+
+@pytest.mark.parametrize("mode", ["copy", "insert", "upsert"])
+async def test_five_bad_rows_among_a_thousand(target: Target, mode: str) -> None:
+    """995 in and five dead letters, each with the reason in words: the promise that one bad row never stops others."""
+    target.execute(
+        "CREATE TABLE rooms (room text PRIMARY KEY); INSERT INTO rooms VALUES ('hall');"
+        "CREATE TABLE readings (id serial UNIQUE, n int NOT NULL PRIMARY KEY, temp float8 CHECK (temp < 500), "
+        "room text REFERENCES rooms DEFERRABLE INITIALLY DEFERRED)"
+    )
+    bad = {place: row for place, row in BAD_ROWS.items() if not (mode == "upsert" and place == 500)}
+    rows = [{"n": n, "temp": n / 10, "room": "hall"} | bad.get(n, {}) for n in range(1000)]
+    options = {"mode": mode, "conflict_key": ["n"]} if mode == "upsert" else {"mode": mode}
+    failures = await write(await target.connected(**options), *rows)
+    assert sorted(failures) == sorted(bad)
+    assert {type(error) for error in failures.values()} == {RejectError}
+    said = {place: error.message for place, error in failures.items()}
+    assert 'column temp (double precision) can\'t take "warm": not a number' in said[3]
+    assert "readings_temp_check" in said[250]
+    assert "null value in column" in said[499]
+    assert "attic" in said[999]
+    assert mode == "upsert" or "already exists" in said[500]
+    stored = target.values("SELECT n FROM readings ORDER BY id")
+    assert stored == [n for n in range(1000) if n not in bad]
+
+
+async def test_a_batch_is_stored_in_one_transaction(target: Target) -> None:
+    """Also where some of it is refused: nobody sees half of a batch."""
+    target.execute("CREATE TABLE readings (n int CHECK (n <> 50), x xid DEFAULT pg_current_xact_id()::xid)")
+    await write(await target.connected(), *({"n": n} for n in range(100)))
+    assert target.values("SELECT count(*), count(DISTINCT x::text) FROM readings") == [(99, 1)]
+
+
+async def test_columns_that_rows_lack_take_their_defaults(target: Target) -> None:
+    """An absent value is not a null where the table knows better."""
+    target.execute("CREATE TABLE readings (id serial, n int, unit text DEFAULT 'C', note text)")
+    sink = await target.connected()
+    assert await write(sink, {"n": 1}, {"n": 2, "unit": "F"}, {"n": 3, "note": "x"}, {"unit": None, "n": 4}) == {}
+    assert target.values("SELECT n, unit, note FROM readings ORDER BY id") == [
+        (1, "C", None), (2, "F", None), (3, "C", "x"), (4, None, None),
+    ]  # fmt: skip
+
+
+async def test_column_names_match_as_postgresql_folds_them(target: Target) -> None:
+    """`deviceId` in a payload and `deviceid` in a table that was created without quotes are the same."""
+    target.execute('CREATE TABLE readings (deviceId text, "Temp" float8)')
+    assert await write(await target.connected(), {"deviceId": "a", "Temp": 1.5}) == {}
+    assert target.values('SELECT deviceid, "Temp" FROM readings') == [("a", 1.5)]
+
+
+async def test_missing_table_holds_with_the_nearest_name_until_it_is_there(target: Target) -> None:
+    """A table created a minute later finds its rows waiting."""
+    target.execute("CREATE TABLE reading (n int)")
+    sink = target.sink()
+    message = await held(sink.connect)
+    assert "there is no table readings" in message
+    assert "did you mean reading?" in message
+    target.execute("CREATE TABLE readings (n int)")
+    await sink.connect()
+    assert await write(sink, {"n": 1}) == {}
+
+
+async def test_unknown_column_holds_at_first_and_is_found_once_added(target: Target) -> None:
+    """A rule and a table that don't fit are a mistake of configuration: the rows wait for it to be put right."""
+    target.execute("CREATE TABLE readings (temp float8)")
+    sink = await target.connected()
+    message = await held(lambda: write(sink, {"tmp": 1.0}))
+    assert "no column tmp; did you mean temp?" in message
+    target.execute("ALTER TABLE readings ADD COLUMN tmp float8")
+    await sink.connect()
+    assert await write(sink, {"tmp": 1.0}) == {}
+
+
+async def test_unknown_column_of_one_row_is_that_rows_fault(target: Target) -> None:
+    """Where other rows fit the table, a device that sends something odd must not stop them."""
+    target.execute("CREATE TABLE readings (temp float8)")
+    sink = await target.connected()
+    failures = await write(sink, {"temp": 1.0}, {"temp": 2.0, "tmp": 2.0}, {"temp": 3.0})
+    assert list(failures) == [1]
+    assert isinstance(failures[1], RejectError)
+    assert "no column tmp; did you mean temp?" in failures[1].message
+    failures = await write(sink, {"tmp": 4.0})
+    assert isinstance(failures[0], RejectError)
+    assert target.values("SELECT temp FROM readings ORDER BY temp") == [1.0, 3.0]
+
+
+async def test_missing_required_column_holds(target: Target) -> None:
+    """A column that must have a value and that no row brings can only be a mistake."""
+    target.execute("CREATE TABLE readings (device text NOT NULL, temp float8)")
+    message = await held(lambda: _connect_and_write(target, {"temp": 1.0}))
+    assert "no value for device" in message
+
+
+async def _connect_and_write(target: Target, row: Row) -> None:
+    await write(await target.connected(), row)
+
+
+async def test_wrong_password_holds_until_it_is_right(target: Target) -> None:
+    """The data waits, and the reason says whose password is wrong."""
+    target.execute(
+        "CREATE TABLE readings (n int); CREATE ROLE dev LOGIN PASSWORD 'right'; GRANT INSERT ON readings TO dev"
+    )
+    dsn = target.server.dsn(target.database, user="dev", password="other")
+    sink = target.sink(dsn=dsn)
+    message = await held(sink.connect)
+    assert "password authentication failed" in message
+    assert "other" not in message
+    target.execute("ALTER ROLE dev PASSWORD 'other'")
+    await sink.connect()
+    assert await write(sink, {"n": 1}) == {}
+    target.execute("DROP OWNED BY dev; DROP ROLE dev")
+
+
+async def test_missing_rights_hold_with_the_grant_that_helps(target: Target) -> None:
+    """Found out at the connect, before a row waits for it."""
+    target.execute("CREATE TABLE readings (n int); CREATE ROLE guest LOGIN PASSWORD 'guest'")
+    sink = target.sink(dsn=target.server.dsn(target.database, user="guest", password="guest"))
+    assert 'GRANT INSERT ON "readings" TO "guest"' in await held(sink.connect)
+    target.execute('GRANT INSERT ON "readings" TO "guest"')
+    await sink.connect()
+    assert await write(sink, {"n": 1}) == {}
+    target.execute("DROP OWNED BY guest; DROP ROLE guest")
+
+
+async def test_missing_database_holds(target: Target) -> None:
+    """Like a missing table, one level up."""
+    sink = target.sink(dsn=target.server.dsn("nowhere"))
+    assert "create the database" in await held(sink.connect)
+
+
+async def test_create_table_makes_a_missing_table_once(target: Target) -> None:
+    """Two sinks that start at the same time must not fail each other."""
+    create = "CREATE TABLE readings (n int)"
+    first, second = target.sink(create_table=create), target.sink(create_table=create)
+    await asyncio.gather(first.connect(), second.connect())
+    assert await write(second, {"n": 1}) == {}
+
+
+async def test_table_of_another_schema(target: Target) -> None:
+    """`schema.table` names it exactly."""
+    target.execute("CREATE SCHEMA plant; CREATE TABLE plant.readings (n int)")
+    assert await write(await target.connected(table="plant.readings"), {"n": 1}) == {}
+    assert target.values("SELECT n FROM plant.readings") == [1]
+
+
+async def test_upsert_keeps_the_last_of_each_key(target: Target) -> None:
+    """Also of those in one batch, and without touching columns that a row does not bring."""
+    target.execute("CREATE TABLE readings (device text PRIMARY KEY, temp float8, note text)")
+    sink = await target.connected(mode="upsert", conflict_key=["device"])
+    await write(sink, {"device": "a", "temp": 1, "note": "x"}, {"device": "b", "temp": 2}, {"device": "a", "temp": 3})
+    assert target.values("SELECT * FROM readings ORDER BY device") == [("a", 3.0, "x"), ("b", 2.0, None)]
+
+
+@pytest.mark.parametrize("mode", ["copy", "insert"])
+async def test_what_comes_twice_is_stored_once_by_its_key(target: Target, mode: str) -> None:
+    """After a cut connection nobody knows what was stored; with a key, sending all of it again does no harm."""
+    target.execute("CREATE TABLE readings (id serial, n int UNIQUE)")
+    sink = await target.connected(mode=mode, conflict_key=["n"])
+    assert await write(sink, *({"n": n} for n in range(100))) == {}
+    assert await write(sink, *({"n": n} for n in range(50, 150))) == {}
+    assert target.values("SELECT n FROM readings ORDER BY n") == list(range(150))
+
+
+async def test_conflict_key_needs_its_index(target: Target) -> None:
+    """Without a unique index the server could not tell what is there already."""
+    target.execute("CREATE TABLE readings (n int)")
+    assert "no unique index on exactly its conflict_key (n)" in await held(target.sink(conflict_key=["n"]).connect)
+
+
+async def test_own_statement_binds_its_placeholders(target: Target) -> None:
+    """Whatever a device sends is a value, never SQL; and it is converted to what the statement takes."""
+    target.execute("CREATE TABLE readings (device text, temp float8, at timestamptz, raw jsonb)")
+    sink = await target.connected(
+        sql="INSERT INTO readings VALUES (${device}, ${temp.value} + 1::float8, ${at}, ${temp}) ON CONFLICT DO NOTHING"
+    )
+    rows = [
+        {"device": "x'); DROP TABLE readings; --", "temp": {"value": "20.5"}, "at": 1_700_000_000_000},
+        {"device": "b", "temp": {"value": "warm"}, "at": None},
+        {"device": "c", "temp": {"value": 1}, "at": "2023-11-14T22:13:20Z"},
+    ]
+    failures = await write(sink, *rows)
+    assert list(failures) == [1]
+    assert 'can\'t take "warm"' in failures[1].message
+    assert target.values("SELECT device, temp, extract(epoch FROM at)::int FROM readings ORDER BY temp") == [
+        ("c", 2.0, 1_700_000_000),
+        ("x'); DROP TABLE readings; --", 21.5, 1_700_000_000),
+    ]
+
+
+async def test_own_statement_that_does_not_fit_holds(target: Target) -> None:
+    """Found out at the connect."""
+    assert "nowhere" in await held(target.sink(sql="INSERT INTO nowhere VALUES (${a})").connect)
+
+
+async def test_rows_a_trigger_refuses_fail_alone(target: Target) -> None:
+    """What a function of the user's raises names no row: it is found by halves."""
+    target.execute(
+        "CREATE TABLE readings (n int);"
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF NEW.n % 40 = 7 THEN RAISE EXCEPTION 'seven of forty: %', NEW.n; END IF; RETURN NULL; END $$;"
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON readings FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    failures = await write(await target.connected(), *({"n": n} for n in range(100)))
+    assert {place: error.message for place, error in failures.items()} == {
+        n: f"seven of forty: {n}" for n in (7, 47, 87)
+    }
+    assert target.values("SELECT count(*) FROM readings") == [97]
+
+
+async def test_a_column_type_that_changes_is_noticed(target: Target) -> None:
+    """ALTER TABLE while rows flow costs a reconnect, not rows."""
+    target.execute("CREATE TABLE readings (n int)")
+    sink = await target.connected()
+    assert await write(sink, {"n": 1}) == {}
+    target.execute("ALTER TABLE readings ALTER n TYPE bigint")
+    with pytest.raises(NotConnectedError):
+        await write(sink, {"n": 2})
+    await sink.connect()
+    assert await write(sink, {"n": 2**40}) == {}
+    assert target.values("SELECT n FROM readings ORDER BY n") == [1, 2**40]
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_killed_in_the_middle_nothing_is_lost(target: Target, prepared: bool) -> None:
+    """`kill -9` of the server while batches flow: each is stored whole, in order, at least once."""
+    target.execute("CREATE TABLE readings (id bigserial, n int)")
+    sink = await target.connected(prepared_statements=prepared)
+    batches = [[{"n": n} for n in range(start, start + 100)] for start in range(0, 5000, 100)]
+    killed: asyncio.Task[None] | None = None
+    for number, rows in enumerate(batches):
+        if number == 20:
+            killed = asyncio.get_running_loop().create_task(asyncio.to_thread(target.server.restart))
+        await deliver(sink, rows)
+        await asyncio.sleep(0.01 if killed and not killed.done() else 0)
+    assert killed is not None
+    await killed
+    stored = target.values("SELECT n FROM readings ORDER BY id")
+    assert list(dict.fromkeys(stored)) == list(range(5000))
+    assert len(stored) <= 5000 + 100
+
+
+async def deliver(sink: PostgresqlSink, rows: list[Row]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                assert await write(sink, *rows) == {}
+                return
+            except (NotConnectedError, RetryableError):
+                await asyncio.sleep(0.05)
+                try:
+                    await sink.connect()
+                except NotConnectedError:
+                    continue
+
+
+async def test_a_server_that_hangs_is_left_in_time(target: Target) -> None:
+    """A write has a deadline of its own, and the connection it hung on is not used again."""
+    target.execute("CREATE TABLE readings (n int)")
+    sink = await target.connected(request_timeout="500ms", connect_timeout="500ms")
+    assert await write(sink, {"n": 1}) == {}
+    await asyncio.to_thread(target.server.pause)
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises((RetryableError, NotConnectedError)):
+                await write(sink, {"n": 2})
+    finally:
+        await asyncio.to_thread(target.server.resume)
+    await deliver(sink, [{"n": 3}])
+    assert set(target.values("SELECT n FROM readings")) >= {1, 3}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "either `table` or `sql`"),
+        ({"table": "t", "sql": "SELECT 1"}, "either `table` or `sql`"),
+        ({"table": "t", "mode": "upsert"}, "`conflict_key`"),
+        ({"table": "t", "on_conflict": "update"}, "mode: upsert"),
+        ({"sql": "SELECT ${a}", "create_table": "CREATE TABLE t (a int)"}, "belong to `table`"),
+        ({"table": "t", "dsn": "mysql://x"}, "not an address of PostgreSQL"),
+        ({"table": "t", "dsn": None}, "`dsn` or a `host`"),
+        ({"table": "t", "tls": {"server_name": "x"}}, "server_name"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    """At load time, where the file and line are known."""
+    given = {"type": "postgresql", "dsn": "postgresql://h/d", **options}
+    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+        PostgresqlSink(PostgresqlSink.Config.model_validate(given), SinkContext("s", tmp_path, tmp_path))
