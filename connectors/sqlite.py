@@ -6,6 +6,10 @@ same time share a transaction. A record is delivered once its transaction is com
 on the disk itself.
 
 A row that the table refuses fails alone: the statement is undone, and its rows are sent again one by one.
+
+Maps and lists are stored as JSON text, true and false as 1 and 0, bytes as blobs, and integers past 64 bits as their
+digits (a blob where the column is one of numbers, because SQLite would round them). What else SQLite does to a value
+follows from the declared type of its column: text that looks like a number becomes one in a column of numbers.
 """
 
 from __future__ import annotations
