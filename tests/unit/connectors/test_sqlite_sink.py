@@ -225,7 +225,7 @@ class TestOwnStatement:
         good = batch_of([{"n": n} for n in range(10)], lane=0)
         bad = batch_of([{"n": 100}], lane=1)
         await sink.write(bad)
-        answers = await asyncio.gather(*(sink.write(batch) for batch in (good, bad)), return_exceptions=True)
+        answers: list[Any] = await asyncio.gather(*(sink.write(batch) for batch in (good, bad)), return_exceptions=True)
         assert answers[0] is None
         assert isinstance(answers[1][0], RejectError)
         assert sorted(n for (n,) in read(database, "SELECT n FROM t")) == [*range(10), 100]

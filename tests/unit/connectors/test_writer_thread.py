@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import pytest
 
@@ -31,9 +32,9 @@ async def entered(gate: Gate) -> None:
     await asyncio.to_thread(gate.entered.wait, 10)
 
 
-async def started(*work: object) -> list[asyncio.Task[int]]:
+async def started(*work: Coroutine[Any, Any, Any]) -> list[asyncio.Task[Any]]:
     """Tasks that have handed their items over."""
-    tasks = [asyncio.get_running_loop().create_task(each) for each in work]  # type: ignore[arg-type]
+    tasks = [asyncio.get_running_loop().create_task(each) for each in work]
     await asyncio.sleep(0)
     return tasks
 
