@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 from broker.access import Accepted
-from broker.codec.packets import Disconnect, PingReq, PingResp, PubAck, PubComp, Publish, PubRec, PubRel
+from broker.codec.packets import (
+    Disconnect,
+    PingReq,
+    PingResp,
+    PubAck,
+    PubComp,
+    Publish,
+    PubRec,
+    PubRel,
+    SubAck,
+    Subscribe,
+    Subscription,
+)
 from broker.config import BrokerConfig
 from broker.hooks import ClientDisconnected, ClientInfo, MessageDropped, Verdict
 from support.mqtt_world import ManualHold, Peer, World
@@ -486,8 +498,6 @@ def test_publish_before_a_subscribe_of_the_same_read_is_not_heard() -> None:
     """Packets of one client act in their order, however many came together."""
     world = World()
     peer = world.connect("a", version=4)
-    from broker.codec.packets import SubAck, Subscribe, Subscription
-
     peer.send(Publish("t", b"before"), Subscribe(1, [Subscription("t")]), Publish("t", b"after"))
     assert peer.received() == [SubAck(1, [0]), Publish("t", b"after")]
 
