@@ -101,7 +101,8 @@ def count_by_reason(db: sqlite3.Connection, sink: SinkLog) -> dict[str, int]:
 
 def _stored(sink: SinkLog, row: tuple[Any, ...]) -> StoredLetter:
     letter_id, *columns, chunk = row
-    return StoredLetter(letter_id, sink.name, *columns, chunk=Chunk.decode(chunk))
+    fields = (letter_id, sink.name, *columns, Chunk.decode(chunk))
+    return StoredLetter(*fields)
 
 
 def _chunk(record: Record) -> Chunk:
