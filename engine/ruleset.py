@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast
 
 from engine.errors import Position, Problem, RuleError
-from engine.events import is_event_filter, matches
-from engine.sql import CompiledRule, SinkTarget, check_rule, compile_rule
+from engine.events import events_of, is_event_filter, matches, nearest_topic
+from engine.sql import CompiledRule, SinkTarget, Source, check_rule, compile_rule, parse
 
 Ack = Literal["receive", "buffer"]
 
@@ -183,17 +183,17 @@ def load_rule(
     """One rule from the text of its file, and its problems; None where one of them is an error."""
     header = read_header(text, path)
     problems = list(header.problems)
-    problems += (_in_file(problem, path) for problem in check_rule(header.statement))
-    if _has_error(problems):
-        return None, problems
     try:
-        compiled = compile_rule(header.statement, rule_id=rule_id, path=path)
+        statement = parse(header.statement)
     except RuleError as error:
         return None, [*problems, Problem(error.message, path, error.position, error.remedy)]
-    sinks, found = _sinks(compiled, header, path, sink_ids)
+    problems += (_in_file(problem, path) for problem in check_rule(header.statement))
+    problems += _event_problems(statement.sources, path)
+    sinks, found = _sinks(statement.sinks, header, path, sink_ids)
     problems += found
     if _has_error(problems):
         return None, problems
+    compiled = compile_rule(header.statement, rule_id=rule_id, path=path)
     rule = Rule(
         id=rule_id,
         path=path,
@@ -257,11 +257,25 @@ def _option(header: Header, name: str, default: str) -> str:
     return header.options[name][0] if name in header.options else default
 
 
+def _event_problems(sources: Iterable[Source], path: str) -> Iterator[Problem]:
+    """Warnings for events that never happen: misspelt ones, and those of a later version."""
+    for source in sources:
+        if not is_event_filter(source.topic):
+            continue
+        events = events_of(source.topic)
+        if not events:
+            near = nearest_topic(source.topic)
+            remedy = f"did you mean {near}?" if near else "see the list of events in engine/README.md"
+            yield Problem(f"there is no event {source.topic}", path, source.position, remedy, "warning")
+        elif not any(event.happens for event in events):
+            message = f"{source.topic} does not happen in this version, so the rule never runs"
+            yield Problem(message, path, source.position, "select from another event", "warning")
+
+
 def _sinks(
-    compiled: CompiledRule, header: Header, path: str, sink_ids: Collection[str]
+    targets: tuple[SinkTarget, ...], header: Header, path: str, sink_ids: Collection[str]
 ) -> tuple[tuple[SinkTarget, ...], list[Problem]]:
     problems: list[Problem] = []
-    targets = compiled.sinks
     if "sinks" in header.options:
         value, place = header.options["sinks"]
         if targets:

@@ -202,22 +202,7 @@ def _needs_restart(old: Settings, new: Settings) -> list[Problem]:
 
 
 def _broker_config(settings: Settings) -> BrokerConfig:
-    mqtt = settings.mqtt
     listeners = tuple(
         ListenerConfig(item.type, item.bind.host, item.bind.port, item.max_connections) for item in settings.listeners
     )
-    return BrokerConfig(
-        listeners=listeners,
-        max_packet_size=mqtt.max_packet_size,
-        max_inflight=mqtt.max_inflight,
-        receive_maximum=mqtt.receive_maximum,
-        max_mqueue_len=mqtt.max_mqueue_len,
-        mqueue_store_qos0=mqtt.mqueue_store_qos0,
-        session_expiry_interval=round(mqtt.session_expiry_interval),
-        max_topic_levels=mqtt.max_topic_levels,
-        topic_alias_maximum=mqtt.max_topic_alias,
-        max_subscriptions=mqtt.max_subscriptions,
-        max_client_id_len=mqtt.max_clientid_len,
-        idle_timeout=mqtt.idle_timeout,
-        keepalive_multiplier=mqtt.keepalive_multiplier,
-    )
+    return BrokerConfig(listeners=listeners, **settings.mqtt.options())

@@ -79,3 +79,26 @@ def test_naming_the_sinks_twice_is_a_mistake() -> None:
     )
     assert rule is None
     assert "twice" in problems[0].message
+
+
+def problems_of(statement: str) -> list[tuple[str, str]]:
+    _, problems = load_rule(statement, rule_id="r", path="r.sql", sink_ids=["a"])
+    return [(problem.severity, problem.message) for problem in problems]
+
+
+def test_all_mistakes_of_a_rule_are_told_in_one_run() -> None:
+    """An unknown sink is not hidden behind an unknown function."""
+    messages = [message for _, message in problems_of('INSERT INTO b SELECT nope(1) AS x FROM "t"')]
+    assert any("nope" in message for message in messages)
+    assert any("'b'" in message for message in messages)
+
+
+def test_an_event_that_never_happens_is_warned_of() -> None:
+    """A rule on a misspelt event would wait for ever without a word."""
+    assert problems_of('INSERT INTO a SELECT * FROM "$events/client_conected"') == [
+        ("warning", "there is no event $events/client_conected")
+    ]
+    ((severity, message),) = problems_of('INSERT INTO a SELECT * FROM "$events/client/ping"')
+    assert severity == "warning"
+    assert "does not happen" in message
+    assert problems_of('INSERT INTO a SELECT * FROM "$events/client/+"') == []
