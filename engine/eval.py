@@ -1,8 +1,9 @@
 """A statement over events given as data: what ``headgate eval`` answers, without a broker.
 
 One JSON object a line comes in, ``{"id", "sql", "event"}``, and one goes out. Its ``kind`` is ``outputs`` with the
-rows in ``value``, ``no_match``, ``error`` (evaluation failed) or ``invalid`` (not a rule), the last two with ``message``,
-``line`` and ``column``. Without an event the statement is only compiled: ``valid``, with the topics of FROM, or ``invalid``.
+rows in ``value``, ``no_match``, ``error`` (evaluation failed) or ``invalid`` (not a rule), the last two with
+``message``, ``line`` and ``column``. Without an event the statement is only compiled: ``valid``, with the topics of
+FROM in ``from``, or ``invalid``.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class _Function:
     ) -> None:
         self._statement = statement
         self._writer = Writer(names, first_line)
-        self._code = Expressions(self._writer, functions)
+        self._code = Expressions(self._writer, functions, columns)
         self._columns = columns
         self._base = ColumnScope(columns)
         self._referenced = {ref.name for node in expressions(statement) for ref in references(node)}

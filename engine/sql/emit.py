@@ -45,6 +45,10 @@ class Atom:
     def is_number(self) -> bool:
         return self.kind in _NUMBERS
 
+    @property
+    def is_text_literal(self) -> bool:
+        return self.kind == "str" and self.text[:1] in "'\""
+
     def output(self) -> str:
         """The text of the value as it leaves the rule, where nothing is undefined."""
         if self.kind == "undefined":

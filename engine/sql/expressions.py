@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.errors import EvaluationError
 from engine.functions import Function
+from engine.sql.arithmetic import number_guard, operation
 from engine.sql.emit import UNDEFINED_ATOM, Atom, Writer, literal_atom
 from engine.sql.nodes import (
     Access,
@@ -36,15 +37,12 @@ from engine.sql.nodes import (
     Step,
 )
 from engine.sql.runtime import sequence
-from engine.sql.scope import Scope
+from engine.sql.scope import Columns, Scope
 
 __all__ = ["Expressions"]
 
 _PYTHON_OPERATORS = {"=": "==", "!=": "!=", "<": "<", ">": ">", "<=": "<=", ">=": ">="}
 _COMPARE_CALLS = {"=": "eq", "!=": "ne", "<": "lt", ">": "gt", "<=": "le", ">=": "ge"}
-_ARITH_CALLS = {
-    "+": "add", "-": "subtract", "*": "multiply", "/": "divide", "div": "int_divide", "mod": "modulo", "||": "concat",
-}  # fmt: skip
 _RETURNED_KINDS = {
     "str": "str", "int": "int", "float": "float", "bool": "bool", "list[Any]": "list", "list[str]": "list",
     "dict[str, Any]": "map", "str | bytes": "defined", "int | float": "number",
@@ -53,12 +51,20 @@ _NULL_TESTS = {"is_null": "({} is U)", "is_null_var": "({0} is U or {0} is None)
 """Functions whose whole work is one comparison, which is written instead of the call."""
 
 
+_COLUMN_CALLS = {
+    "msgid": "id", "topic": "topic", "clientid": "clientid", "username": "username", "clientip": "peerhost",
+    "peerhost": "peerhost", "qos": "qos", "payload": "payload",
+}  # fmt: skip
+"""Functions that without arguments read a column, whatever aliases there are."""
+
+
 class Expressions:
     """Writes the code of expressions into `writer`; `functions` is the table that calls are looked up in."""
 
-    def __init__(self, writer: Writer, functions: Mapping[str, Function]) -> None:
+    def __init__(self, writer: Writer, functions: Mapping[str, Function], columns: Columns) -> None:
         self.writer = writer
         self._functions = functions
+        self._columns = columns
 
     # -- values
 
@@ -139,6 +145,8 @@ class Expressions:
             return known
         if node.name == "json_decode" and _is_payload(node.args) and scope.is_publish_column("payload"):
             return self.decoded_payload()
+        if node.name in _COLUMN_CALLS and not node.args:
+            return self._columns.read(self.writer, _COLUMN_CALLS[node.name])
         function = self._functions[node.name]
         args = [self.value(arg, scope) for arg in node.args]
         self.writer.at = node.at
@@ -169,55 +177,8 @@ class Expressions:
         for op, operand in node.rest:
             right = self.value(operand, scope)
             self.writer.at = node.at
-            left = self._operation(op, left, right)
+            left = operation(self.writer, op, left, right)
         return left
-
-    def _operation(self, op: str, left: Atom, right: Atom) -> Atom:
-        slow = f"{_ARITH_CALLS[op]}({left.text}, {right.text})"
-        if op == "||":
-            return self.writer.assign(slow, "defined")
-        if op == "+" and "str" in (left.kind, right.kind):
-            return self._join(left, right, slow)
-        if op in ("div", "mod"):
-            return self.writer.assign(self._integers(op, left, right) or slow, "int")
-        kind = {"/": "float", "+": "defined"}.get(op, "number")
-        if op == "/" and _is_literal_zero_or_unknown(right):
-            return self.writer.assign(slow, kind)
-        guard = _number_guard(left, right)
-        if guard is None:
-            return self.writer.assign(slow, kind)
-        fast = f"{left.text} {op} {right.text}"
-        result = self.writer.fresh()
-        if guard:
-            with self.writer.block(f"if {guard}:"):
-                self._bounded(result, fast)
-            with self.writer.block("else:"):
-                self.writer.line(f"{result} = {slow}")
-        else:
-            self._bounded(result, fast)
-        return Atom(result, "number" if not guard and op != "/" else kind)
-
-    def _bounded(self, result: str, text: str) -> None:
-        self.writer.line(f"{result} = {text}")
-        self.writer.line(f"if not -FLOAT_MAX <= {result} <= FLOAT_MAX: within_range({result})")
-
-    def _join(self, left: Atom, right: Atom, slow: str) -> Atom:
-        if left.kind == right.kind:
-            return self.writer.assign(slow, "str")
-        unknown = right if left.kind == "str" else left
-        literal = left if left.kind == "str" else right
-        if literal.text[:1] not in "'\"" or unknown.kind not in ("any", "defined"):
-            return self.writer.assign(slow, "defined")
-        return self.writer.assign(f"{left.text} + {right.text} if type({unknown.text}) is str else {slow}", "defined")
-
-    def _integers(self, op: str, left: Atom, right: Atom) -> str | None:
-        """``div`` and ``mod`` by a positive literal, where Python's operators agree for what is not negative."""
-        if not right.text.isdigit() or right.text == "0" or left.kind not in ("any", "defined", "number", "int"):
-            return None
-        python = "//" if op == "div" else "%"
-        slow = f"{_ARITH_CALLS[op]}({left.text}, {right.text})"
-        is_int = "" if left.kind == "int" else f"type({left.text}) is int and "
-        return f"{left.text} {python} {right.text} if {is_int}{left.text} >= 0 else {slow}"
 
     # -- conditions
 
@@ -259,7 +220,7 @@ class Expressions:
             return f"topic_match({left.text}, {right.text})"
         fast = f"{left.text} {_PYTHON_OPERATORS[node.op]} {right.text}"
         slow = f"{_COMPARE_CALLS[node.op]}({left.text}, {right.text})"
-        guard = _number_guard(left, right)
+        guard = number_guard(left, right)
         if guard is None or (guard and "str" in (left.kind, right.kind)):
             guard = _text_guard(left, right)
         elif not (left.is_number or right.is_number) and node.op in ("=", "!="):
@@ -417,14 +378,6 @@ def _common(kinds: set[str]) -> str:
     return "any" if kinds & {"any", "undefined"} else "defined"
 
 
-def _number_guard(left: Atom, right: Atom) -> str | None:
-    """The test that both are numbers: empty where that is known, None where it can't be."""
-    if not left.may_be_number or not right.may_be_number:
-        return None
-    unknown = dict.fromkeys(atom.text for atom in (left, right) if not atom.is_number)
-    return " and ".join(f"(type({text}) is float or type({text}) is int)" for text in unknown)
-
-
 def _text_guard(left: Atom, right: Atom) -> str | None:
     """The test that both are text, where one is known to be."""
     if left.kind == right.kind == "str":
@@ -433,14 +386,6 @@ def _text_guard(left: Atom, right: Atom) -> str | None:
         return None
     unknown = right if left.kind == "str" else left
     return f"type({unknown.text}) is str" if unknown.kind in ("any", "defined") else None
-
-
-def _is_literal_zero_or_unknown(atom: Atom) -> bool:
-    """Whether dividing by `atom` needs a look at it first."""
-    try:
-        return float(atom.text) == 0
-    except ValueError:
-        return True
 
 
 def _grouped(text: str) -> str:

@@ -15,10 +15,10 @@ from engine.topic import topic_matches
 from engine.value import equal, from_bytes, kind_of, number_of, same, to_text
 
 __all__ = [
-    "FLOAT_MAX", "HEAD", "LIST_MAX", "TAIL", "add", "columns_of", "concat", "condition", "divide", "eq", "ge", "gt",
-    "index", "int_divide", "key", "key_or_none", "le", "located", "lt", "modulo", "multiply", "ne", "negate",
-    "number_or_none", "part", "put", "put_read", "reference_condition", "rows_of", "same", "sequence", "subtract",
-    "topic_match", "within_range",
+    "FLOAT_MAX", "HEAD", "LIST_MAX", "TAIL", "TEXT_MAX", "add", "columns_of", "concat", "condition", "divide", "eq",
+    "ge", "gt", "index", "int_divide", "key", "key_or_none", "le", "located", "lt", "modulo", "multiply", "ne",
+    "negate", "number_or_none", "part", "put", "put_read", "reference_condition", "rows_of", "same", "sequence",
+    "subtract", "topic_match", "within_range",
 ]  # fmt: skip
 
 INTEGER_BITS_MAX = 4096
@@ -52,6 +52,8 @@ TAIL = _End("TAIL")
 
 def add(left: Any, right: Any) -> Any:
     """The sum of two numbers; where one side is text, both joined."""
+    if type(left) is str and type(right) is str:
+        return concat(left, right)
     if _are_numbers(left, right):
         return within_range(left + right)
     if _is_text(left) or _is_text(right):
