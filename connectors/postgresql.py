@@ -295,6 +295,6 @@ async def _borrowed(pool: Pool) -> AsyncIterator[Connection]:
     async with pool.acquire() as connection:
         try:
             yield connection
-        except (asyncio.CancelledError, TimeoutError):
+        except (asyncio.CancelledError, TimeoutError, asyncpg.InternalClientError):
             connection.terminate()
             raise

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from connectors.postgresql import PostgresqlSink
+from connectors.postgresql import PostgresqlConfig, PostgresqlSink
 from engine.connector import SinkContext
 from engine.errors import (
     ConfigError,
@@ -47,9 +47,7 @@ class Target:
         options = {"type": "postgresql", "dsn": self.server.dsn(self.database), "connect_timeout": 2, **options}
         if "sql" not in options:
             options.setdefault("table", "readings")
-        sink = PostgresqlSink(
-            PostgresqlSink.Config.model_validate(options), SinkContext("s", self._folder, self._folder)
-        )
+        sink = PostgresqlSink(PostgresqlConfig.model_validate(options), SinkContext("s", self._folder, self._folder))
         self._sinks.append(sink)
         return sink
 
@@ -111,7 +109,7 @@ def fits(case: dict[str, Any], stored: list[Any], failure: DeliveryError | None)
 async def test_mixed_kinds_of_values_in_one_batch(target: Target) -> None:
     """A column of a batch is converted at once where it can be, and must come out the same where it can't."""
     target.execute("CREATE TABLE readings (n serial, at timestamptz, temp float8, label text, count int)")
-    good = [
+    good: list[Row] = [
         {"at": 1_700_000_000_000, "temp": 1, "label": "a", "count": 1},
         {"at": "2023-11-14T22:13:21Z", "temp": 1.5, "label": 2, "count": 2.0},
         {"at": None, "temp": None, "label": None, "count": None},
@@ -308,7 +306,7 @@ async def test_own_statement_binds_its_placeholders(target: Target) -> None:
     sink = await target.connected(
         sql="INSERT INTO readings VALUES (${device}, ${temp.value} + 1::float8, ${at}, ${temp}) ON CONFLICT DO NOTHING"
     )
-    rows = [
+    rows: list[Row] = [
         {"device": "x'); DROP TABLE readings; --", "temp": {"value": "20.5"}, "at": 1_700_000_000_000},
         {"device": "b", "temp": {"value": "warm"}, "at": None},
         {"device": "c", "temp": {"value": 1}, "at": "2023-11-14T22:13:20Z"},
@@ -421,4 +419,4 @@ def test_options_that_contradict_each_other_are_refused(tmp_path: Path, options:
     """At load time, where the file and line are known."""
     given = {"type": "postgresql", "dsn": "postgresql://h/d", **options}
     with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
-        PostgresqlSink(PostgresqlSink.Config.model_validate(given), SinkContext("s", tmp_path, tmp_path))
+        PostgresqlSink(PostgresqlConfig.model_validate(given), SinkContext("s", tmp_path, tmp_path))

@@ -76,7 +76,8 @@ def translated(where: str) -> Iterator[None]:
         raise classify(error, where) from error
     except TimeoutError as error:
         raise RetryableError(f"{where} did not answer in time", code="timeout") from error
-    except (OSError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        # The driver calls it an error of its own when a connection has failed that it has not seen the end of.
         raise NotConnectedError(f"{where}: {error}") from error
 
 
