@@ -1,8 +1,9 @@
 """What the admin API asks of the application, and the shapes it answers in.
 
 The shapes are frozen dataclasses: FastAPI makes the schema of the API from them, and the command line reads them.
-Counters of a rule obey ``received = filtered + failed + emitted + refused``; those of a sink ``emitted = delivered +
-deduplicated + buffered + dead_lettered + dropped``.
+Counters of a rule obey ``received = filtered + failed + emitted`` (a refused message was not received, it comes again);
+those of a sink ``emitted = delivered + buffered + dead_lettered + dropped`` (``deduplicated`` is a part of
+``delivered``).
 """
 
 from __future__ import annotations
