@@ -69,7 +69,7 @@ def test_a_full_buffer_answers_quota_exceeded_to_mqtt_5(headgate: MakeHeadgate, 
         assert [number for _, number in away.rows()] == [2 * number for number in range(taken)]
         connection, _ = open_connection(process.port, "later", version=5)
         with connection:
-            assert send(connection, 0, version=5) == 0
+            assert send(connection, 0, version=5) < 0x80
         process.settle()
         process.check_counters()
 
@@ -107,7 +107,7 @@ def test_a_policy_that_drops_keeps_the_limit_and_counts(headgate: MakeHeadgate, 
     with headgate(**full_project(away, when_full)) as process:
         connection, _ = open_connection(process.port, "full", version=5)
         with connection:
-            assert all(send(connection, number, version=5) == 0 for number in range(messages))
+            assert all(send(connection, number, version=5) < 0x80 for number in range(messages))
         sink = process.sink("readings")
         assert sink["buffered"] + sink["dropped"] == messages
         assert LIMIT // 2 <= sink["buffered"] <= 2 * LIMIT

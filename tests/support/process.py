@@ -21,9 +21,9 @@ START_S = 30.0
 STOP_S = 30.0
 SETTLE_S = 60.0
 
-RULE_PARTS = ("filtered", "failed", "emitted", "refused")
-"""What becomes of a message that a rule received."""
-SINK_PARTS = ("delivered", "deduplicated", "buffered", "dead_lettered", "dropped")
+RULE_PARTS = ("filtered", "failed", "emitted")
+"""What becomes of a message that a rule received; one that was refused was not, and comes again."""
+SINK_PARTS = ("delivered", "buffered", "dead_lettered", "dropped")
 """What becomes of a record that a sink was given."""
 
 

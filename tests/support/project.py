@@ -23,6 +23,8 @@ def sqlite_rows(directory: Path, name: str = "readings.db") -> list[tuple[str, i
     if not path.exists():
         return []
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as database:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'readings'").fetchone():
+            return []
         return database.execute("SELECT device, seq FROM readings ORDER BY rowid").fetchall()
 
 
