@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from broker.codec.properties import encode_properties
-from broker.codec.wire import varint
+from broker.codec.wire import string, varint
 
 DUP = 8
 
@@ -20,8 +20,7 @@ class OutgoingPublish:
     __slots__ = ("_payload", "_properties", "_topic", "_variants")
 
     def __init__(self, topic: str, payload: bytes, properties: Mapping[str, Any] | None) -> None:
-        raw = topic.encode()
-        self._topic = len(raw).to_bytes(2, "big") + raw
+        self._topic = topic
         self._payload = payload
         self._properties = properties
         self._variants: dict[int, tuple[bytes, bytes]] = {}
@@ -44,9 +43,10 @@ class OutgoingPublish:
         return encode_properties({**(self._properties or {}), "subscription_identifier": list(identifiers)})
 
     def _encode(self, flags: int, properties: bytes) -> tuple[bytes, bytes]:
+        topic = string(self._topic)
         tail = properties + self._payload
-        length = len(self._topic) + len(tail) + (2 if flags & 6 else 0)
-        return bytes((0x30 | flags,)) + varint(length) + self._topic, tail
+        length = len(topic) + len(tail) + (2 if flags & 6 else 0)
+        return bytes((0x30 | flags,)) + varint(length) + topic, tail
 
 
 def mark_duplicate(head: bytes) -> bytes:

@@ -339,6 +339,23 @@ def test_qos_2_message_whose_hold_failed_is_new_when_it_comes_again() -> None:
     assert application.payloads == [b"1", b"1"]
 
 
+def test_qos_2_message_whose_hold_failed_is_new_while_another_hold_is_waited_for() -> None:
+    """Its PUBREC has not had its turn on the old connection, and never will."""
+    world = World()
+    slow, bad = ManualHold(), ManualHold()
+    application = Application(world, Verdict(slow), Verdict(bad))
+    listen(world)
+    first = world.connect("a", clean_start=False, properties={"session_expiry_interval": 60})
+    first.send(qos2(1))
+    first.send(qos2(2))
+    first.lose()
+    bad.finish(failed=True)
+    second = world.connect("a", clean_start=False, properties={"session_expiry_interval": 60})
+    second.send(qos2(2, dup=True))
+    assert second.received() == [PubRec(2)]
+    assert application.payloads == [b"1", b"2", b"2"]
+
+
 @versions
 def test_release_of_an_unknown_id_is_completed(version: int) -> None:
     """MQTT 5 says that it did not know it."""
