@@ -15,7 +15,7 @@ from engine.delivery.letter import StoredLetter, count_by_reason, list_ids, list
 from engine.delivery.outbox import Outbox
 from engine.errors import JournalError
 from engine.journal import Journal, SinkLog, Ticket
-from engine.metrics import RuleCounters
+from engine.metrics import RuleCounters, SinkCounters
 
 log = structlog.get_logger()
 
@@ -92,6 +92,11 @@ class Delivery:
     def rule_counters(self, rule_id: str) -> RuleCounters:
         """The counters of a rule, as they were left; the journal stores them with the records they count."""
         return self.journal.rule(rule_id)
+
+    def sink_counters(self, sink_id: str) -> SinkCounters:
+        """What became of the records of a sink, also of one that is not open; all zero where there never were any."""
+        sink = self.journal.sinks.get(sink_id)
+        return SinkCounters() if sink is None else sink.state.counters
 
     # Dead letters
 

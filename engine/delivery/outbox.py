@@ -217,8 +217,9 @@ class Outbox:
                 lane.wake()
 
     def _has_reached(self, number: int, through: int) -> bool:
-        state = self._log.lanes[number].state
-        return state.cursor >= min(through, state.next_seq - 1) and not self._log.lanes[number].fresh
+        lane = self._log.lanes[number]
+        cursor = lane.state.cursor
+        return cursor >= through or (cursor >= lane.state.next_seq - 1 and not lane.fresh)
 
     # Life
 
@@ -252,6 +253,7 @@ class Outbox:
     def journal_changed(self) -> None:
         """The journal can be written again, or no longer."""
         self._update_refusing()
+        self._lift_barriers()
 
     async def drained(self) -> None:
         """Wait until nothing waits."""

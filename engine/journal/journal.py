@@ -102,13 +102,17 @@ class Journal:
             await self.flush()
         except JournalError as error:
             log.error("the journal could not be flushed", reason=str(error))
+        if self.failing is None:
+            await ask(self._writer, close_in_order)
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Let go of the file as it is, as the end of the process would."""
         self._running = False
         for timer in (self._tick_timer, self._flush_timer):
             if timer is not None:
                 timer.cancel()
         await _join(self._reader)
-        if self.failing is None:
-            await ask(self._writer, close_in_order)
         await _join(self._writer)
 
     def _adopt(self, opened: Opened) -> None:

@@ -1,0 +1,93 @@
+"""A journal and its delivery on a clock of their own, that can crash and start again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from engine.connector import ConnectorConfig, Sink
+from engine.delivery import Delivery, Outbox
+from engine.journal import Journal, RecoveryReport, Ticket
+from engine.journal.worker import Worker
+from engine.record import Chunk
+from engine.testing import FakeClock, InlineWorker, pump
+
+FILE = "journal.sqlite"
+
+
+def chunk(*rows: Any, client: str = "c", rule: str = "r", lane: int = 0, time_ms: int = 1) -> Chunk:
+    """A chunk of rows; what is no dict becomes the column ``n``."""
+    dicts = [row if isinstance(row, dict) else {"n": row} for row in rows]
+    return Chunk(rule, client, lane, time_ms, "t", dicts)
+
+
+def options(**settings: Any) -> ConnectorConfig:
+    """Options of a sink in one lane, without waiting for batches to fill unless asked for."""
+    batch = {"time": 0, **settings.pop("batch", {})}
+    return ConnectorConfig.model_validate({"type": "memory", "lanes": 1, "batch": batch, **settings})
+
+
+class World:
+    """One data directory, with what runs on it."""
+
+    def __init__(self, directory: Path, *, seed: int = 1, make_worker: Callable[[str], Worker] = InlineWorker) -> None:
+        self.directory = directory
+        self.clock = FakeClock()
+        self.random = Random(seed)
+        self._make_worker = make_worker
+
+    @property
+    def path(self) -> Path:
+        return self.directory / FILE
+
+    async def start(self) -> RecoveryReport:
+        """Open the journal and the delivery."""
+        self.journal = Journal(self.path, clock=self.clock, make_worker=self._make_worker)
+        report = await self.journal.start()
+        self.delivery = Delivery(self.journal, clock=self.clock, random=self.random)
+        await self.delivery.start()
+        return report
+
+    async def open(self, sink: Sink, config: ConnectorConfig | None = None, name: str = "s") -> Outbox:
+        """Open a sink and let its tasks begin."""
+        outbox = await self.delivery.open(name, sink, config or options())
+        await pump()
+        return outbox
+
+    async def put(self, outbox: Outbox, *chunks: Chunk) -> Ticket:
+        """Put, and let the group be committed and delivered as far as that goes without time passing."""
+        for item in chunks:
+            outbox.put(item)
+        ticket = self.delivery.ticket()
+        await pump()
+        return ticket
+
+    async def stop(self) -> None:
+        await self.delivery.stop(1.0)
+        await self.journal.stop()
+
+    async def crash(self, directory: Path) -> None:
+        """Go on in `directory` with the files as they are this moment, as after ``kill -9``."""
+        directory.mkdir(parents=True)
+        for file in self.directory.glob(f"{FILE}*"):
+            if not file.name.endswith("-shm"):
+                shutil.copy(file, directory / file.name)
+        await self.abandon()
+        self.directory = directory
+
+    async def abandon(self) -> None:
+        """Let everything fall, as the end of the process would."""
+        for outbox in self.delivery.outboxes.values():
+            await outbox._tasks.cancel()
+        await self.journal.abandon()
+
+    async def advance_until(self, done: Callable[[], bool], seconds: float = 3600.0) -> None:
+        """Let time pass until `done`, at most `seconds`."""
+        until = self.clock.monotonic() + seconds
+        while not done():
+            due = self.clock.next_at
+            assert due is not None and due <= until, "it never came about"
+            await self.clock.advance(max(due - self.clock.monotonic(), 0.0))
