@@ -29,7 +29,7 @@ from engine.sql.syntax import (
     TopicMatch,
     TopicName,
 )
-from engine.sql.tokens import DO, FOREACH, INCASE, RANGE, RESERVED, RULE_KEYWORDS, Places, RuleTokenizer
+from engine.sql.tokens import DO, ELSE, FOREACH, INCASE, RANGE, RESERVED, RULE_KEYWORDS, Places, RuleTokenizer
 
 __all__ = ["Rule", "parse_tree"]
 
@@ -432,7 +432,7 @@ class RuleParser(parser.Parser):
             branches.append(self._node(exp.If(this=condition, true=self._parse_disjunction()), at))
         if not branches:
             self._expected("WHEN", "write CASE WHEN condition THEN value END")
-        otherwise = self._parse_disjunction() if self._match(TokenType.ELSE) else None
+        otherwise = self._parse_disjunction() if self._match(ELSE) else None
         if not self._match(TokenType.END):
             self._expected("END", "end CASE with END")
         return self._steps(self._node(exp.Case(this=operand, ifs=branches, default=otherwise), start), start)

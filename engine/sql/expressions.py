@@ -315,19 +315,21 @@ class Expressions:
         known = self.writer.known(("key", base.text, name))
         if known is not None:
             return known
+        if base.kind not in ("any", "defined", "map", "str"):
+            return UNDEFINED_ATOM
         literal = self.writer.names.literal(name)
         if null:
             fast, slow, kind = f"{base.text}.get({literal})", f"key_or_none({base.text}, {literal})", "defined"
         else:
             fast, slow, kind = f"{base.text}.get({literal}, U)", f"key({base.text}, {literal})", "any"
-        text = fast if base.kind == "map" else f"{fast} if type({base.text}) is dict else {slow}"
+        text = {"map": fast, "str": slow}.get(base.kind, f"{fast} if type({base.text}) is dict else {slow}")
         return self.writer.assign(text, kind, ("key", base.text, name, null) if null else ("key", base.text, name))
 
     def _index(self, base: Atom, number: int) -> Atom:
-        if number == 0:
+        if number == 0 or base.kind not in ("any", "defined", "list", "str"):
             return UNDEFINED_ATOM
         text = self._number(number)
-        if abs(number) > 1_000_000:
+        if abs(number) > 1_000_000 or base.kind == "str":
             return self.writer.assign(f"index({base.text}, {text})")
         place, least = (number - 1, number) if number > 0 else (number, -number)
         fast = f"{base.text}[{place}] if type({base.text}) is list and len({base.text}) >= {least}"

@@ -16,11 +16,13 @@ from sqlglot.tokens import Tokenizer
 
 from engine.errors import Position, RuleError
 
-__all__ = ["DO", "FOREACH", "INCASE", "RANGE", "RESERVED", "RULE_KEYWORDS", "Places", "RuleTokenizer"]
+__all__ = ["DO", "ELSE", "FOREACH", "INCASE", "RANGE", "RESERVED", "RULE_KEYWORDS", "Places", "RuleTokenizer"]
 
 FOREACH = TokenType.FOR
 DO = TokenType.EXECUTE
 INCASE = TokenType.FILTER
+ELSE = TokenType.DEFAULT
+"""Not sqlglot's own: a statement that begins with that one is none at all to its parser."""
 RANGE = TokenType.RANGE
 RESERVED = TokenType.COMMAND
 """IF and ELSIF, which the language keeps for itself without using them."""
@@ -30,7 +32,7 @@ RULE_KEYWORDS = {
     "AS": TokenType.ALIAS,
     "CASE": TokenType.CASE,
     "DO": DO,
-    "ELSE": TokenType.ELSE,
+    "ELSE": ELSE,
     "ELSIF": RESERVED,
     "END": TokenType.END,
     "FOREACH": FOREACH,
