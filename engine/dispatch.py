@@ -93,18 +93,19 @@ class Route:
     )  # fmt: skip
 
     def __init__(self, rule: Rule, outboxes: Mapping[str, Outbox], counters: Counters) -> None:
-        """`outboxes` by sink id hold every sink the rule names."""
+        """`outboxes` by sink id; a sink the rule names and that is not there is disabled and gets nothing."""
         self.rule = rule
         self.evaluate = rule.compiled.evaluate
         self.many = rule.compiled.many
         self.counters = counters
-        self.outboxes = tuple(outboxes[target.name] for target in rule.sinks)
+        targets = [target for target in rule.sinks if target.name in outboxes]
+        self.outboxes = tuple(outboxes[target.name] for target in targets)
         self.needs_ticket = rule.ack == "buffer" and bool(self.outboxes)
         self.rows: list[Row] = []
         self.topics: list[str] = []
         self.last_error: str | None = None
-        self._plain = tuple(outboxes[target.name] for target in rule.sinks if target.columns is None)
-        self._renamed = tuple((t.columns, outboxes[t.name]) for t in rule.sinks if t.columns is not None)
+        self._plain = tuple(outboxes[target.name] for target in targets if target.columns is None)
+        self._renamed = tuple((t.columns, outboxes[t.name]) for t in targets if t.columns is not None)
 
     def run(self, message: Message | Occurrence) -> list[Row] | None:
         """The rows the rule makes of `message`; None where it failed. Counts nothing yet."""

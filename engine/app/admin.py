@@ -103,7 +103,8 @@ class AppAdmin:
         for view in self.sinks():
             if view.status == "held":
                 yield f"sink {view.id} is held: {view.reason}"
-            if view.enable and app.outboxes[view.id].refusing:
+            outbox = app.outboxes.get(view.id)
+            if outbox is not None and outbox.refusing:
                 yield f"sink {view.id} is full: publishes are refused"
         errors = [problem for problem in app.last_reload if problem.severity == "error"]
         if errors:
@@ -133,7 +134,9 @@ class AppAdmin:
 
     def _sink(self, sink_id: str) -> SinkView:
         entry = self._app.project.sinks[sink_id]
-        outbox = self._app.outboxes[sink_id]
+        outbox = self._app.outboxes.get(sink_id)
+        if outbox is None:
+            return self._disabled_sink(sink_id)
         status = outbox.status()
         counters = outbox.counters
         now_ms = self._app.clock.now_ms()
@@ -157,6 +160,26 @@ class AppAdmin:
             dead_letters=status.dead_letters,
             last_error=status.last_error,
             next_attempt_in_s=_until(status.next_attempt_ms, now_ms),
+        )
+
+    def _disabled_sink(self, sink_id: str) -> SinkView:
+        config = self._app.project.sinks[sink_id].config
+        counters = self._app.delivery.sink_counters(sink_id)
+        return SinkView(
+            id=sink_id,
+            type=config.type,
+            description=config.description,
+            enable=False,
+            status="stopped",
+            reason="disabled",
+            emitted=counters.emitted,
+            delivered=counters.delivered,
+            deduplicated=counters.deduplicated,
+            dead_lettered=counters.dead_lettered,
+            dropped=counters.dropped,
+            retried=counters.retried,
+            buffered=counters.buffered,
+            dead_letters=counters.dead_lettered,
         )
 
 

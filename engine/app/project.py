@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,11 @@ class Project:
         """The sinks of the project by id, disabled ones included."""
         return self.files.sinks
 
+    @property
+    def active_sinks(self) -> dict[str, SinkEntry[type[Sink]]]:
+        """Those that are not disabled."""
+        return {sink_id: entry for sink_id, entry in self.sinks.items() if entry.config.enable}
+
     def make_sink(self, entry: SinkEntry[type[Sink]], publish: Publish | None, clock: Clock) -> Sink:
         """A sink ready to be connected. Raises `ConfigError` where its options contradict each other."""
         context = SinkContext(entry.sink_id, self.files.directory, self.files.data_dir, clock, publish)
@@ -62,7 +67,19 @@ def read_project(directory: Path, environ: Mapping[str, str] | None = None) -> P
             project.make_sink(entry, None, SystemClock())
         except ConfigError as error:
             project.problems.append(entry.problem(error))
+    project.problems.extend(_disabled_targets(project))
     return project
+
+
+def _disabled_targets(project: Project) -> Iterator[Problem]:
+    """Warnings for rules that send to a sink which takes nothing."""
+    disabled = project.sinks.keys() - project.active_sinks.keys()
+    for rule in project.ruleset.rules.values():
+        for target in rule.sinks:
+            if target.name in disabled:
+                message = f"sink {target.name!r} is disabled: it gets nothing of this rule"
+                remedy = f"remove enable: false from {target.name} in connectors.yaml"
+                yield Problem(message, rule.path, target.position, remedy, "warning")
 
 
 def check_project(directory: Path, environ: Mapping[str, str] | None = None) -> list[Problem]:

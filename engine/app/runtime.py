@@ -122,7 +122,7 @@ class App:
         self.dispatcher = Dispatcher(self.delivery.ticket)
         self.bridge = Bridge(hooks, self.dispatcher, self.clock)
         self.outboxes: dict[str, Outbox] = {}
-        await self._open_sinks(project, project.sinks.values())
+        await self._open_sinks(project, project.active_sinks.values())
         self._put_in_service(project.ruleset)
 
         if settings.api.enable:
@@ -157,10 +157,10 @@ class App:
 
     async def _swap(self, project: Project) -> None:
         """Serve `project` from now on. Sinks that changed keep their outbox and with it their backlog."""
-        old = self.project
-        fresh = [entry for sink_id, entry in project.sinks.items() if sink_id not in old.sinks]
-        changed = [e for i, e in project.sinks.items() if i in old.sinks and _differs(e, old.sinks[i])]
-        gone = [sink_id for sink_id in old.sinks if sink_id not in project.sinks]
+        old, new = self.project.active_sinks, project.active_sinks
+        fresh = [entry for sink_id, entry in new.items() if sink_id not in old]
+        changed = [entry for sink_id, entry in new.items() if sink_id in old and _differs(entry, old[sink_id])]
+        gone = [sink_id for sink_id in old if sink_id not in new]
         await self._open_sinks(project, fresh)
         for entry in changed:
             sink = project.make_sink(entry, self._publish, self.clock)

@@ -202,3 +202,14 @@ def test_the_last_error_of_a_rule_is_kept_for_people() -> None:
     house = House({"a": Box()}, r='INSERT INTO a SELECT payload.v AS v FROM "t"')
     house.publish(Publish("t", b"no json"))
     assert "JSON" in (house.dispatcher.routes["r"].last_error or "")
+
+
+def test_a_disabled_sink_gets_nothing_and_the_others_their_rows() -> None:
+    """It has no outbox; nothing of the rule counts for it."""
+    rule, _ = load_rule('INSERT INTO a, off SELECT qos FROM "t"', rule_id="r", path="r.sql", sink_ids=["a", "off"])
+    assert rule is not None
+    box, counts = Box(), Counts()
+    dispatcher = Dispatcher(lambda: TICKET)
+    dispatcher.swap(Ruleset([rule]), {"r": Route(rule, {"a": box}, counts)})
+    dispatcher.publishes(Client("c"), [Publish("t")], NOW)
+    assert (box.rows, counts.records) == ([{"qos": 1}], 1)
