@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.functions.argument import mapping, opened, text
+from engine.functions.argument import mapping, opened, refuse, text
 from engine.functions.registry import function
 from engine.jsontext import UNDEFINED
 from engine.value import float_text
@@ -24,7 +24,7 @@ def map_new() -> dict[str, Any]:
 def map_get(path: str, source: dict[str, Any], default: Any = UNDEFINED) -> Any:
     """The value at a dotted path of keys, or `default`. The map may be JSON text, at any step of the path."""
     value: Any = source
-    for key in text("map_get", 1, path).split("."):
+    for key in _keys("map_get", path):
         value = opened(value)
         if value is UNDEFINED or key not in value:
             return default
@@ -38,12 +38,19 @@ def map_get(path: str, source: dict[str, Any], default: Any = UNDEFINED) -> Any:
 )
 def map_put(path: str, value: Any, source: dict[str, Any]) -> dict[str, Any]:
     """The map with a value put at a dotted path of keys. What is no map on the way is replaced by one."""
-    keys = text("map_put", 1, path).split(".")
+    keys = _keys("map_put", path)
     result = target = _copied(source)
     for key in keys[:-1]:
         target[key] = target = _copied(target.get(key))
     target[keys[-1]] = value
     return result
+
+
+def _keys(name: str, path: Any) -> list[str]:
+    """The keys of a dotted path. A number is no path, as in EMQX: it is nearly always a mixed-up order of arguments."""
+    if type(path) is not str:
+        refuse(name, 1, "a text, the path of keys", path)
+    return path.split(".")
 
 
 def _copied(value: Any) -> dict[str, Any]:
