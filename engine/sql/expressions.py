@@ -47,6 +47,9 @@ _RETURNED_KINDS = {
     "str": "str", "int": "int", "float": "float", "bool": "bool", "list[Any]": "list", "list[str]": "list",
     "dict[str, Any]": "map", "str | bytes": "defined", "int | float": "number",
 }  # fmt: skip
+_LOOPS_MAX = 12
+"""How many CASE in each other are written as loops."""
+
 _NULL_TESTS = {"is_null": "({} is U)", "is_null_var": "({0} is U or {0} is None)"}
 """Functions whose whole work is one comparison, which is written instead of the call."""
 
@@ -65,6 +68,7 @@ class Expressions:
         self.writer = writer
         self._functions = functions
         self._columns = columns
+        self._cases = 0
 
     # -- values
 
@@ -112,22 +116,46 @@ class Expressions:
         return self.writer.assign(f"negate({operand.text})", "number")
 
     def _case(self, node: Case, scope: Scope) -> Atom:
-        """A loop that is left by the first branch that applies: code without a level of nesting for each branch."""
+        """CASE as a loop that is left by the first branch that applies: no level of nesting for each branch.
+
+        Python nests no more than 20 loops, so a CASE deep in others asks before each branch whether one applied.
+        """
         operand = None if node.operand is None else self.value(node.operand, scope)
         result = self.writer.fresh()
-        kinds: set[str] = set()
-        with self.writer.block("while True:"):
-            for when, then in node.branches:
-                test = self._when(when, scope) if operand is None else self._same(operand, when, scope)
-                with self.writer.block(f"if {test}:"):
-                    kinds.add(self._finish_case(result, self.value(then, scope)))
-            otherwise = UNDEFINED_ATOM if node.otherwise is None else self.value(node.otherwise, scope)
-            kinds.add(self._finish_case(result, otherwise))
+        self._cases += 1
+        write = self._case_as_loop if self._cases <= _LOOPS_MAX else self._case_by_asking
+        kinds = write(node, operand, result, scope)
+        self._cases -= 1
         return Atom(result, _common(kinds))
 
-    def _finish_case(self, result: str, value: Atom) -> str:
+    def _case_as_loop(self, node: Case, operand: Atom | None, result: str, scope: Scope) -> set[str]:
+        kinds = set()
+        with self.writer.block("while True:"):
+            for when, then in node.branches:
+                with self.writer.block(f"if {self._applies(operand, when, scope)}:"):
+                    kinds.add(self._assign_case(result, then, scope))
+                    self.writer.line("break")
+            kinds.add(self._assign_case(result, node.otherwise, scope))
+            self.writer.line("break")
+        return kinds
+
+    def _case_by_asking(self, node: Case, operand: Atom | None, result: str, scope: Scope) -> set[str]:
+        kinds = set()
+        self.writer.line(f"{result} = PENDING")
+        for when, then in node.branches:
+            asked = self.writer.block(f"if {result} is PENDING:")
+            with asked, self.writer.block(f"if {self._applies(operand, when, scope)}:"):
+                kinds.add(self._assign_case(result, then, scope))
+        with self.writer.block(f"if {result} is PENDING:"):
+            kinds.add(self._assign_case(result, node.otherwise, scope))
+        return kinds
+
+    def _applies(self, operand: Atom | None, when: Expr, scope: Scope) -> str:
+        return self._when(when, scope) if operand is None else self._same(operand, when, scope)
+
+    def _assign_case(self, result: str, node: Expr | None, scope: Scope) -> str:
+        value = UNDEFINED_ATOM if node is None else self.value(node, scope)
         self.writer.line(f"{result} = {value.text}")
-        self.writer.line("break")
         return value.kind
 
     def _when(self, node: Expr, scope: Scope) -> str:
@@ -231,21 +259,21 @@ class Expressions:
 
     def _logic(self, node: Logic, scope: Scope) -> str:
         """Short circuit: what a later operand needs is computed under a test of the earlier ones, if it needs any."""
-        text = self.truth(node.operands[0], scope)
+        texts = [self.truth(node.operands[0], scope)]
         variable: str | None = None
         for operand in node.operands[1:]:
-            part, lines = self.writer.apart(lambda operand=operand: self.truth(operand, scope))  # type: ignore[misc]
+            text, lines = self.writer.apart(lambda operand=operand: self.truth(operand, scope))  # type: ignore[misc]
             if not lines:
-                text = f"({text} {node.op} {part})"
+                texts.append(text)
                 continue
-            if variable is None or text != variable:
-                variable = variable or self.writer.fresh("c")
-                self.writer.line(f"{variable} = {text}")
+            variable = variable or self.writer.fresh("c")
+            if texts != [variable]:
+                self.writer.line(f"{variable} = {_joined(node.op, texts)}")
             with self.writer.block(f"if {variable}:" if node.op == "and" else f"if not {variable}:"):
                 self.writer.replay(lines, extra_indent=1)
-                self.writer.line(f"{variable} = {part}")
-            text = variable
-        return text
+                self.writer.line(f"{variable} = {text}")
+            texts = [variable]
+        return _joined(node.op, texts)
 
     def _not(self, node: Not, scope: Scope) -> str:
         """The opposite of a condition; of anything else that is no boolean, false."""
@@ -388,6 +416,10 @@ def _text_guard(left: Atom, right: Atom) -> str | None:
         return None
     unknown = right if left.kind == "str" else left
     return f"type({unknown.text}) is str" if unknown.kind in ("any", "defined") else None
+
+
+def _joined(op: str, texts: list[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"({f' {op} '.join(texts)})"
 
 
 def _grouped(text: str) -> str:

@@ -15,10 +15,10 @@ from engine.topic import topic_matches
 from engine.value import equal, from_bytes, kind_of, number_of, same, to_text
 
 __all__ = [
-    "FLOAT_MAX", "HEAD", "LIST_MAX", "TAIL", "TEXT_MAX", "add", "columns_of", "concat", "condition", "divide", "eq",
-    "ge", "gt", "index", "int_divide", "key", "key_or_none", "le", "located", "lt", "modulo", "multiply", "ne",
-    "negate", "number_or_none", "part", "put", "put_read", "reference_condition", "rows_of", "same", "sequence",
-    "subtract", "topic_match", "within_range",
+    "FLOAT_MAX", "HEAD", "LIST_MAX", "PENDING", "TAIL", "TEXT_MAX", "add", "columns_of", "concat", "condition",
+    "divide", "eq", "ge", "gt", "index", "int_divide", "key", "key_or_none", "le", "located", "lt", "modulo",
+    "multiply", "ne", "negate", "number_or_none", "part", "put", "put_read", "reference_condition", "rows_of", "same",
+    "sequence", "subtract", "topic_match", "within_range",
 ]  # fmt: skip
 
 INTEGER_BITS_MAX = 4096
@@ -42,6 +42,9 @@ class _End:
     def __repr__(self) -> str:
         return self._name
 
+
+PENDING = object()
+"""The value of a CASE of which no branch has applied yet."""
 
 HEAD = _End("HEAD")
 TAIL = _End("TAIL")
