@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from aiokafka.errors import KafkaError
@@ -74,8 +74,8 @@ class KafkaConfig(ConnectorConfig):
     """Templates of headers by name."""
     timestamp: str | None = None
     """Template of the time in milliseconds; the time the message came unless set."""
-    acks: Literal["all", 1, 0] = "all"
-    """Who must have a batch before it counts as delivered: all replicas in sync, the leader, or nobody."""
+    acks: Literal["all", 1] = "all"
+    """Who must have a batch before it counts as delivered: all replicas in sync, or the leader alone."""
     idempotent: bool | None = None
     """Store once what the connection had to send twice; unless set, on with `acks: all`, which it needs."""
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
@@ -122,18 +122,20 @@ class KafkaSink(Sink):
         self._missing: dict[str, tuple[float, float]] = {}
         """Topics that are not there: when that was first and last seen, by the monotonic clock."""
         self._link: Link | None = None
-        self._renewing = asyncio.Lock()
+        self._changing = asyncio.Lock()
         self._tasks = Tasks(f"sink {context.sink_id}")
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: dict[asyncio.Task[None], Link] = {}
 
     async def connect(self) -> None:
-        old, self._link = self._link, None
-        if old is not None:
-            self._end(old, at_once=not old.is_usable)
-        self._missing.clear()
-        self._link = link = await self._open()
+        async with self._changing:
+            old, self._link = self._link, None
+            if old is not None:
+                self._end(old.retire(self.config.request_timeout), old)
+            self._missing.clear()
+            self._link = link = await self._open()
         if self._composer.fixed_topic is not None:
-            await self._need_topic(link, self._composer.fixed_topic)
+            async with link.use():
+                await self._need_topic(link, self._composer.fixed_topic)
 
     async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
         failures: dict[int, DeliveryError] = {}
@@ -141,12 +143,11 @@ class KafkaSink(Sink):
             async with asyncio.timeout(self.config.request_timeout):
                 await self._sender.send(await self._queues(batch, failures), failures)
         except TimeoutError as error:
-            self._give_up()
+            self._give_up_doubtful()
             limit = self.config.request_timeout
             raise NotConnectedError(f"{self._where} confirmed nothing within {limit:g} s", code="timeout") from error
         except (asyncio.CancelledError, NotConnectedError):
-            # What is under way would otherwise be sent whenever that becomes possible, after the same in a new batch.
-            self._give_up()
+            self._give_up_doubtful()
             raise
         answer = verdict(batch, failures)
         if isinstance(answer, DeliveryError):
@@ -154,8 +155,10 @@ class KafkaSink(Sink):
         return answer
 
     async def close(self) -> None:
-        self._give_up()
-        self._link = None
+        async with self._changing:
+            self._give_up()
+        for link in self._ending.values():
+            link.hurry()
         if self._ending:
             await asyncio.wait(self._ending, timeout=CLOSE_TIMEOUT_S)
         await self._tasks.cancel()
@@ -180,42 +183,50 @@ class KafkaSink(Sink):
 
     async def _lend(self) -> Link:
         """The link to send over; a new one in place of one that is spent."""
-        async with self._renewing:
+        async with self._changing:
             link = self._link
-            if link is None or not link.is_usable:
+            if link is None:
                 raise NotConnectedError(f"{self._where} is not connected")
             if link.is_spent:
                 self._link = await self._open()
-                self._end(link, at_once=False)
-            assert self._link is not None
-            return self._link
+                self._end(link.retire(self.config.request_timeout), link)
+                return self._link
+            return link
 
     def _give_up(self) -> None:
-        if self._link is not None and self._link.is_usable:
-            self._end(self._link, at_once=True)
+        link, self._link = self._link, None
+        if link is not None:
+            self._end(link.abandon(), link)
 
-    def _end(self, link: Link, *, at_once: bool) -> None:
-        ending = link.abandon() if at_once else link.retire(self.config.request_timeout)
-        link.is_usable = not at_once
+    def _give_up_doubtful(self) -> None:
+        """End producers that a batch was left with: they would send it whenever they can, after it went another way."""
+        for link in self._ending.values():
+            if link.is_doubtful:
+                link.hurry()
+        if self._link is not None and self._link.is_doubtful:
+            self._give_up()
+
+    def _end(self, ending: Coroutine[Any, Any, None], link: Link) -> None:
         task = self._tasks.spawn(ending, "end a producer")
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._ending[task] = link
+        task.add_done_callback(self._ending.pop)
 
     async def _queues(self, batch: Batch, failures: dict[int, DeliveryError]) -> Queues:
         """The messages of `batch` by partition; those whose topic is not there go to `failures`, or raise."""
-        link = await self._lend()
         fixed = self._composer.fixed_topic
         topics = None if fixed is not None else self._composer.topics(batch, failures)
         counts: dict[str, int] = {}
-        for topic in [fixed] if topics is None else dict.fromkeys(topics):
-            if topic is None:
-                continue
-            try:
-                counts[topic] = link.partition_count(topic) or await self._need_topic(link, topic)
-            except DeliveryError as error:
-                if topics is None:
-                    raise
-                failures.update((index, error) for index, each in enumerate(topics) if each == topic)
+        link = await self._lend()
+        async with link.use():
+            for topic in [fixed] if topics is None else dict.fromkeys(topics):
+                if topic is None:
+                    continue
+                try:
+                    counts[topic] = link.partition_count(topic) or await self._need_topic(link, topic)
+                except DeliveryError as error:
+                    if topics is None:
+                        raise
+                    failures.update((index, error) for index, each in enumerate(topics) if each == topic)
         return self._composer.queues(batch, topics, counts, failures)
 
     async def _need_topic(self, link: Link, topic: str) -> int:

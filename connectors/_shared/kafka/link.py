@@ -19,6 +19,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExists
 
 ABANDON_TIMEOUT_S = 1.0
 """Longest wait for each step of giving a producer up."""
+_STEPS = 5
 
 
 class Link:
@@ -26,8 +27,8 @@ class Link:
 
     def __init__(self, producer: AIOKafkaProducer, *, is_idempotent: bool) -> None:
         self.producer = producer
-        self.is_usable = True
-        """False once it is being ended."""
+        self.is_doubtful = False
+        """A batch was left with it that nobody waits for."""
         self.is_spent = False
         """A batch was refused, and the next one needs a new producer."""
         self._is_idempotent = is_idempotent
@@ -86,25 +87,40 @@ class Link:
 
     async def retire(self, timeout_s: float) -> None:
         """End the producer when nobody uses it any more, or when the time is over."""
-        self.is_usable = False
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(timeout_s):
                 await self._unused.wait()
-        await self.abandon()
+        except TimeoutError:
+            pass
+        finally:
+            await self.abandon()
+
+    def hurry(self) -> None:
+        """Let `retire` wait no longer."""
+        self._unused.set()
 
     async def abandon(self) -> None:
         """End the producer now. Whoever waits for a batch gets an error; what was on its way may have arrived."""
-        self.is_usable = False
         # The library's own stop() waits until every batch is delivered, which an idempotent one may never be; there is
         # no public way to end the sender, so it is ended first, and stop() finds nothing left to wait for.
         await _bounded(self.producer.client.close())
-        sender = self.producer._sender.sender_task
-        if sender is not None:
-            for _ in range(2):  # the first is answered by waiting for requests under way
-                sender.cancel()
-                await asyncio.wait([sender], timeout=ABANDON_TIMEOUT_S)
+        await self._end_sender()
         self.producer._message_accumulator.fail_all(KafkaConnectionError("the connection was given up"))
         await _bounded(self.producer.stop())
+
+    async def _end_sender(self) -> None:
+        sender = self.producer._sender.sender_task
+        if sender is None:
+            return
+        client = self.producer.client
+        for _ in range(_STEPS):
+            sender.cancel()
+            # It first waits for its requests, and they for metadata that will never come from a closed client.
+            done, _ = await asyncio.wait([sender], timeout=ABANDON_TIMEOUT_S / _STEPS)
+            if done:
+                return
+            if client._md_update_fut is not None and not client._md_update_fut.done():
+                client._md_update_fut.set_result(False)
 
 
 async def create_topic(topic: str, client: Mapping[str, Any]) -> None:
@@ -112,7 +128,7 @@ async def create_topic(topic: str, client: Mapping[str, Any]) -> None:
     admin = AIOKafkaAdminClient(**client)
     try:
         await admin.start()
-        answer = await admin.create_topics([NewTopic(topic, -1, -1)])
+        answer = await admin.create_topics([NewTopic(topic, -1, -1, replica_assignments={})])
         for _, code, *words in answer.topic_errors:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
@@ -141,6 +157,6 @@ async def _reason(producer: AIOKafkaProducer, client: Mapping[str, Any]) -> Exce
 
 
 async def _bounded(step: Any) -> None:
-    with suppress(TimeoutError, KafkaError, OSError, asyncio.CancelledError):
+    with suppress(TimeoutError, KafkaError, OSError):
         async with asyncio.timeout(ABANDON_TIMEOUT_S):
             await step

@@ -52,7 +52,7 @@ class Sender:
         """Send all of `queues`; what could not be stored goes to `failures`.
 
         Raises `NotConnectedError` where a topic has gone, and an unknown error as it is: of what was sent, nothing is
-        certain then. Cancelling leaves batches behind that the link must be rid of.
+        certain then. As after cancelling, the link is doubtful and must be given up.
         """
         counts_max: dict[Place, int] = {}
         while queues:
@@ -62,8 +62,12 @@ class Sender:
                 _fail(queues.values(), error, failures)
                 return
             async with link.use() as producer:
-                parcels = [await self._post(producer, place, queue, counts_max) for place, queue in queues.items()]
-                await self._wait(link, parcels)
+                try:
+                    parcels = [await self._post(producer, place, queue, counts_max) for place, queue in queues.items()]
+                    await self._wait(link, parcels)
+                except BaseException:
+                    link.is_doubtful = True
+                    raise
             queues = {parcel.place: self._rest(link, parcel, counts_max, failures) for parcel in parcels}
             queues = {place: queue for place, queue in queues.items() if queue}
 
@@ -86,6 +90,7 @@ class Sender:
         except KafkaError as error:
             confirmed = asyncio.get_running_loop().create_future()
             confirmed.set_exception(error)
+        confirmed.add_done_callback(_look_at)
         return _Parcel(place, queue, count, builder.size(), confirmed)
 
     async def _wait(self, link: Link, parcels: list[_Parcel]) -> None:
@@ -116,6 +121,12 @@ class Sender:
         else:
             counts_max[parcel.place] = parcel.count // 2
         return parcel.queue
+
+
+def _look_at(confirmed: asyncio.Future[RecordMetadata | None]) -> None:
+    """An error that comes when nobody waits any more is no news."""
+    if not confirmed.cancelled():
+        confirmed.exception()
 
 
 def _fail(queues: Iterable[Queue], error: DeliveryError, failures: Failures) -> None:

@@ -1,0 +1,381 @@
+"""The Kafka sink against a real server: messages, partitions, compression, limits, mistakes, outages."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.structs import ConsumerRecord
+
+from connectors import kafka as module
+from connectors.kafka import KafkaConfig, KafkaSink
+from engine.connector import SinkContext
+from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
+from engine.record import Batch, Chunk, Row
+from engine.testing import FakeClock
+from servers.kafka import PASSWORD, USER, Kafka
+from support.sinks.harness import batch_of
+
+pytestmark = pytest.mark.server("kafka")
+
+TIME_MS = 1_700_000_000_000
+
+
+class Target:
+    """One server, and sinks that write to it."""
+
+    def __init__(self, server: Kafka, folder: Path) -> None:
+        self.server = server
+        self.clock = FakeClock()
+        self._folder = folder
+        self._sinks: list[KafkaSink] = []
+
+    def sink(self, topic: str, **options: Any) -> KafkaSink:
+        given = {"type": "kafka", "brokers": self.server.address, "topic": topic, "connect_timeout": 3, **options}
+        context = SinkContext("s", self._folder, self._folder, clock=self.clock)
+        sink = KafkaSink(KafkaConfig.model_validate(given), context)
+        self._sinks.append(sink)
+        return sink
+
+    async def connected(self, topic: str, **options: Any) -> KafkaSink:
+        sink = self.sink(topic, **options)
+        await sink.connect()
+        return sink
+
+    def new_topic(self, **options: str) -> str:
+        return self.server.create_topic(f"test-{uuid.uuid4().hex[:12]}", **options)
+
+    async def read(self, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
+        return await asyncio.to_thread(self.server.read_topic, topic)
+
+    async def rows(self, topic: str) -> list[Row]:
+        return [json.loads(record.value or b"") for record in await self.read(topic)]
+
+    async def close(self) -> None:
+        for sink in self._sinks:
+            await sink.close()
+
+
+@pytest.fixture
+async def target(kafka_server: Kafka, tmp_path: Path) -> AsyncIterator[Target]:
+    await asyncio.to_thread(kafka_server.start)
+    target = Target(kafka_server, tmp_path)
+    yield target
+    await target.close()
+
+
+def batch_from(clients: dict[str, list[Row]]) -> Batch:
+    """A batch as it comes from the broker: a chunk for each client."""
+    chunks = [
+        Chunk("hot", client, 0, TIME_MS + number, f"sensors/{client}", rows)
+        for number, (client, rows) in enumerate(clients.items())
+    ]
+    rows = [row for chunk in chunks for row in chunk.rows]
+    return Batch("s", 0, range(1, len(rows) + 1), rows, chunks)
+
+
+async def write(sink: KafkaSink, *rows: Row) -> dict[int, DeliveryError]:
+    return dict(await sink.write(batch_of(list(rows))) or {})
+
+
+async def test_messages_have_the_clients_key_the_row_and_its_time(target: Target, kafka_topic: str) -> None:
+    """What the defaults promise, to those who configure nothing but brokers and topic."""
+    sink = await target.connected(kafka_topic)
+    assert await sink.write(batch_from({"a": [{"n": 1, "t": 2.5}], "b": [{"n": 2, "s": "grüße"}]})) is None
+    found = {record.key: record for record in await target.read(kafka_topic)}
+    assert {key: json.loads(record.value or b"") for key, record in found.items()} == {
+        b"a": {"n": 1, "t": 2.5}, b"b": {"n": 2, "s": "grüße"},
+    }  # fmt: skip
+    assert (found[b"a"].timestamp, found[b"b"].timestamp) == (TIME_MS, TIME_MS + 1)
+    assert found[b"a"].headers == ()
+
+
+async def test_keys_go_where_every_other_client_puts_them(target: Target, kafka_topic: str) -> None:
+    """A join of two topics by key needs the partitions to agree, whoever wrote them."""
+    sink = await target.connected(kafka_topic)
+    clients = [f"device-{n}" for n in range(200)] + ["", "ü", "x" * 301]
+    await sink.write(batch_from({client: [{"client": client}] for client in clients}))
+    found = await target.read(kafka_topic)
+    partitions = list(range(4))
+    assert len(found) == len(clients)
+    for record in found:
+        assert record.partition == DefaultPartitioner()(record.key, partitions, partitions)
+    assert {record.partition for record in found} == set(partitions)
+
+
+async def test_each_client_stays_in_order_over_batches_and_lanes(target: Target, kafka_topic: str) -> None:
+    """Small batches make many requests for each partition; four lanes write at once."""
+    sink = await target.connected(kafka_topic, batch_bytes=2000)
+
+    async def lane(number: int) -> None:
+        for start in range(0, 600, 150):
+            rows = {f"c{number}-{k}": [{"n": n} for n in range(start, start + 150)] for k in range(3)}
+            assert await sink.write(batch_from(rows)) is None
+
+    await asyncio.gather(*(lane(number) for number in range(4)))
+    order: dict[bytes | None, list[int]] = defaultdict(list)
+    for record in await target.read(kafka_topic):
+        order[record.key].append(json.loads(record.value or b"")["n"])
+    assert len(order) == 12
+    assert all(numbers == list(range(600)) for numbers in order.values())
+
+
+async def test_templates_make_topic_key_value_headers_and_time(target: Target) -> None:
+    """Everything a message has can come from the row."""
+    name = f"plant-{uuid.uuid4().hex[:8]}"
+    for area in ("north", "south"):
+        target.server.create_topic(f"{name}-{area}")
+    sink = await target.connected(
+        f"{name}-${{area}}",
+        key="${device}",
+        value='{"t": ${temp}, "from": "${_client}"}',
+        headers={"rule": "${_rule}", "unit": "°${unit}"},
+        timestamp="${at}",
+    )
+    north = {"area": "north", "device": "d1", "temp": 1.5, "unit": "C", "at": 1234567890123}
+    south = {"area": "south", "device": None, "temp": None, "unit": "F", "at": "1234567890124"}
+    odd = {"area": "no/such", "device": "d3", "temp": 1, "unit": "C", "at": 5}
+    late = {"area": "south", "device": "d4", "temp": 1, "unit": "C", "at": "noon"}
+    failures = await write(sink, north, south, odd, late)
+    assert sorted(failures) == [2, 3]
+    assert all(isinstance(error, RejectError) for error in failures.values())
+    assert "milliseconds" in failures[3].message
+    (first,) = await target.read(f"{name}-north")
+    (second,) = await target.read(f"{name}-south")
+    assert (first.key, json.loads(first.value or b""), first.timestamp) == (
+        b"d1",
+        {"t": 1.5, "from": "c0"},
+        1234567890123,
+    )
+    assert first.headers == (("rule", b"hot"), ("unit", "°C".encode()))
+    assert (second.key, json.loads(second.value or b""), second.timestamp) == (
+        None,
+        {"t": None, "from": "c0"},
+        1234567890124,
+    )
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+async def test_compression(target: Target, kafka_topic: str, compression: str) -> None:
+    """Every kind can be read back, and says in the record what it was."""
+    sink = await target.connected(kafka_topic, compression=compression)
+    rows = [{"n": n, "label": "x" * 50} for n in range(300)]
+    assert await write(sink, *rows) == {}
+    assert await target.rows(kafka_topic) == rows
+
+
+@pytest.mark.parametrize("options", [{"acks": 1}, {"idempotent": False}, {"acks": "all"}])
+async def test_levels_of_acknowledgement(target: Target, kafka_topic: str, options: dict[str, Any]) -> None:
+    """Whoever chose less safety must get what they chose, not an error."""
+    sink = await target.connected(kafka_topic, **options)
+    assert await write(sink, {"n": 1}, {"n": 2}) == {}
+    assert await target.rows(kafka_topic) == [{"n": 1}, {"n": 2}]
+
+
+async def test_message_over_the_sinks_limit_is_rejected_unsent(target: Target, kafka_topic: str) -> None:
+    """It could never arrive; the others must."""
+    sink = await target.connected(kafka_topic, max_message_bytes=2000)
+    failures = await write(sink, {"n": 1}, {"n": 2, "label": "x" * 2000}, {"n": 3})
+    assert list(failures) == [1]
+    assert "max_message_bytes" in failures[1].message
+    assert await target.rows(kafka_topic) == [{"n": 1}, {"n": 3}]
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_five_messages_among_a_thousand_that_the_topic_does_not_take(target: Target, idempotent: bool) -> None:
+    """The server refuses whole batches, and does not say for which message: the sink finds out, in order."""
+    topic = target.new_topic(max_message_bytes="20000")
+    sink = await target.connected(topic, idempotent=idempotent)
+    bad = {3, 250, 499, 500, 999}
+    clients = {
+        f"c{k}": [{"k": k, "n": n, "label": "x" * (30_000 if n in bad else 60)} for n in range(k * 500, k * 500 + 500)]
+        for k in range(2)
+    }
+    failures = await sink.write(batch_from(clients)) or {}
+    assert sorted(failures) == sorted(bad)
+    assert {type(error) for error in failures.values()} == {RejectError}
+    assert "maximum message size" in failures[3].message
+    found = await target.rows(topic)
+    for k in range(2):
+        assert [row["n"] for row in found if row["k"] == k] == [
+            n for n in range(k * 500, k * 500 + 500) if n not in bad
+        ]
+    assert await sink.write(batch_from({"c0": [{"k": 2, "n": 1}]})) is None
+
+
+async def test_a_refused_batch_of_one_lane_does_not_stop_another(target: Target) -> None:
+    """The producer is replaced under lanes that are writing, whose batches must not be lost or doubled by that."""
+    topic = target.new_topic(max_message_bytes="20000")
+    sink = await target.connected(topic)
+
+    async def good(lane: int) -> None:
+        for start in range(0, 1000, 50):
+            await deliver(sink, batch_from({f"good{lane}": [{"lane": lane, "n": n} for n in range(start, start + 50)]}))
+
+    async def bad() -> None:
+        for n in range(5):
+            failures = await sink.write(batch_from({"bad": [{"n": n, "label": "x" * 30_000}]})) or {}
+            assert [type(error) for error in failures.values()] == [RejectError]
+
+    await asyncio.gather(good(0), good(1), good(2), bad())
+    found = await target.rows(topic)
+    for lane in range(3):
+        assert [row["n"] for row in found if row["lane"] == lane] == list(range(1000))
+
+
+async def test_missing_topic_holds_until_it_is_created(target: Target) -> None:
+    """Nothing is dropped, and nobody has to restart anything."""
+    topic = f"later-{uuid.uuid4().hex[:8]}"
+    sink = target.sink(topic)
+    with pytest.raises(HoldError, match=f"has no topic {topic}"):
+        await sink.connect()
+    target.server.create_topic(topic)
+    await sink.connect()
+    assert await write(sink, {"n": 1}) == {}
+    assert await target.rows(topic) == [{"n": 1}]
+
+
+async def test_missing_topic_is_created_where_asked_for(target: Target) -> None:
+    """With the cluster's own number of partitions."""
+    topic = f"made-{uuid.uuid4().hex[:8]}"
+    sink = await target.connected(topic, on_unknown_topic="create")
+    assert await write(sink, {"n": 1}) == {}
+    assert await target.rows(topic) == [{"n": 1}]
+
+
+async def test_topic_of_a_template_that_stays_missing_is_rejected(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One device with an odd area must not stop the sink for ever; it is retried for a while, then set aside."""
+    monkeypatch.setattr(module, "FIND_TOPIC_S", 0.3)
+    name = f"area-{uuid.uuid4().hex[:8]}"
+    target.server.create_topic(f"{name}-north")
+    sink = await target.connected(f"{name}-${{area}}")
+    rows = {"area": "north", "n": 1}, {"area": "nowhere", "n": 2}
+    failures = await write(sink, *rows)
+    assert {place: type(error) for place, error in failures.items()} == {1: RetryableError}
+    await target.clock.advance(31)
+    failures = await write(sink, *rows)
+    assert {place: type(error) for place, error in failures.items()} == {1: RejectError}
+    assert f"{name}-nowhere" in failures[1].message
+    target.server.create_topic(f"{name}-nowhere")
+    await target.clock.advance(31)
+    assert await write(sink, *rows) == {}
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_login_by_every_mechanism(target: Target, kafka_topic: str, mechanism: str) -> None:
+    """The right password gets in; a wrong one holds and says so, without showing it."""
+    sasl = {"mechanism": mechanism, "username": USER, "password": PASSWORD}
+    sink = await target.connected(kafka_topic, brokers=target.server.sasl_address, sasl=sasl)
+    assert await write(sink, {"n": 1}) == {}
+    wrong = target.sink(kafka_topic, brokers=target.server.sasl_address, sasl=sasl | {"password": "surely-wrong"})
+    with pytest.raises(HoldError, match="Authentication failed") as caught:
+        await wrong.connect()
+    assert "surely-wrong" not in caught.value.message
+
+
+async def test_password_put_right_at_the_server_resumes(target: Target, kafka_topic: str) -> None:
+    """The sink need not be restarted when the server's user is corrected."""
+    sasl = {"mechanism": "SCRAM-SHA-256", "username": USER, "password": "new-one"}
+    sink = target.sink(kafka_topic, brokers=target.server.sasl_address, sasl=sasl)
+    with pytest.raises(HoldError):
+        await sink.connect()
+    await asyncio.to_thread(target.server.set_password, "new-one")
+    try:
+        async with asyncio.timeout(15):
+            while True:
+                try:
+                    await sink.connect()
+                    break
+                except HoldError:
+                    await asyncio.sleep(0.2)
+        assert await write(sink, {"n": 1}) == {}
+    finally:
+        await asyncio.to_thread(target.server.set_password, PASSWORD)
+
+
+async def test_login_where_none_is_asked_for_holds(target: Target, kafka_topic: str) -> None:
+    """The wrong port is a mistake too, and the message says which."""
+    sasl = {"mechanism": "PLAIN", "username": USER, "password": PASSWORD}
+    with pytest.raises(HoldError, match="asks for no password"):
+        await target.connected(kafka_topic, sasl=sasl)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_killed_in_the_middle_nothing_is_lost(target: Target, kafka_topic: str, idempotent: bool) -> None:
+    """`kill -9` of the server while batches flow: every message arrives, in order per client."""
+    sink = await target.connected(kafka_topic, idempotent=idempotent, request_timeout=2)
+    killed: asyncio.Task[None] | None = None
+    for start in range(0, 5000, 100):
+        if start == 2000:
+            killed = asyncio.get_running_loop().create_task(asyncio.to_thread(target.server.restart))
+        await deliver(
+            sink, batch_from({f"c{k}": [{"k": k, "n": n} for n in range(start, start + 100)] for k in range(2)})
+        )
+        await asyncio.sleep(0.01 if killed and not killed.done() else 0)
+    assert killed is not None
+    await killed
+    found = await target.rows(kafka_topic)
+    for k in range(2):
+        numbers = [row["n"] for row in found if row["k"] == k]
+        assert list(dict.fromkeys(numbers)) == list(range(5000))
+        assert len(numbers) <= 5000 + 3 * 100
+
+
+async def deliver(sink: KafkaSink, batch: Batch) -> None:
+    """What the engine does: attempts until all is stored, with a connect where one is asked for."""
+    async with asyncio.timeout(60):
+        for attempt in itertools.count():
+            try:
+                failures = await sink.write(batch)
+                assert not failures, (attempt, failures)
+                return
+            except (NotConnectedError, RetryableError):
+                await asyncio.sleep(0.05)
+                try:
+                    await sink.connect()
+                except NotConnectedError:
+                    continue
+
+
+async def test_a_server_that_hangs_is_left_in_time(target: Target, kafka_topic: str) -> None:
+    """An idempotent batch never expires by itself; the sink ends it, and sends it again by a new producer."""
+    sink = await target.connected(kafka_topic, request_timeout=1, connect_timeout=1)
+    assert await write(sink, {"n": 1}) == {}
+    await asyncio.to_thread(target.server.pause)
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(NotConnectedError, match="confirmed nothing within 1 s"):
+                await write(sink, {"n": 2})
+    finally:
+        await asyncio.to_thread(target.server.resume)
+    await deliver(sink, batch_of([{"n": 3}]))
+    assert {row["n"] for row in await target.rows(kafka_topic)} >= {1, 3}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"acks": 1, "idempotent": True}, "`idempotent` needs `acks: all`"),
+        ({"brokers": "kafka.plant"}, "address of a broker"),
+        ({"topic": "${area}"}, "."),
+        ({"topic": "sensors/temp"}, "."),
+        ({"value": "${"}, "."),
+        ({"tls": {"server_name": "x"}}, "server_name"),
+    ],
+)
+def test_options_that_can_not_work_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    """At load time, where the file and line are known."""
+    given = {"type": "kafka", "brokers": "kafka:9092", "topic": "readings", **options}
+    with pytest.raises(ConfigError, match=words):
+        KafkaSink(KafkaConfig.model_validate(given), SinkContext("s", tmp_path, tmp_path))
