@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Iterator
 
 import pytest
 
+from support.crowd import crowd
 from support.ledger import check_rows
 from support.packets import SUBACK, open_connection, publish, read_packet, subscribe
 from support.process import Headgate, MakeHeadgate, raise_file_limit
@@ -22,13 +21,6 @@ UNREAD_BYTES_MAX = 32 << 20
 """What a client that never reads may cost: a full queue of large messages, and what the system holds."""
 
 
-@contextlib.contextmanager
-def idle_connections(port: int, count: int) -> Iterator[list[socket.socket]]:
-    """Connected clients that say nothing more."""
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(open_connection(port, f"idle-{number}")[0]) for number in range(count)]
-
-
 @pytest.mark.slow
 def test_five_thousand_idle_connections_cost_little_and_hinder_nobody(headgate: MakeHeadgate) -> None:
     """Item 6: each costs some kilobytes, others publish as before, and all are let go at the end."""
@@ -37,16 +29,14 @@ def test_five_thousand_idle_connections_cost_little_and_hinder_nobody(headgate: 
     with headgate(sinks={"readings": SQLITE_SINK}, rules={"hot": HOT_READINGS}) as process:
         ledgers(publish_with_paho(lambda: process.port, 1, 100, prefix="before"))
         before = process.rss()
-        with idle_connections(process.port, IDLE) as idle:
+        with crowd(process.port, IDLE) as idle:
             each = (process.rss() - before) / IDLE
             print(f"{each:.0f} bytes of memory for each idle connection")
             assert each < IDLE_BYTES_MAX
             promised = ledgers(publish_with_paho(lambda: process.port, 4, 2000))
             process.settle()
             check_rows([row for row in sqlite_rows(process.directory) if row[0] != "before-0"], promised)
-            for connection in (idle[0], idle[IDLE // 2], idle[-1]):
-                connection.sendall(b"\xc0\x00")
-                assert read_packet(connection)[0] == 0xD0
+            idle.ping()
             assert process.api("status")["listeners"][0]["connections"] == IDLE
         wait_until(
             lambda: process.api("status")["listeners"][0]["connections"] == 0, 20, "the closed ones are forgotten"

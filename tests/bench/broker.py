@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.meter import IN_FLIGHT, Figure, load_of, measure
 from servers.install import missing
 from servers.mosquitto import Mosquitto
-from support.packets import open_connection
+from support.crowd import crowd
 from support.process import Headgate, raise_file_limit
 
 IDLE = 2000
@@ -43,15 +43,13 @@ def mosquitto_alone(connections: int, messages: int, *, at_a_time: int = IN_FLIG
 def idle_memory(directory: Path) -> Memory:
     """What a new process takes, and what each connection that says nothing adds."""
     count = IDLE if raise_file_limit(IDLE + 500) else 400
-    with Headgate(directory, sinks={}, rules={}) as process, contextlib.ExitStack() as stack:
+    with Headgate(directory, sinks={}, rules={}) as process:
         at_start = process.rss()
         # What the first connections make the process load is not theirs.
-        for number in range(50):
-            stack.enter_context(open_connection(process.port, f"first-{number}")[0])
-        before = process.rss()
-        for number in range(count):
-            stack.enter_context(open_connection(process.port, f"idle-{number}")[0])
-        return Memory(at_start, (process.rss() - before) / count)
+        with crowd(process.port, 50):
+            before = process.rss()
+            with crowd(process.port, count, "idle"):
+                return Memory(at_start, (process.rss() - before) / count)
 
 
 def _name(name: str, at_a_time: int) -> str:
