@@ -1,0 +1,71 @@
+"""The compose file, as far as it can be looked at without Docker: pinned images, in step with the test servers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from connectors import load_kind
+from engine.connector import SinkContext
+from servers import kafka, postgresql
+from servers.fixtures import SERVER_FIXTURES
+
+COMPOSE = Path(__file__).parents[2] / "compose"
+SERVICES: dict[str, Any] = yaml.safe_load((COMPOSE / "docker-compose.yaml").read_text())["services"]
+
+
+def test_every_server_that_tests_start_is_there() -> None:
+    """What is tested can also be tried."""
+    assert set(SERVICES) == set(SERVER_FIXTURES.values())
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_images_are_pinned_and_ports_stay_on_this_machine(name: str) -> None:
+    """Tomorrow's image is another image; and a demonstration with known passwords is nobody else's business."""
+    assert re.fullmatch(r"[a-z/-]+:\d+(\.\d+)+", SERVICES[name]["image"])
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in SERVICES[name]["ports"])
+
+
+def test_no_two_services_want_the_same_port() -> None:
+    """Nor the one that Headgate listens on."""
+    ports = [port.split(":")[1] for service in SERVICES.values() for port in service["ports"]]
+    assert len({*ports, "1883"}) == len(ports) + 1
+
+
+def test_logins_are_those_of_the_test_servers() -> None:
+    """One set of credentials to remember."""
+    environment = SERVICES["postgresql"]["environment"]
+    assert environment["POSTGRES_USER"] == postgresql.USER
+    assert environment["POSTGRES_PASSWORD"] == postgresql.PASSWORD
+    assert environment["POSTGRES_DB"] == postgresql.DATABASE
+    login = SERVICES["kafka"]["environment"]["KAFKA_LISTENER_NAME_SASL__PLAINTEXT_PLAIN_SASL_JAAS_CONFIG"]
+    assert f'user_{kafka.USER}="{kafka.PASSWORD}"' in login
+
+
+def test_kafka_listens_where_it_says_it_does() -> None:
+    """A client is sent on to the advertised address, so that must be one of the published ports."""
+    environment = SERVICES["kafka"]["environment"]
+    listeners = dict(part.split("://:") for part in environment["KAFKA_LISTENERS"].split(","))
+    protocols = dict(part.split(":") for part in environment["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    assert set(listeners) == set(protocols)
+    for part in environment["KAFKA_ADVERTISED_LISTENERS"].split(","):
+        name, _, address = part.partition("://")
+        host, _, port = address.partition(":")
+        assert port == listeners[name]
+        assert host == "kafka" or f"{host}:{port}:{port}" in SERVICES["kafka"]["ports"]
+
+
+def test_sinks_of_the_readme_reach_the_services(tmp_path: Path) -> None:
+    """Whoever copies them gets sinks that load, with addresses that are published."""
+    (example,) = re.findall(r"```yaml\n(.*?)```", (COMPOSE / "README.md").read_text(), re.DOTALL)
+    published = {port.rpartition(":")[0] for service in SERVICES.values() for port in service["ports"]}
+    for name, options in yaml.safe_load(example)["sinks"].items():
+        kind = load_kind(options["type"])
+        kind(kind.Config.model_validate(options), SinkContext(name, tmp_path, tmp_path))
+        address = options["brokers"] if "brokers" in options else urlsplit(options["dsn"]).netloc.rpartition("@")[2]
+        assert address in published
