@@ -67,6 +67,16 @@ _UNSET: Final = object()
 """What has not been asked for yet."""
 
 
+class _NoJson:
+    """Why a payload is not JSON. The words, not the exception: its traceback would lead back to the message, which the
+    garbage collector does not follow, and neither would ever be freed."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, error: ValueError) -> None:
+        self.reason = f"the payload is not JSON: {error}"
+
+
 class Message(Struct, gc=False, eq=False):
     """One publish. ``timestamp`` is its arrival in milliseconds since 1970, ``properties`` MQTT 5's in snake case.
 
@@ -114,10 +124,10 @@ class Message(Struct, gc=False, eq=False):
             try:
                 value = decode(self.payload_bytes)
             except ValueError as error:
-                value = EvaluationError(f"the payload is not JSON: {error}")
+                value = _NoJson(error)
             self._json = value
-        if type(value) is EvaluationError:
-            raise value.with_traceback(None)
+        if type(value) is _NoJson:
+            raise EvaluationError(value.reason)
         return value
 
     def column(self, name: str) -> Any:
@@ -180,12 +190,12 @@ class Occurrence:
                 try:
                     value = decode(payload)
                 except ValueError as error:
-                    value = EvaluationError(f"the payload is not JSON: {error}")
+                    value = _NoJson(error)
             else:
                 value = payload
             self._json = value
-        if type(value) is EvaluationError:
-            raise value.with_traceback(None)
+        if type(value) is _NoJson:
+            raise EvaluationError(value.reason)
         return value
 
     def column(self, name: str) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import traceback
+import weakref
 
 import pytest
 
@@ -173,3 +175,20 @@ def test_nesting_as_deep_as_the_parser_allows_compiles() -> None:
         "FOREACH payload.l AS e DO " + "[" * depth + "e" + "]" * depth + ' AS x FROM "t"',
     ):
         compile_rule(sql, rule_id="r")
+
+
+class _Witness:
+    """Something that goes when its message goes."""
+
+
+def test_messages_that_fail_are_freed() -> None:
+    """A device that sends no JSON for days must not fill the memory."""
+    rule = compile_rule('SELECT payload.a AS x FROM "t"', rule_id="r")
+    witness = _Witness()
+    gone = weakref.ref(witness)
+    message = _message(b"no json", Client("c3", attributes={"witness": witness}))
+    with pytest.raises(EvaluationError):
+        rule.evaluate(message)
+    del message, witness
+    gc.collect()
+    assert gone() is None
