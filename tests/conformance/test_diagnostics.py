@@ -1,4 +1,4 @@
-"""What an author is told about a statement: pairs of files, ``NAME.sql`` with what is wrong, ``NAME.txt`` with the text.
+"""What an author is told about a statement: pairs of files, ``NAME.sql`` with a mistake, ``NAME.txt`` with the text.
 
 A new pair takes two files and nothing else. The text has, for every problem in order, its line and column, its words,
 the line with a caret under the place, and the remedy.
