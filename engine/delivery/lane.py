@@ -163,6 +163,10 @@ class Lane:
         if gap is not None and queue.rows < self._config.batch.size and gap[0] <= self.limit_seq:
             await self._read(*gap)
             return
+        if gap is None and not queue.rows and self._taken_through < self.log.committed_seq:
+            # All has been read, and the last records were not there.
+            self._taken_through = self.log.committed_seq
+            self._account.settle(self, Settled(self._taken_through), 0)
         self._idle = not queue.rows
         try:
             await self._bell.wait(due_in_s if due_in_s > 0 else None)
@@ -180,9 +184,6 @@ class Lane:
         if reading.damaged:
             self._journal.put_aside(reading.damaged)
         self._queue.fill(reading.segments, reading.read_to, self.log.committed_seq)
-        if not self._queue.rows and not self.in_flight and reading.read_to > self.log.state.cursor:
-            self._taken_through = reading.read_to
-            self._account.settle(self, Settled(reading.read_to), 0)
 
     # Delivering
 

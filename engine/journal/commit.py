@@ -73,7 +73,7 @@ def write(db: sqlite3.Connection, commit: Commit) -> list[Trimmed]:
     try:
         _insert(db, "INSERT INTO block VALUES", 10, blocks)
         _insert(db, "INSERT INTO sink (id, name, state) VALUES", 3, commit.sinks, _SINK_EXISTS)
-        _insert(db, "REPLACE INTO rule VALUES", 2, commit.rules)
+        _insert(db, "INSERT INTO rule (name, counters) VALUES", 2, commit.rules, _RULE_EXISTS)
         if commit.letters or commit.forgotten:
             _insert(db, f"INSERT INTO dead_letter ({LETTER_COLUMNS}) VALUES", 14, commit.letters)
             db.executemany("DELETE FROM dead_letter WHERE id = ?", [(id,) for id in commit.forgotten])
@@ -92,6 +92,7 @@ LETTER_COLUMNS = (
     "sink, lane, seq, rule, client, topic, time_ms, error_class, code, message, attempts, first_error_ms, died_ms,"
     " chunk"
 )
+_RULE_EXISTS = " ON CONFLICT (name) DO UPDATE SET counters = excluded.counters"
 _SINK_EXISTS = " ON CONFLICT (id) DO UPDATE SET name = excluded.name, state = excluded.state"
 
 

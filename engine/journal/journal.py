@@ -16,6 +16,7 @@ acknowledged. Positions and counters stay and go with the next commit, which is 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ import structlog
 from engine.clock import Clock, SystemClock, Timer
 from engine.errors import JournalError
 from engine.journal.commit import Commit, Entry, write
-from engine.journal.opening import Opened, RecoveryReport, close_in_order, open_journal
+from engine.journal.opening import Opened, RecoveryReport, close_in_order, is_damage, open_journal, rescue
 from engine.journal.reading import Reading, read_lane
 from engine.journal.retention import Trim, Trimmed
 from engine.journal.schema import connect
@@ -35,6 +36,7 @@ from engine.journal.state import LaneLog, SinkLog, SinkState
 from engine.journal.ticket import Ticket
 from engine.journal.worker import Job, ThreadWorker, Worker, ask
 from engine.metrics import RuleCounters
+from engine.service import Tasks
 
 log = structlog.get_logger()
 
@@ -78,6 +80,9 @@ class Journal:
         self._flush_timer: Timer | None = None
         self._tick_timer: Timer | None = None
         self._dirty: set[SinkLog] = set()
+        self._tasks = Tasks("journal")
+        self._repairing = False
+        self._repaired = asyncio.Event()
 
     # Starting and stopping
 
@@ -86,10 +91,7 @@ class Journal:
         now_ms = self.clock.now_ms()
         opened: Opened = await asyncio.to_thread(open_journal, self.path, now_ms)
         self._adopt(opened)
-        self._writer = self._make_worker("journal-writer")
-        self._reader = self._make_worker("journal-reader")
-        self._writer.start(lambda: connect(self.path))
-        self._reader.start(lambda: connect(self.path))
+        self._start_workers()
         self._running = True
         self._tick_timer = self.clock.call_later(TICK_S, self._tick)
         return opened.report
@@ -109,6 +111,8 @@ class Journal:
     async def abandon(self) -> None:
         """Let go of the file as it is, as the end of the process would."""
         self._running = False
+        if self._repairing:
+            await self._repaired.wait()
         for timer in (self._tick_timer, self._flush_timer):
             if timer is not None:
                 timer.cancel()
@@ -199,9 +203,54 @@ class Journal:
 
     async def query(self, job: Job[T]) -> T:
         """Run `job`, which only reads, beside the writer."""
-        if not self._running:
-            raise JournalError("the journal is not open")
-        return await ask(self._reader, job)
+        for _ in range(2):
+            if not self._running:
+                raise JournalError("the journal is not open")
+            if self._repairing:
+                await self._repaired.wait()
+            try:
+                return await ask(self._reader, job)
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise JournalError(f"the journal can't be read: {error}") from error
+                self._repair_soon(str(error))
+        raise JournalError("the journal can't be read, though it was repaired")
+
+    # Damage
+
+    def _repair_soon(self, reason: str) -> None:
+        """Replace the file by what can be read of it, as soon as no commit is under way."""
+        if not self._repairing:
+            self._repairing = True
+            self._repaired.clear()
+            self._tasks.spawn(self._repair(reason), "repair")
+
+    async def _repair(self, reason: str) -> None:
+        try:
+            if self._committing is not None:
+                await self._committing.ticket.settled()
+            await _join(self._reader)
+            await _join(self._writer)
+            report = await asyncio.to_thread(rescue, self.path, reason, self.clock.now_ms())
+            self.corrupted += report.lost_blocks
+            # What is in memory is newer than what the file held.
+            self._dirty |= set(self._sinks.values())
+            self._stored_rules.clear()
+            for sink in self._sinks.values():
+                sink.trimmed_bytes = 0
+        except (OSError, sqlite3.Error) as error:
+            log.exception("the damaged journal could not be replaced", reason=str(error))
+        finally:
+            self._start_workers()
+            self._repairing = False
+            self._repaired.set()
+        self._close(everything=True)
+
+    def _start_workers(self) -> None:
+        self._writer = self._make_worker("journal-writer")
+        self._reader = self._make_worker("journal-reader")
+        self._writer.start(lambda: connect(self.path))
+        self._reader.start(lambda: connect(self.path))
 
     # Groups
 
@@ -232,7 +281,7 @@ class Journal:
     def _close(self, everything: bool = False) -> None:
         """Close the open group and have it written. `everything` includes rules that made no record."""
         self._scheduled = False
-        if self._committing is not None or not self._running:
+        if self._committing is not None or not self._running or self._repairing:
             return
         commit = self._picture(everything)
         if commit.is_empty:
@@ -289,7 +338,9 @@ class Journal:
         else:
             self._abandon(commit, error)
         commit.ticket.complete(error)
-        if self._fresh or self._group.has_orders:
+        if is_damage(error):
+            self._repair_soon(str(error))
+        elif self._fresh or self._group.has_orders:
             self._close()
 
     def _settle(self, commit: Commit, trimmed: list[Trimmed]) -> None:

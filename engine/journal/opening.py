@@ -1,16 +1,41 @@
-"""Opening the journal's file, whatever state it is in, and what was found."""
+"""Opening the journal's file, whatever state it is in, and saying what was found.
+
+A file that was closed in order is believed. After a crash SQLite's own check runs, for `CHECK_S` at most; what it
+has no time for is found when it is read. A file that can't be opened or fails the check is moved aside whole, with its
+log, and what can be read of it goes into a new one. Only a file of a newer format, or of another application, is left
+alone and refused.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from time import perf_counter
 
 import msgspec
+import structlog
 
-from engine.journal.schema import connect, prepare
+from engine.errors import JournalError
+from engine.journal.salvage import Salvaged, salvage
+from engine.journal.schema import PAGE_BYTES, DamagedError, connect, prepare
 from engine.journal.state import SinkState
 from engine.metrics import RuleCounters
+
+log = structlog.get_logger()
+
+CHECK_S = 1.0
+"""How long the check after a crash may keep the start waiting; enough for about a gigabyte."""
+
+QUARANTINE = "quarantine"
+"""The folder beside the journal to which damaged files are moved."""
+
+_SURROUNDINGS = (
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT,
+)  # fmt: skip
+"""What SQLite reports when not the file is at fault but the disk, its rights or another process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +45,14 @@ class RecoveryReport:
     was_clean: bool = True
     """Whether the last process closed it in order."""
     salvaged_records: int = 0
+    """Records that were read from a damaged file, those included that had been delivered already."""
     lost_blocks: int = 0
-    """Blocks that could not be read any more; how many records those were shows in ``dropped_corrupted``."""
+    """Blocks that were seen to be there and could not be read; the records missing are counted in
+    ``dropped_corrupted`` when their turn comes."""
     quarantined: Path | None = None
     """Where the damaged file is now."""
+    numbers_may_repeat: bool = False
+    """Whether records may get numbers that sinks have seen before: what they stored of them means nothing now."""
     message: str = "the journal is in order"
 
 
@@ -37,23 +66,155 @@ class Opened:
     rules: dict[str, RuleCounters] = field(default_factory=dict)
 
 
+def is_damage(error: BaseException | None) -> bool:
+    """Whether `error` says that the file itself is wrong, and not what it stands on."""
+    if isinstance(error, sqlite3.DatabaseError):
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _SURROUNDINGS
+    return isinstance(error, (DamagedError, msgspec.MsgspecError))
+
+
 def open_journal(path: Path, now_ms: int) -> Opened:
-    """Make, migrate or recover the file at `path`. Blocks. Raises `JournalError` for one of a newer format."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    db = connect(path)
+    """Make, migrate or recover the file at `path`. Blocks.
+
+    Raises `JournalError` for a file of a newer format or of another application, and where the disk does not let us.
+    """
     try:
-        prepare(db, now_ms=now_ms)
-        (was_clean,) = db.execute("SELECT value FROM meta WHERE name = 'clean'").fetchone()
-        db.execute("REPLACE INTO meta VALUES ('clean', 0)")
-        return Opened(RecoveryReport(bool(was_clean)), _load_sinks(db), _load_rules(db))
-    finally:
-        db.close()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return _open(path, now_ms)
+        except (DamagedError, sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+            if not is_damage(error):
+                raise
+            return _recover(path, str(error), now_ms)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise JournalError(f"the journal {path} can't be opened: {error}") from error
+
+
+def rescue(path: Path, reason: str, now_ms: int) -> RecoveryReport:
+    """Put the damaged file at `path`, which nobody has open, aside, and a new one with what it holds in its place."""
+    fresh = path.with_name(path.name + ".salvage")
+    for leftover in _files(fresh):
+        leftover.unlink()
+    path.touch()
+    found = salvage(path, fresh, now_ms)
+    quarantined = _move_aside(path, now_ms)
+    fresh.replace(path)
+    report = RecoveryReport(
+        was_clean=False,
+        salvaged_records=found.records,
+        lost_blocks=found.damaged,
+        quarantined=quarantined,
+        numbers_may_repeat=True,
+        message=_describe(found, reason, quarantined),
+    )
+    log.error("the journal was damaged", reason=reason, salvaged=found.records, quarantined=str(quarantined))
+    return report
 
 
 def close_in_order(db: sqlite3.Connection) -> None:
     """Carry the log over into the file and note that nothing is amiss."""
     db.execute("REPLACE INTO meta VALUES ('clean', 1)")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _recover(path: Path, reason: str, now_ms: int) -> Opened:
+    report = rescue(path, reason, now_ms)
+    opened = _open(path, now_ms)
+    opened.report = report
+    return opened
+
+
+def _open(path: Path, now_ms: int) -> Opened:
+    had_log = path.with_name(path.name + "-wal").exists()
+    if path.exists() or had_log:
+        _check_size(path)
+    db = connect(path)
+    try:
+        prepare(db, now_ms=now_ms)
+        was_clean = _was_clean(db)
+        report = RecoveryReport(was_clean)
+        if not was_clean:
+            _check(db)
+            report = _after_crash(had_log)
+        opened = Opened(report, _load_sinks(db), _load_rules(db))
+        db.execute("REPLACE INTO meta VALUES ('clean', 0)")
+        # The mark must stand in the file itself: a log that is missing after a crash could not tell.
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return opened
+    finally:
+        db.close()
+
+
+def _check_size(path: Path) -> None:
+    """Raise `DamagedError` for what SQLite lets pass."""
+    size = path.stat().st_size if path.exists() else 0
+    if not size:
+        # SQLite would take it for new, and delete its log.
+        raise DamagedError("the file is empty")
+    if size % PAGE_BYTES:
+        # SQLite would read the rest of the last page as zeros.
+        raise DamagedError("its last page is torn")
+
+
+def _was_clean(db: sqlite3.Connection) -> bool:
+    row = db.execute("SELECT value FROM meta WHERE name = 'clean'").fetchone()
+    if row is None:
+        raise DamagedError("it does not say how it was closed")
+    return bool(row[0])
+
+
+def _after_crash(had_log: bool) -> RecoveryReport:
+    if had_log:
+        return RecoveryReport(False, message="the last process ended without closing the journal; nothing is lost")
+    return RecoveryReport(
+        False,
+        numbers_may_repeat=True,
+        message="the last process ended without closing the journal, and the journal's log (-wal) is missing:"
+        " what it held is lost",
+    )
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """Raise `DamagedError` where SQLite finds something wrong within `CHECK_S`."""
+    until = perf_counter() + CHECK_S
+    db.set_progress_handler(lambda: int(perf_counter() > until), 10_000)
+    try:
+        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        verdict = "ok"
+    finally:
+        db.set_progress_handler(None, 0)
+    if verdict != "ok":
+        raise DamagedError(verdict)
+
+
+def _move_aside(path: Path, now_ms: int) -> Path:
+    stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S")
+    folder = path.parent / QUARANTINE
+    folder.mkdir(exist_ok=True)
+    target = folder / f"{path.name}.{stamp}"
+    number = 1
+    while target.exists():
+        number += 1
+        target = folder / f"{path.name}.{stamp}-{number}"
+    for file in _files(path):
+        file.replace(target.with_name(target.name + file.name[len(path.name) :]))
+    return target
+
+
+def _files(path: Path) -> list[Path]:
+    """The database at `path` with the files SQLite keeps beside it, as far as they exist."""
+    return [file for suffix in ("", "-wal", "-shm") if (file := path.with_name(path.name + suffix)).exists()]
+
+
+def _describe(found: Salvaged, reason: str, quarantined: Path) -> str:
+    lost = f", {found.damaged} blocks could not be read" if found.damaged else ""
+    return (
+        f"the journal was damaged ({reason}); {found.records} records and {found.letters} dead letters were read from"
+        f" it{lost}; the damaged file is kept as {quarantined}"
+    )
 
 
 def _load_sinks(db: sqlite3.Connection) -> list[tuple[int, str, SinkState, int]]:

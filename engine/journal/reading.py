@@ -36,7 +36,7 @@ def read_lane(db: sqlite3.Connection, lane: int, from_seq: int, to_seq: int, siz
         if seq + count <= from_seq:
             continue
         try:
-            reading.segments.append(Segment(seq, count, length, _verified(data, crc, count)))
+            reading.segments.append(Segment(seq, count, length, verified(data, crc, count)))
         except ValueError as error:
             reading.damaged.append((block_id, str(error)))
         total += length
@@ -47,7 +47,8 @@ def read_lane(db: sqlite3.Connection, lane: int, from_seq: int, to_seq: int, siz
     return reading
 
 
-def _verified(data: bytes, crc: int, count: int) -> list[Chunk]:
+def verified(data: bytes, crc: int, count: int) -> list[Chunk]:
+    """The chunks of a stored block. Raises `ValueError` where it is not what was written."""
     if crc32(data) != crc:
         raise ValueError("its checksum does not hold")
     chunks = unpack(data)

@@ -1,6 +1,6 @@
 """The journal's file: its tables, its format version, and how older formats become the present one.
 
-    meta         what concerns the whole file: whether it was closed in order, when it was made
+    meta         what concerns the whole file: its format, whether it was closed in order, when it was made
     sink         one row a sink: its counters, its lanes' positions, how records are spread over lanes (JSON)
     rule         one row a rule: its counters (JSON)
     block        the records of one commit, sink and lane as one blob; ids in order of commit, and so of time
@@ -8,7 +8,8 @@
     damaged      blocks whose checksum does not hold, put aside as they were found
 
 A block repeats the name of its sink and the lane's cursor at that time, so that with every other table lost what
-waits can still be told from what was delivered. ``block.lane`` is ``sink.id * LANES_MAX + lane number``.
+waits can still be told from what was delivered. All tables but ``meta`` have row ids, so that their rows stand whole in
+leaf pages; see `engine.journal.pages`. ``block.lane`` is ``sink.id * LANES_MAX + lane number``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ CREATE TABLE sink (
     state TEXT NOT NULL,
     trimmed_bytes INTEGER NOT NULL DEFAULT 0
 );
-CREATE TABLE rule (name TEXT PRIMARY KEY, counters TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE rule (name TEXT PRIMARY KEY, counters TEXT NOT NULL);
 CREATE TABLE block (
     id INTEGER PRIMARY KEY,
     lane INTEGER NOT NULL,
@@ -76,17 +77,24 @@ CREATE TABLE damaged (
 );
 """
 
+
+class DamagedError(Exception):
+    """The file is not a sound journal, though it was one."""
+
+
 _MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
 """From the format that is the key to the next one; each runs in a transaction of its own."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection with our settings. A file that is not there yet is created, without tables."""
+    is_new = not path.exists() or not path.stat().st_size
     db = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False, cached_statements=256)
     try:
-        db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        db.execute("PRAGMA journal_mode = WAL")
+        if is_new:
+            db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
     except BaseException:
@@ -98,7 +106,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def prepare(db: sqlite3.Connection, *, now_ms: int) -> None:
     """Make the tables of a new file, or bring those of an older format up to date.
 
-    Raises `JournalError` for a file of a newer format, or of another application.
+    Raises `JournalError` for a file of a newer format or of another application, `DamagedError` for a broken one.
     """
     (found,) = db.execute("PRAGMA user_version").fetchone()
     (application,) = db.execute("PRAGMA application_id").fetchone()
@@ -106,8 +114,11 @@ def prepare(db: sqlite3.Connection, *, now_ms: int) -> None:
     if not tables:
         _create(db, now_ms)
         return
-    if application != APPLICATION_ID:
+    stated = _stated_format(db)
+    if application != APPLICATION_ID and stated is None:
         raise JournalError("the file is a database, but not a journal of Headgate")
+    if application != APPLICATION_ID or found != stated:
+        raise DamagedError("its header does not say what its tables say")
     if found > FORMAT:
         raise JournalError(
             f"the journal has format {found}, made by a newer Headgate; this one reads formats up to {FORMAT}"
@@ -116,10 +127,18 @@ def prepare(db: sqlite3.Connection, *, now_ms: int) -> None:
         _migrate(db, version)
 
 
+def _stated_format(db: sqlite3.Connection) -> int | None:
+    """The format that the tables themselves state; None where they are not those of a journal."""
+    if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
+        return None
+    row = db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
+    return None if row is None else int(row[0])
+
+
 def _create(db: sqlite3.Connection, now_ms: int) -> None:
     db.executescript(
         f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}; {_TABLES}"
-        f"INSERT INTO meta VALUES ('created_ms', {now_ms}), ('clean', 1); COMMIT;"
+        f"INSERT INTO meta VALUES ('created_ms', {now_ms}), ('clean', 1), ('format', {FORMAT}); COMMIT;"
     )
 
 
@@ -128,6 +147,7 @@ def _migrate(db: sqlite3.Connection, version: int) -> None:
     try:
         _MIGRATIONS[version](db)
         db.execute(f"PRAGMA user_version = {version + 1}")
+        db.execute("UPDATE meta SET value = ? WHERE name = 'format'", (version + 1,))
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")

@@ -47,11 +47,15 @@ class Ticket:
             except Exception:
                 log.exception("an acknowledgement could not be released")
 
-    async def wait(self) -> None:
-        """Wait until done; raises `JournalError` when failed."""
+    async def settled(self) -> None:
+        """Wait until done, one way or the other."""
         if not self.done:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.add_done_callback(lambda: None if future.done() else future.set_result(None))
             await future
+
+    async def wait(self) -> None:
+        """Wait until done; raises `JournalError` when failed."""
+        await self.settled()
         if self.error is not None:
             raise JournalError(f"not written: {self.error}") from self.error

@@ -89,5 +89,6 @@ class World:
         until = self.clock.monotonic() + seconds
         while not done():
             due = self.clock.next_at
-            assert due is not None and due <= until, "it never came about"
+            assert due is not None, "nothing is left that time could bring about"
+            assert due <= until, "it never came about"
             await self.clock.advance(max(due - self.clock.monotonic(), 0.0))
