@@ -7,11 +7,11 @@ without it, in one transaction too: COPY names the line that failed, other state
 What is a mistake of configuration holds the sink, what is one row's fault becomes a dead letter. A name that the table
 lacks may be either: until something has been stored it is the former, once rows have been stored it is the row's own.
 
-Times are RFC 3339 text, or a number since 1970 whose size says whether it counts seconds, milliseconds, microseconds or
-nanoseconds; without a time zone they are UTC. Integers may come as digits or as a float without a fraction, booleans as
-0, 1 or words, lists go to arrays. In a JSON column, text that is a JSON object or array is stored as such, other text as
-a JSON string. Types beyond these (`inet`, `interval`, those of extensions) are made from text by the server, which takes
-INSERT in place of COPY. A column that a row lacks gets its default.
+Times are RFC 3339 text, or a number since 1970 whose size says whether it counts seconds, milliseconds, microseconds
+or nanoseconds; without a time zone they are UTC. Integers may come as digits or as a float without a fraction,
+booleans as 0, 1 or words, lists go to arrays. In a JSON column, text that is a JSON object or array is stored as
+such, other text as a JSON string. Types beyond these (`inet`, `interval`, those of extensions) are made from text by
+the server, which takes INSERT in place of COPY. A column that a row lacks gets its default.
 """
 
 from __future__ import annotations
