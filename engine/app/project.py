@@ -10,7 +10,7 @@ from pathlib import Path
 from connectors import load_kind
 from engine.clock import Clock, SystemClock
 from engine.config.connectors import SinkEntry
-from engine.config.project import LoadedProject, load_project
+from engine.config.project import LoadedProject, in_order, load_project
 from engine.connector import Publish, Sink, SinkContext
 from engine.errors import ConfigError, HeadgateError, Problem
 from engine.ruleset import Ruleset, load_rules
@@ -62,12 +62,13 @@ def read_project(directory: Path, environ: Mapping[str, str] | None = None) -> P
     settings = files.settings
     rules = load_rules(files.rules_dir, files.directory, files.sink_names, settings.rules.ack)
     project = Project(files, rules.ruleset, [*files.problems, *rules.problems], {**files.texts, **rules.texts})
-    for entry in files.sinks.values():
+    for entry in (*files.sinks.values(), *files.drafts):
         try:
             project.make_sink(entry, None, SystemClock())
         except ConfigError as error:
-            project.problems.append(entry.problem(error))
+            project.problems.extend(entry.problems(error))
     project.problems.extend(_disabled_targets(project))
+    project.problems[:] = in_order(project.problems)
     return project
 
 

@@ -7,7 +7,7 @@ a mistake is reported where it stands: in the connection once, not in every sink
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -19,6 +19,8 @@ from engine.errors import ConfigError, Position, Problem
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _NAME_REMEDY = "letters, digits, _ and -, beginning with a letter, at most 64"
+_NAMED = re.compile(r"`([a-z_]+)")
+_QUOTED = re.compile(r"'([^']{2,})'")
 _SECTIONS = ("connections", "sinks", "sources")
 
 
@@ -34,25 +36,45 @@ K = TypeVar("K", bound=Kind)
 
 @dataclass(frozen=True, slots=True)
 class SinkEntry(Generic[K]):
-    """A sink of the file: its id, the class of its kind, its validated options, and where it stands."""
+    """A sink of the file: its id, the class of its kind, its validated options, and where it stands.
+
+    ``left_out`` names options that are wrong and have been reported: with any, ``config`` is made of the others and
+    good for nothing but finding more mistakes.
+    """
 
     sink_id: str
     kind_class: K
     config: Any
     path: str
-    position: Position
-    keys: dict[str, Position] = field(default_factory=dict)
+    options: Node = field(repr=False, compare=False)
+    left_out: frozenset[str] = frozenset()
 
-    def problem(self, error: ConfigError) -> Problem:
-        """What the sink's class says of its options, with the place in the file."""
-        return Problem(f"sink {self.sink_id!r}: {error.message}", self.path, self.position, error.remedy)
+    def problems(self, error: ConfigError) -> Iterator[Problem]:
+        """What the sink's class says of its options, at its place; nothing where that follows from what is left out."""
+        if not any(f"`{name}`" in error.message for name in self.left_out):
+            yield Problem(
+                f"sink {self.sink_id!r}: {error.message}", self.path, self._place(error.message), error.remedy
+            )
+
+    def _place(self, message: str) -> Position:
+        """The option that a message names in backticks, else the value it quotes, else the sink's name."""
+        for name in _NAMED.findall(message):
+            if name in self.options.keys:
+                return self.options.keys[name]
+        quoted = _QUOTED.findall(message)
+        for node in self.options.scalars():
+            if not node.is_secret and any(part in str(node.value) for part in quoted):
+                return node.position
+        return self.options.position
 
 
 @dataclass(slots=True)
 class Connectors(Generic[K]):
-    """What the file came to. ``sink_names`` has the sinks whose options are wrong as well."""
+    """What the file came to. ``sink_names`` has the sinks whose options are wrong as well; ``drafts`` are those of
+    them that would be sinks without what is wrong."""
 
     sinks: dict[str, SinkEntry[K]] = field(default_factory=dict)
+    drafts: list[SinkEntry[K]] = field(default_factory=list)
     sink_names: dict[str, Position] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -132,11 +154,17 @@ class _Reader(Generic[K]):
         kind = None if merged is None else self._kind(merged, prefix, section.keys[name])
         if merged is None or kind is None:
             return
-        config, problems = validate(kind.Config, _at(merged, section.keys[name]), self._path, prefix=prefix)
+        options = Node(section.keys[name], entries=merged.entries, keys=merged.keys)
+        config, problems = validate(kind.Config, options, self._path, prefix=prefix)
         self._result.problems += [problem for problem in problems if problem.position not in self._reported]
         if config is not None:
-            entry = SinkEntry(name, kind, config, self._path, section.keys[name], dict(merged.keys))
-            self._result.sinks[name] = entry
+            self._result.sinks[name] = SinkEntry(name, kind, config, self._path, options)
+            return
+        left_out = frozenset(_wrong_options(options, {problem.position for problem in problems}))
+        rest = {key: value for key, value in (options.entries or {}).items() if key not in left_out}
+        draft, _ = validate(kind.Config, Node(options.position, entries=rest, keys=options.keys), self._path)
+        if draft is not None:
+            self._result.drafts.append(SinkEntry(name, kind, draft, self._path, options, left_out))
 
     def _merged(self, node: Node, prefix: str, connections: dict[str, Node]) -> Node | None:
         """The sink's options over those of its connection; None where that is not to be had."""
@@ -177,6 +205,16 @@ class _Reader(Generic[K]):
             return None
 
 
-def _at(node: Node, position: Position) -> Node:
-    """`node`, standing where its name does, so that what is missing in it is reported there."""
-    return Node(position, entries=node.entries, keys=node.keys)
+def _wrong_options(options: Node, places: Collection[Position | None]) -> Iterator[str]:
+    """The options that hold one of `places`, or something that was reported before."""
+    for name, node in (options.entries or {}).items():
+        if options.keys[name] in places or any(part.is_broken or part.position in places for part in _parts(node)):
+            yield name
+
+
+def _parts(node: Node) -> Iterator[Node]:
+    """`node`, its keys as nodes, and everything beneath."""
+    yield node
+    yield from map(Node, node.keys.values())
+    for child in (*(node.entries or {}).values(), *(node.items or ())):
+        yield from _parts(child)

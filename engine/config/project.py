@@ -5,7 +5,7 @@ Rules are not read here: `engine.ruleset` loads them, and `engine.app` brings bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic
@@ -37,6 +37,8 @@ class LoadedProject(Generic[K]):
     sinks: dict[str, SinkEntry[K]]
     sink_names: dict[str, Position]
     """Every sink that has a name, also those whose options are wrong."""
+    drafts: list[SinkEntry[K]] = field(default_factory=list)
+    """Sinks with mistakes, made of their other options: more mistakes can be found in them."""
     problems: list[Problem] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     """The text of each file by its path in the project, for showing where a problem is."""
@@ -72,13 +74,21 @@ def load_project(directory: Path, load_kind: Callable[[str], K], environ: Mappin
     problems += found
     connectors: Connectors[K] = read_connectors(documents[CONNECTORS_FILE], load_kind)
     problems += connectors.problems
-    problems.sort(key=_place)
-    return LoadedProject(directory, settings, connectors.sinks, connectors.sink_names, problems, texts)
+    return LoadedProject(
+        directory, settings, connectors.sinks, connectors.sink_names, connectors.drafts, in_order(problems), texts
+    )
 
 
-def _place(problem: Problem) -> tuple[bool, int, int, int]:
-    position = problem.position or Position(0, 0)
-    return problem.path is not None, -ord((problem.path or "~")[0]), position.line, position.column
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """As one reads: the folder, its two files, its rules; each file from its top."""
+    first = (None, SETTINGS_FILE, CONNECTORS_FILE)
+
+    def place(problem: Problem) -> tuple[int, str, int, int]:
+        rank = first.index(problem.path) if problem.path in first else len(first)
+        position = problem.position or Position(0, 0)
+        return rank, problem.path or "", position.line, position.column
+
+    return sorted(problems, key=place)
 
 
 def _check_folder(directory: Path) -> Iterator[Problem]:

@@ -48,11 +48,16 @@ _SAYINGS = {
 
 
 def validate(model: type[M], node: Node, path: str, *, prefix: str = "") -> tuple[M | None, list[Problem]]:
-    """An instance of `model`, or None and what is wrong. `prefix` is what the key path in a message begins with."""
+    """An instance of `model`, or None and what is wrong. `prefix` is what the key path in a message begins with.
+
+    None without problems is the answer where a value that was reported before is all that is wrong.
+    """
     try:
         instance = model.model_validate(node.plain())
     except ValidationError as error:
         return None, list(_problems(error.errors(include_url=False), model, node, path, prefix))
+    if any(scalar.is_broken for scalar in node.scalars()):
+        return None, []
     hide(_secrets_in(instance))
     return instance, []
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from connectors import load_kind
+from engine.app.project import read_project
 from engine.cli.report import render
-from engine.config.project import load_project
 
 PROJECTS = Path(__file__).parent / "projects"
 ENVIRONMENT = {"HEADGATE_TOKEN": "s3cret-t0ken"}
@@ -19,7 +18,7 @@ CASES = sorted(folder.name for folder in PROJECTS.iterdir() if folder.is_dir())
 @pytest.mark.parametrize("case", CASES)
 def test_a_project_gets_exactly_the_report_beside_it(case: str) -> None:
     """A report is what somebody works by: place, caret and remedy are part of the interface."""
-    project = load_project(PROJECTS / case, load_kind, ENVIRONMENT)
+    project = read_project(PROJECTS / case, ENVIRONMENT)
 
     report = render(project.problems, project.texts).replace(str(PROJECTS), "…")
 
@@ -29,6 +28,6 @@ def test_a_project_gets_exactly_the_report_beside_it(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_no_report_shows_a_secret(case: str) -> None:
     """A report is pasted into tickets."""
-    project = load_project(PROJECTS / case, load_kind, ENVIRONMENT)
+    project = read_project(PROJECTS / case, ENVIRONMENT)
 
     assert "s3cret-t0ken" not in render(project.problems, project.texts)

@@ -1,0 +1,3 @@
+INSERT INTO readngs
+SELECT lowr(payload.a) AS x, substr() AS y
+FROM "t/#"

@@ -1,0 +1,3 @@
+-- sinks: readings
+-- enabled: maybe
+SELECT * FROM "$events/client/conected"

@@ -1,0 +1,3 @@
+INSERT INTO readings
+SELECT payload.a AS
+FORM "t/#"
