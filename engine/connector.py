@@ -68,7 +68,7 @@ class RetryConfig(Model):
     max_attempts: Annotated[int, Field(ge=0)] = 0
     """Attempts after which a record becomes a dead letter; 0 is no limit."""
     max_unknown: Annotated[int, Field(ge=1)] = 10
-    """Attempts that may fail for a reason the sink does not know; then the batch is bisected and the record rejected."""
+    """Attempts that may fail for a reason the sink doesn't know; then the batch is bisected and the record rejected."""
 
 
 class HealthConfig(Model):
@@ -108,7 +108,7 @@ class ConnectorConfig(Model):
 
 
 Publish = Callable[[Sequence["Publication"]], Awaitable[Mapping[int, DeliveryError]]]
-"""Publishes into the broker, in order; returns once all is as safe as an acknowledged publish, with what was refused."""
+"""Publishes into the broker, in order; answers what was refused once the rest is as safe as acknowledged publishes."""
 
 
 @dataclass(frozen=True, slots=True)
