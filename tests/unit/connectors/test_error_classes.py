@@ -7,9 +7,9 @@ import pytest
 from aiokafka import errors as kafka
 from asyncpg.exceptions import PostgresError
 
-from connectors._shared.kafka.errors import classify as classify_kafka
-from connectors._shared.postgresql.errors import classify as classify_postgresql
-from connectors._shared.postgresql.errors import connecting, is_fault_of_row, translated
+from connectors.kafka.errors import classify as classify_kafka
+from connectors.postgresql.errors import classify as classify_postgresql
+from connectors.postgresql.errors import connecting, is_fault_of_row, translated
 from engine.errors import DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
 
 SQLSTATES = {

@@ -16,12 +16,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from aiokafka.errors import KafkaError
 from pydantic import BeforeValidator, Field, SecretStr
 
-from connectors._shared.kafka.errors import classify
-from connectors._shared.kafka.link import Link, create_topic
-from connectors._shared.kafka.message import Composer, Queues
-from connectors._shared.kafka.sending import Sender
 from connectors._shared.routing import verdict
 from connectors._shared.tls import TlsConfig
+from connectors.kafka.errors import classify
+from connectors.kafka.link import Link, create_topic
+from connectors.kafka.message import Composer, Queues
+from connectors.kafka.sending import Sender
 from engine.config.model import Model
 from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig, Sink, SinkContext

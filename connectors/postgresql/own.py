@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from connectors._shared.postgresql.statement import Column, Execute, Run, Values, make_run
-from connectors._shared.postgresql.types import AS_IS, converter
 from connectors._shared.routing import columns_for
+from connectors.postgresql.statement import Column, Execute, Run, Values, make_run
+from connectors.postgresql.types import AS_IS, converter
 from engine.errors import DeliveryError, RejectError
 from engine.record import Batch
 from engine.template import sql_parameters

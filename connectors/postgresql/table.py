@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
 
-from connectors._shared.postgresql.statement import Column, Copy, Execute, MisfitError, Run, Statement, Values, make_run
-from connectors._shared.postgresql.types import TEXT, converter
+from connectors.postgresql.statement import Column, Copy, Execute, MisfitError, Run, Statement, Values, make_run
+from connectors.postgresql.types import TEXT, converter
 from engine.errors import DeliveryError, HoldError
 from engine.record import Batch, Row
 

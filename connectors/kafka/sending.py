@@ -16,9 +16,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownError
 from aiokafka.structs import RecordMetadata
 
-from connectors._shared.kafka.errors import FAULT_OF_RECORD, TOO_LARGE, classify, said
-from connectors._shared.kafka.link import Link
-from connectors._shared.kafka.message import Queue, Queues
+from connectors.kafka.errors import FAULT_OF_RECORD, TOO_LARGE, classify, said
+from connectors.kafka.link import Link
+from connectors.kafka.message import Queue, Queues
 from engine.errors import DeliveryError, NotConnectedError, RejectError
 
 LOOK_EVERY_S = 1.0

@@ -25,12 +25,12 @@ from urllib.parse import urlsplit
 import asyncpg
 from pydantic import Field, SecretStr
 
-from connectors._shared.postgresql.errors import connecting, is_fault_of_row, translated
-from connectors._shared.postgresql.own import OwnStatement
-from connectors._shared.postgresql.statement import Copy, Rows, Run, misfits
-from connectors._shared.postgresql.table import Table, TableOptions
-from connectors._shared.postgresql.types import TUPLE_CODEC_TYPES
 from connectors._shared.tls import TlsConfig
+from connectors.postgresql.errors import connecting, is_fault_of_row, translated
+from connectors.postgresql.own import OwnStatement
+from connectors.postgresql.statement import Copy, Rows, Run, misfits
+from connectors.postgresql.table import Table, TableOptions
+from connectors.postgresql.types import TUPLE_CODEC_TYPES
 from engine.config.units import Duration
 from engine.connector import ConnectorConfig, Sink, SinkContext
 from engine.errors import (

@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from connectors._shared.sqlite.rows import Run, bindable, explain, is_bound_as_it_is
+from connectors.sqlite.rows import Run, bindable, explain, is_bound_as_it_is
 from engine.errors import DeliveryError, HoldError, RejectError
 from engine.record import Batch, Row
 

@@ -28,9 +28,9 @@ from pydantic import Field
 
 from connectors._shared.disk import classify, place, prepare_folder
 from connectors._shared.identity import journal_identity
-from connectors._shared.sqlite.rows import OwnStatement, Rows, Run, explain
-from connectors._shared.sqlite.table import STATEMENTS_MAX, Table, TableOptions
 from connectors._shared.thread import WriterThread
+from connectors.sqlite.rows import OwnStatement, Rows, Run, explain
+from connectors.sqlite.table import STATEMENTS_MAX, Table, TableOptions
 from engine.config.units import Duration
 from engine.connector import ConnectorConfig, Sink, SinkContext
 from engine.errors import (

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 
-from connectors._shared.postgresql.errors import reason
-from connectors._shared.postgresql.types import Converter, shown
+from connectors.postgresql.errors import reason
+from connectors.postgresql.types import Converter, shown
 from engine.errors import DeliveryError, RejectError
 from engine.record import Batch
 

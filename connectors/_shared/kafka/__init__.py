@@ -1,1 +1,0 @@
-"""What the `kafka` sink is made of: messages, errors, and the link to the cluster."""

@@ -1,1 +1,0 @@
-"""What the `postgresql` sink is made of: types, errors, statements and the table."""

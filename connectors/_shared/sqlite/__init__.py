@@ -1,1 +1,0 @@
-"""How the sink `sqlite` makes statements of rows."""
