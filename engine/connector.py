@@ -1,8 +1,8 @@
 """What a connector is: the interface of a sink, its options, and what it is given.
 
 A sink is ``connect``, ``write``, ``close``; everything else (queueing, batching, lanes, order, retries, back-off,
-holding, bisecting, dead letters, counting) belongs to `engine.delivery`. A kind is one file (or folder) in ``connectors/`` with
-a `ConnectorConfig` and a `Sink`, and one line in ``connectors/__init__.py``.
+holding, bisecting, dead letters, counting) belongs to `engine.delivery`. A kind is one file or folder in
+``connectors/`` with a `ConnectorConfig` and a `Sink`, and one line in ``connectors/__init__.py``.
 
 What `Sink.write` answers is an instruction, see `engine.errors`:
 
