@@ -5,7 +5,7 @@ Handlers are coroutines, all of them, so that they run on the event loop that ow
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from hmac import compare_digest
 from typing import Annotated, Any, Generic, TypeVar
@@ -27,6 +27,7 @@ from engine.admin.port import (
     StatsView,
 )
 from engine.config.settings import Address
+from engine.config.validation import unknown_name
 from engine.errors import HeadgateError, Problem
 from engine.log import redact
 
@@ -113,11 +114,11 @@ def _add_rule_routes(api: FastAPI, app: AdminPort) -> None:
 
     @api.get("/api/v5/rules/{rule_id}", tags=["rules"], summary="One rule with its counters")
     async def rule(rule_id: str) -> RuleView:
-        return _one(app.rules(), rule_id)
+        return _one(app.rules(), "rule", rule_id)
 
     @api.get("/api/v5/rules/{rule_id}/metrics", tags=["rules"], summary="The counters of one rule")
     async def rule_metrics(rule_id: str) -> dict[str, int]:
-        return _counters(_one(app.rules(), rule_id))
+        return _counters(_one(app.rules(), "rule", rule_id))
 
 
 def _add_sink_routes(api: FastAPI, app: AdminPort) -> None:
@@ -127,11 +128,11 @@ def _add_sink_routes(api: FastAPI, app: AdminPort) -> None:
 
     @api.get("/api/v5/sinks/{sink_id}", tags=["sinks"], summary="One sink")
     async def sink(sink_id: str) -> SinkView:
-        return _one(app.sinks(), sink_id)
+        return _one(app.sinks(), "sink", sink_id)
 
     @api.get("/api/v5/sinks/{sink_id}/metrics", tags=["sinks"], summary="The counters of one sink")
     async def sink_metrics(sink_id: str) -> dict[str, int]:
-        return _counters(_one(app.sinks(), sink_id))
+        return _counters(_one(app.sinks(), "sink", sink_id))
 
 
 def _add_dead_letter_routes(api: FastAPI, app: AdminPort) -> None:
@@ -139,23 +140,23 @@ def _add_dead_letter_routes(api: FastAPI, app: AdminPort) -> None:
 
     @api.get(path, tags=["dead letters"], summary="What could not be stored, oldest first, without the rows")
     async def dead_letters(sink_id: str, page: Page = 1, limit: Limit = 100) -> Listing[DeadLetterView]:
-        _one(app.sinks(), sink_id)
+        _one(app.sinks(), "sink", sink_id)
         found = await app.dead_letters(sink_id, limit + 1, (page - 1) * limit)
         return Listing(list(found[:limit]), Meta(page, limit, len(found) > limit))
 
     @api.get(path + "/{letter_id}", tags=["dead letters"], summary="One of them with its row")
     async def dead_letter(sink_id: str, letter_id: int) -> DeadLetterView:
-        _one(app.sinks(), sink_id)
+        _one(app.sinks(), "sink", sink_id)
         return await app.dead_letter(sink_id, letter_id)
 
     @api.post(path + "/retry", tags=["dead letters"], summary="Hand them to the sink again")
     async def retry(sink_id: str, ids: Ids = None) -> Count:
-        _one(app.sinks(), sink_id)
+        _one(app.sinks(), "sink", sink_id)
         return Count(await app.retry_dead_letters(sink_id, ids))
 
     @api.delete(path, tags=["dead letters"], summary="Forget them for good")
     async def drop(sink_id: str, ids: Ids = None) -> Count:
-        _one(app.sinks(), sink_id)
+        _one(app.sinks(), "sink", sink_id)
         return Count(await app.drop_dead_letters(sink_id, ids))
 
 
@@ -175,11 +176,12 @@ def _page(items: Sequence[T], page: int, limit: int) -> Listing[T]:
     return Listing(list(items[start : start + limit]), Meta(page, limit, len(items) > start + limit))
 
 
-def _one(items: Iterable[View], wanted: str) -> View:
+def _one(items: Sequence[View], kind: str, wanted: str) -> View:
     for item in items:
         if item.id == wanted:
             return item
-    raise KeyError(wanted)
+    remedy = unknown_name(wanted, [item.id for item in items], "there are") if items else "there is none"
+    raise KeyError(f"there is no {kind} {wanted!r}; {remedy}")
 
 
 def _counters(view: RuleView | SinkView) -> dict[str, int]:
@@ -216,7 +218,7 @@ def _is_local(name: str | None) -> bool:
 
 def _answer_errors(api: FastAPI) -> None:
     async def not_found(request: Request, error: Exception) -> Response:
-        return _error(404, f"there is no {error.args[0] if error.args else 'such thing'!r} here")
+        return _error(404, str(error.args[0]))
 
     async def not_allowed(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -137,7 +137,8 @@ class StatsView:
 
 
 class AdminPort(Protocol):
-    """What the application offers. Unknown ids raise `KeyError`; `DeliveryError` and `JournalError` say what failed."""
+    """What the application offers. A `KeyError` holds the sentence that says what is not there; `DeliveryError` and
+    `JournalError` say what failed."""
 
     def process(self) -> ProcessView: ...
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -64,7 +65,8 @@ class ApiServer:
             # The socket listens at once: whoever connects before uvicorn is ready waits in its queue.
             return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            # create_server adds the address once more to the system's words.
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
             raise ConfigError(
                 f"the API can't listen on {self._bind}: {reason}",
                 path="headgate.yaml",

@@ -78,7 +78,7 @@ class AppAdmin:
 
     def kick(self, client_id: str) -> None:
         if not self._app.broker.kick(client_id):
-            raise KeyError(client_id)
+            raise KeyError(f"no client {client_id!r} is connected")
 
     async def dead_letters(self, sink_id: str, limit: int, offset: int) -> Sequence[DeadLetterView]:
         letters = await self._app.delivery.dead_letters(sink_id, limit, offset)
@@ -88,6 +88,8 @@ class AppAdmin:
         return _letter(await self._app.delivery.dead_letter(sink_id, letter_id), with_row=True)
 
     async def retry_dead_letters(self, sink_id: str, letter_ids: Sequence[int] | None) -> int:
+        if sink_id not in self._app.outboxes:
+            raise KeyError(f"sink {sink_id!r} is disabled: it takes nothing until it is enabled again")
         return await self._app.delivery.retry_dead_letters(sink_id, letter_ids)
 
     async def drop_dead_letters(self, sink_id: str, letter_ids: Sequence[int] | None) -> int:
@@ -106,9 +108,12 @@ class AppAdmin:
             outbox = app.outboxes.get(view.id)
             if outbox is not None and outbox.refusing:
                 yield f"sink {view.id} is full: publishes are refused"
+        for name, count in app.delivery.unconfigured().items():
+            if name not in app.project.sinks:
+                yield f"sink {name} is not in connectors.yaml any more, and {count:,} records wait for it"
         errors = [problem for problem in app.last_reload if problem.severity == "error"]
         if errors:
-            yield f"the last reload was refused: {errors[0].path}: {errors[0].message}"
+            yield f"the last reload was refused: {_place(errors[0])}{errors[0].message}"
 
     def _rule(self, rule_id: str) -> RuleView:
         app = self._app
@@ -181,6 +186,12 @@ class AppAdmin:
             buffered=counters.buffered,
             dead_letters=counters.dead_lettered,
         )
+
+
+def _place(problem: Problem) -> str:
+    """``rules/hot_rooms.sql:5: ``, as far as it is known."""
+    parts = (problem.path, problem.position.line if problem.position else None)
+    return "".join(f"{part}:" for part in parts if part is not None) + (" " if problem.path else "")
 
 
 def _until(at_ms: int | None, now_ms: int) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from engine.cli.process import JsonOption, ProjectOption
-from engine.cli.report import EXIT_FAILED, render, render_json, summary, terminal_style
+from engine.cli.report import EXIT_FAILED, count, render, render_json, summary, terminal_style
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +41,6 @@ def check(
         print(render(found.problems, found.texts, terminal_style(sys.stdout)))
         print(f"\n{summary(found.problems)}")
     else:
-        print(f"all is well: {len(found.ruleset.rules)} rules, {len(found.sinks)} sinks")
+        print(f"all is well: {count(len(found.ruleset.rules), 'rule')}, {count(len(found.sinks), 'sink')}")
     if found.has_errors or (strict and found.problems):
         raise typer.Exit(EXIT_FAILED)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import typer
 
 from engine.cli.process import ApiClient, ApiOption, JsonOption, ProjectOption, TokenOption, find_api
-from engine.cli.report import EXIT_USAGE, CommandError
+from engine.cli.report import EXIT_USAGE, CommandError, printable
 
 
 class Action(StrEnum):
@@ -95,17 +95,17 @@ def _show(client: ApiClient, path: str, ids: list[int], limit: int, as_json: boo
     for letter in letters:
         print(f"dead letter {letter['id']} of {letter['sink']}")
         for name in ("reason", "code", "attempts", "rule", "client", "topic"):
-            print(f"  {name:9} {letter[name] if letter[name] is not None else '-'}")
+            print(f"  {name:9} {printable(str(letter[name])) if letter[name] is not None else '-'}")
         print(f"  {'received':9} {_time(letter['time_ms'])}\n  {'given up':9} {_time(letter['died_ms'])}")
         print(f"  {'row':9} {json.dumps(letter['row'], ensure_ascii=False)}")
 
 
 def _retry(client: ApiClient, path: str, ids: list[int], limit: int, as_json: bool) -> None:
-    _done("retried", client.ask("POST", f"{path}/retry", **_selection(ids)), as_json)
+    _done("retried", client.ask("POST", f"{path}/retry", **_selection(ids)), ids, as_json)
 
 
 def _drop(client: ApiClient, path: str, ids: list[int], limit: int, as_json: bool) -> None:
-    _done("dropped", client.ask("DELETE", path, **_selection(ids)), as_json)
+    _done("dropped", client.ask("DELETE", path, **_selection(ids)), ids, as_json)
 
 
 _ACTIONS: dict[Action, Callable[[ApiClient, str, list[int], int, bool], None]] = {
@@ -117,19 +117,26 @@ def _selection(ids: list[int]) -> dict[str, Any]:
     return {"id": ids} if ids else {}
 
 
-def _done(word: str, answer: dict[str, int], as_json: bool) -> None:
-    print(json.dumps({word: answer["count"]}) if as_json else f"{word} {answer['count']:,}")
+def _done(word: str, answer: dict[str, int], ids: list[int], as_json: bool) -> None:
+    done = answer["count"]
+    print(json.dumps({word: done}) if as_json else f"{word} {done:,}")
+    missing = len(set(ids)) - done
+    if missing > 0:
+        raise CommandError(f"not among the dead letters: {missing} of the {len(set(ids))} ids")
 
 
 def _print_table(letters: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("id", "given up", "rule", "client", "reason"):
         table.add_column(name, justify="right" if name == "id" else "left", overflow="fold")
     for letter in letters:
-        table.add_row(str(letter["id"]), _time(letter["died_ms"]), letter["rule"], letter["client"], letter["reason"])
+        # Clients choose their ids, and reasons quote what they sent: no markup, nothing a terminal would obey.
+        texts = (str(letter["id"]), _time(letter["died_ms"]), letter["rule"], letter["client"], letter["reason"])
+        table.add_row(*(Text(printable(text)) for text in texts))
     Console().print(table)
 
 

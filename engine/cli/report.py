@@ -87,8 +87,8 @@ def summary(problems: Sequence[Problem]) -> str:
     """``2 errors, 1 warning``."""
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = len(problems) - errors
-    counts = [_count(errors, "error")] if errors or not warnings else []
-    return ", ".join([*counts, _count(warnings, "warning")] if warnings else counts)
+    counts = [count(errors, "error")] if errors or not warnings else []
+    return ", ".join([*counts, count(warnings, "warning")] if warnings else counts)
 
 
 def terminal_style(stream: TextIO) -> Style:
@@ -128,8 +128,9 @@ def _is_taken(error: OSError) -> bool:
     return error.errno == errno.EADDRINUSE or "address already in use" in str(error).lower()
 
 
-def _count(count: int, word: str) -> str:
-    return f"{count} {word}{'s' * (count != 1)}"
+def count(number: int, word: str) -> str:
+    """``1 rule``, ``2 rules``."""
+    return f"{number:,} {word}{'s' * (number != 1)}"
 
 
 def _lines(problem: Problem, texts: Mapping[str, str], style: Style) -> Iterator[str]:
@@ -158,8 +159,13 @@ def _source_line(text: str | None, number: int) -> str | None:
     lines = text.splitlines() if text is not None else []
     if not 1 <= number <= len(lines):
         return None
-    line = "".join(char if char.isprintable() else " " for char in lines[number - 1])[:_LINE_CHARS_MAX]
+    line = printable(lines[number - 1])[:_LINE_CHARS_MAX]
     return line if redact(line) == line else None
+
+
+def printable(text: str) -> str:
+    """`text` on one row, without what a terminal would obey."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _width(text: str) -> int:

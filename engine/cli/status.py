@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.cli.process import ApiClient, ApiOption, JsonOption, ProjectOption, TokenOption, find_api
+from engine.cli.report import printable
 
 _COLORS = {"connected": "green", "connecting": "yellow", "degraded": "yellow", "stopped": "dim"}
 _ERROR_CHARS_MAX = 160
@@ -91,7 +92,7 @@ def _process(process: dict[str, Any]) -> RenderableType:
     ]
     text.append(f"listeners (connections): {', '.join(listeners)}")
     for problem in process["problems"]:
-        text.append(f"\n! {problem}", style="red")
+        text.append(f"\n! {printable(problem)}", style="red")
     return text
 
 
@@ -116,7 +117,7 @@ def _sinks(sinks: list[dict[str, Any]]) -> RenderableType:
             Text(sink["status"], style=_COLORS.get(sink["status"], "red")),
             _count(sink["buffered"]),
             "-" if age is None else duration(age),
-            _count(sink["delivered"] + sink["deduplicated"]),
+            _count(sink["delivered"]),
             _count(sink["dead_letters"]),
             _count(sink["dropped"]),
         )
@@ -133,14 +134,22 @@ def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
 
 
 def _with_errors(table: Table, entries: list[dict[str, Any]]) -> RenderableType:
-    """The table, and beneath it why what is not well is not well."""
-    errors = [
-        Text.assemble((f"{entry['id']}: ", "bold"), (reason[:_ERROR_CHARS_MAX], "red"))
-        for entry in entries
-        for reason in dict.fromkeys((entry.get("reason"), entry.get("last_error")))
-        if reason
-    ]
-    return Group(table, *errors)
+    """The table, and beneath it why what is not well is not well, and what last went wrong elsewhere."""
+    return Group(table, *(line for entry in entries for line in _errors(entry)))
+
+
+def _errors(entry: dict[str, Any]) -> Iterator[Text]:
+    reason, last = entry.get("reason"), entry.get("last_error")
+    attempt = entry.get("next_attempt_in_s")
+    if reason:
+        again = "" if attempt is None else f"; next attempt in {duration(attempt)}"
+        yield Text.assemble((f"{entry['id']}: ", "bold"), (_shown(reason) + again, "red"))
+    if last and last != reason:
+        yield Text.assemble((f"{entry['id']}: ", "bold"), (f"last error: {_shown(last)}", "dim"))
+
+
+def _shown(error: str) -> str:
+    return printable(error)[:_ERROR_CHARS_MAX]
 
 
 def _count(number: int) -> str:

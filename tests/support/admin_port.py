@@ -39,8 +39,8 @@ class FakeApp:
         self.sink_views = [
             SinkView(
                 "readings", "sqlite", "", True, "held", reason="there is no table readings", since=5, emitted=6,
-                delivered=2, dead_lettered=1, buffered=3, buffered_bytes=300, oldest_age_s=75.0, dead_letters=3,
-                last_error="no such table: readings",
+                delivered=2, deduplicated=1, dead_lettered=1, buffered=3, buffered_bytes=300, oldest_age_s=75.0, dead_letters=3,
+                last_error="no such table: readings", next_attempt_in_s=12.0,
             )
         ]  # fmt: skip
         self.letters = {letter_id: a_letter(letter_id) for letter_id in (1, 2, 3)}
@@ -68,13 +68,15 @@ class FakeApp:
 
     def kick(self, client_id: str) -> None:
         if client_id not in [client.clientid for client in self.client_views]:
-            raise KeyError(client_id)
+            raise KeyError(f"no client {client_id!r} is connected")
         self.kicked.append(client_id)
 
     async def dead_letters(self, sink_id: str, limit: int, offset: int) -> Sequence[DeadLetterView]:
         return [replace(letter, row=None) for letter in list(self.letters.values())[offset : offset + limit]]
 
     async def dead_letter(self, sink_id: str, letter_id: int) -> DeadLetterView:
+        if letter_id not in self.letters:
+            raise KeyError(f"sink {sink_id!r} has no dead letter {letter_id}")
         return self.letters[letter_id]
 
     async def retry_dead_letters(self, sink_id: str, letter_ids: Sequence[int] | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from pydantic import SecretStr
 
 from engine.admin.server import ApiServer
 from engine.config.settings import Address, ApiSettings
-from support.admin_port import FakeApp
+from support.admin_port import FakeApp, a_letter
 from support.command import headgate
 
 
@@ -45,7 +46,8 @@ async def test_status_shows_rules_sinks_backlog_and_errors(project: Path) -> Non
     assert "! a sink is held" in words
     assert "climate readings 10 3 1 6 0" in words
     assert "readings sqlite held 3 1m 15s 2 3 0" in words
-    assert "readings: there is no table readings" in words
+    assert "readings: there is no table readings; next attempt in 12s" in words
+    assert "readings: last error: no such table: readings" in words
 
 
 async def test_status_as_json_holds_the_same(project: Path) -> None:
@@ -101,6 +103,27 @@ async def test_dead_letters_are_listed_shown_retried_and_dropped(project: Path, 
     assert app.letters == {}
 
 
+async def test_what_a_client_sent_is_shown_as_text(project: Path, app: FakeApp) -> None:
+    """Clients choose their ids, and reasons quote what they sent: neither is markup, nor may it move the cursor."""
+    app.letters = {1: replace(a_letter(1), client="[/b]\x1b[2Jx", reason="\x1b]0;title\x07 is [red]no[/red] number")}
+
+    listed = await headgate("dlq", "readings", cwd=project, environ={"COLUMNS": "160"})
+    shown = await headgate("dlq", "readings", "show", "1", cwd=project)
+
+    for finished in (listed, shown):
+        assert (finished.code, "\x1b" in finished.out, "\x07" in finished.out) == (0, False, False)
+        assert "[/b] [2Jx" in finished.out
+        assert "is [red]no[/red] number" in finished.out
+
+
+async def test_an_unknown_sink_is_answered_with_the_nearest(project: Path) -> None:
+    """Names are typed from memory."""
+    finished = await headgate("dlq", "reading", cwd=project)
+
+    assert finished.code == 1
+    assert "there is no sink 'reading'; did you mean 'readings'?" in finished.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -108,7 +131,8 @@ async def test_dead_letters_are_listed_shown_retried_and_dropped(project: Path, 
         (("drop", "1", "--all"), 2, "ids, or --all"),
         (("show",), 2, "say which"),
         (("list", "1"), 2, "takes no ids"),
-        (("show", "99"), 1, "there is no 99 here"),
+        (("show", "99"), 1, "sink 'readings' has no dead letter 99"),
+        (("retry", "1", "99"), 1, "1 of the 2 ids"),
         (("explode",), 2, "explode"),
     ],
 )
