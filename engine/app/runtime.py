@@ -156,20 +156,24 @@ class App:
             self.outboxes[entry.sink_id] = await self.delivery.open(entry.sink_id, sink, entry.config)
 
     async def _swap(self, project: Project) -> None:
-        """Serve `project` from now on. Sinks that changed keep their outbox and with it their backlog."""
+        """Serve `project` from now on. Sinks that changed keep their outbox and with it their backlog.
+
+        Rules change at once; a sink that is busy or hangs is replaced when its writing has ended.
+        """
         old, new = self.project.active_sinks, project.active_sinks
         fresh = [entry for sink_id, entry in new.items() if sink_id not in old]
         changed = [entry for sink_id, entry in new.items() if sink_id in old and _differs(entry, old[sink_id])]
         gone = [sink_id for sink_id in old if sink_id not in new]
+        sinks = [(entry, project.make_sink(entry, self._publish, self.clock)) for entry in changed]
         await self._open_sinks(project, fresh)
-        for entry in changed:
-            sink = project.make_sink(entry, self._publish, self.clock)
-            await self.delivery.replace(entry.sink_id, sink, entry.config)
         self.project = project
-        self._put_in_service(project.ruleset)
         for sink_id in gone:
             del self.outboxes[sink_id]
-            await self.delivery.close(sink_id)
+        self._put_in_service(project.ruleset)
+        await asyncio.gather(
+            *(self.delivery.replace(entry.sink_id, sink, entry.config) for entry, sink in sinks),
+            *(self.delivery.close(sink_id) for sink_id in gone),
+        )
 
     def _put_in_service(self, ruleset: Ruleset) -> None:
         routes = {

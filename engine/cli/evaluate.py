@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from engine.cli.report import EXIT_FAILED, EXIT_USAGE, CommandError, Style, render, terminal_style
+from engine.cli.report import EXIT_FAILED, EXIT_USAGE, CommandError, Style, count, render, terminal_style
 from engine.errors import Problem
 from engine.jsontext import decode, encode
 
@@ -37,7 +37,9 @@ def evaluate(
 
     Examples:
 
-      echo '{"topic": "t/1", "payload": "{\\"temp\\": 31}"}' | headgate eval 'SELECT payload.temp AS temp FROM "t/#"'
+    \b
+      echo '{"topic": "t/1", "payload": "{\\"temp\\": 31}"}' |
+        headgate eval 'SELECT payload.temp AS temp FROM "t/#"'
 
       headgate eval -f rules/hot_rooms.sql < events.jsonl
 
@@ -69,20 +71,24 @@ def _run(sql: str, name: str, lines: Iterable[bytes]) -> bool:
         return False
     if sys.stdin.isatty():
         print("events as JSON, one a line; Ctrl-D ends", file=sys.stderr)
-    is_well = True
+    is_well, event_count, row_count = True, 0, 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        event_count += 1
         try:
             answer = evaluate_event(sql, decode(line))
             for row in answer.get("value", ()):
                 _write(encode(row).decode() + "\n")
+                row_count += 1
         except ValueError as error:
             answer = {"kind": "error", "message": f"not an event: {error}"}
         if answer["kind"] == "error":
             is_well = False
             style: Style = terminal_style(sys.stderr)
             print(f"line {number}: {style.error('error:')} {answer['message']}", file=sys.stderr)
+    if is_well and event_count and not row_count:
+        print(f"no row came of {count(event_count, 'event')}: see FROM and WHERE", file=sys.stderr)
     return is_well
 
 

@@ -23,6 +23,13 @@ async def test_rows_of_matching_events_are_printed(tmp_path: Path) -> None:
     assert (finished.code, finished.out, finished.err) == (0, '{"device":"c1","temp":31}\n', "")
 
 
+async def test_that_no_event_was_selected_is_said(tmp_path: Path) -> None:
+    """Silence would look like a hang, or like a mistake in the event."""
+    finished = await headgate("eval", HOT, cwd=tmp_path, stdin=event(29) + event(40.5, "x"))
+
+    assert (finished.code, finished.out, finished.err) == (0, "", "no row came of 2 events: see FROM and WHERE\n")
+
+
 async def test_a_rule_file_can_be_tried_as_it_is(tmp_path: Path) -> None:
     """Opening comment, sinks and all."""
     (tmp_path / "hot.sql").write_text(f"-- Hot ones.\nINSERT INTO readings\n{HOT}\n")

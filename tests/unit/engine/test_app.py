@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -112,6 +114,45 @@ async def test_sinks_come_change_and_go_while_it_runs(app: App, tmp_path: Path, 
     write("rules/r.sql", RULE)
     assert await app.reload() == []
     assert list(app.outboxes) == ["rows"]
+
+
+async def test_rules_change_at_once_though_a_changed_sink_hangs(app: App, write: Write) -> None:
+    """An endpoint that doesn't answer is a reason to edit the project, and must not hold the edit up."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        web = "sinks:\n  rows: {type: http, url: 'http://127.0.0.1:%d', request_timeout: %s}\n"
+        port = server.getsockname()[1]
+        write("connectors.yaml", web % (port, "2s"))
+        await app.reload()
+        await publish(app, 1)
+        probe, _ = await asyncio.wait_for(loop.sock_accept(server), 10)
+        request, _ = await asyncio.wait_for(loop.sock_accept(server), 10)
+        await asyncio.wait_for(loop.sock_recv(request, 1), 10)
+        write("connectors.yaml", web % (port, "3s"))
+        write("rules/r.sql", RULE.replace('"t"', '"other"'))
+        reload = asyncio.create_task(app.reload())
+        async with asyncio.timeout(10):
+            while app.dispatcher.routes["r"].rule.topics != ("other",):
+                await asyncio.sleep(0.01)
+        assert not reload.done()
+        assert await reload == []
+        probe.close()
+        request.close()
+
+
+async def test_a_backlog_without_a_sink_is_not_forgotten(app: App, tmp_path: Path, write: Write) -> None:
+    """A sink taken out of the project by mistake leaves rows behind that nobody else would ask for."""
+    write("connectors.yaml", "sinks:\n  gone: {type: sqlite, path: nowhere.db, table: t, create_table: false}\n")
+    write("rules/r.sql", RULE.replace("rows", "gone"))
+    assert await app.reload() == []
+    await publish(app, 1, 2)
+    write("connectors.yaml", SINKS)
+    write("rules/r.sql", RULE)
+    assert await app.reload() == []
+    assert AppAdmin(app).process().problems == (
+        "sink gone is not in connectors.yaml any more, and 2 records wait for it",
+    )
 
 
 async def test_a_disabled_sink_takes_nothing_and_comes_back(app: App, tmp_path: Path, write: Write) -> None:
