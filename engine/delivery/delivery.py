@@ -103,11 +103,13 @@ class Delivery:
     async def dead_letters(self, sink_id: str, limit: int = 100, offset: int = 0) -> list[StoredLetter]:
         """What was given up for a sink, oldest first. Raises `KeyError` for a sink the journal does not know."""
         sink = self._sink(sink_id)
+        await self._catch_up()
         return await self.journal.query(lambda db: list_letters(db, sink, limit, offset))
 
     async def dead_letter(self, sink_id: str, letter_id: int) -> StoredLetter:
         """One of them. Raises `KeyError` where there is none of that id."""
         sink = self._sink(sink_id)
+        await self._catch_up()
         for letter in await self.journal.query(lambda db: read_letters(db, sink, [letter_id])):
             return letter
         raise KeyError(f"sink {sink_id!r} has no dead letter {letter_id}")
@@ -115,6 +117,7 @@ class Delivery:
     async def dead_letter_reasons(self, sink_id: str) -> dict[str, int]:
         """How many there are for each reason."""
         sink = self._sink(sink_id)
+        await self._catch_up()
         return await self.journal.query(lambda db: count_by_reason(db, sink))
 
     async def retry_dead_letters(self, sink_id: str, letter_ids: Sequence[int] | None = None) -> int:
@@ -137,7 +140,7 @@ class Delivery:
         sink = self._sink(sink_id)
         moved = 0
         async with self._moving:
-            await self.journal.flush()
+            await self._catch_up()
             ids = await self.journal.query(lambda db: list_ids(db, sink)) if letter_ids is None else list(letter_ids)
             for start in range(0, len(ids), LETTERS_AT_ONCE):
                 some = ids[start : start + LETTERS_AT_ONCE]
@@ -146,6 +149,13 @@ class Delivery:
                     await action(letters).wait()
                     moved += len(letters)
         return moved
+
+    async def _catch_up(self) -> None:
+        """Have what was given up until now on disk, where it is looked for."""
+        try:
+            await self.journal.flush()
+        except JournalError as error:
+            log.warning("the newest dead letters are not on disk yet", reason=str(error))
 
     def _discard(self, sink: SinkLog, letters: list[StoredLetter]) -> Ticket:
         counters = sink.state.counters

@@ -79,9 +79,11 @@ class Outbox:
 
     def _put_carefully(self, chunk: Chunk, size: int) -> None:
         """Put with everything that is not usual: a lane key, a limit of records, a buffer that is full."""
-        self.counters.emitted += len(chunk.rows)
-        if self._config.buffer.when_full == "drop_newest" and self._is_full(len(chunk.rows), size):
-            self.counters.dropped_newest += len(chunk.rows)
+        rows = len(chunk.rows)
+        is_full = self._is_full(rows, size)
+        self.counters.emitted += rows
+        if is_full and self._config.buffer.when_full == "drop_newest":
+            self.counters.dropped_newest += rows
             self._journal.touch(self._log)
             return
         self._append(chunk)

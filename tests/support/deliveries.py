@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +67,10 @@ class World:
         return ticket
 
     async def stop(self) -> None:
-        await self.delivery.stop(1.0)
+        """Stop in order; a sink that hangs is given a second."""
+        stopping = asyncio.gather(self.delivery.stop(1.0))
+        await self.clock.advance(3.0)
+        await stopping
         await self.journal.stop()
 
     async def crash(self, directory: Path) -> None:

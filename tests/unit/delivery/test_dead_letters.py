@@ -1,0 +1,123 @@
+"""Dead letters can be looked at, sent again and dropped, and the counters add up all the while."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.delivery import Outbox
+from engine.errors import RejectError
+from engine.testing import FlakySink, MemorySink
+from support.deliveries import World, chunk, options
+
+POOR = options(retry={"max_unknown": 1})
+
+
+async def with_letters(world: World, count: int = 5) -> tuple[FlakySink, Outbox]:
+    """A sink that rejected `count` records and takes everything from here on."""
+    sink = FlakySink(writes=[{index: RejectError(f"bad {index % 2}") for index in range(count)}])
+    outbox = await world.open(sink)
+    await world.put(outbox, chunk(*range(count), client="dev"))
+    assert outbox.counters.dead_lettered == count
+    return sink, outbox
+
+
+def adds_up(outbox: Outbox) -> bool:
+    counters = outbox.counters
+    return counters.emitted == counters.delivered + counters.buffered + counters.dead_lettered + counters.dropped
+
+
+async def test_letters_are_listed_in_pages_oldest_first(world: World) -> None:
+    """There may be a million of them."""
+    await with_letters(world)
+    first = await world.delivery.dead_letters("s", limit=2)
+    second = await world.delivery.dead_letters("s", limit=2, offset=2)
+    assert [letter.row["n"] for letter in first + second] == [0, 1, 2, 3]
+    assert (await world.delivery.dead_letter("s", first[1].id)).row == {"n": 1}
+    assert await world.delivery.dead_letter_reasons("s") == {"bad 0": 3, "bad 1": 2}
+
+
+async def test_who_asks_for_what_is_not_there_is_told(world: World) -> None:
+    """A mistyped name must not look like an empty list."""
+    await with_letters(world)
+    with pytest.raises(KeyError, match="no dead letter 77"):
+        await world.delivery.dead_letter("s", 77)
+    with pytest.raises(KeyError, match="no sink 'readngs'"):
+        await world.delivery.dead_letters("readngs")
+
+
+async def test_letters_that_are_retried_are_delivered_and_leave(world: World) -> None:
+    """A table that was mended takes what it refused before."""
+    sink, outbox = await with_letters(world)
+    letters = await world.delivery.dead_letters("s")
+    assert await world.delivery.retry_dead_letters("s", [letters[1].id, letters[3].id, 999]) == 2
+    await world.advance_until(lambda: not outbox.counters.buffered)
+    assert [row["n"] for row in sink.rows] == [1, 3]
+    assert sink.records[0].client_id == "dev"
+    assert [letter.row["n"] for letter in await world.delivery.dead_letters("s")] == [0, 2, 4]
+    assert outbox.counters.dead_lettered == 3
+    assert outbox.counters.emitted == 5
+    assert adds_up(outbox)
+    assert await world.delivery.retry_dead_letters("s") == 3
+    await world.advance_until(lambda: not outbox.counters.buffered)
+    assert sorted(row["n"] for row in sink.rows) == [0, 1, 2, 3, 4]
+    assert outbox.counters.delivered == 5
+    assert adds_up(outbox)
+
+
+async def test_a_letter_that_fails_again_is_a_letter_again(world: World) -> None:
+    """Retrying too early must lose nothing."""
+    sink = FlakySink(writes=[{0: RejectError("bad")}, {0: RejectError("still bad")}])
+    outbox = await world.open(sink)
+    await world.put(outbox, chunk(1))
+    await world.delivery.retry_dead_letters("s")
+    await world.advance_until(lambda: not outbox.counters.buffered)
+    (letter,) = await world.delivery.dead_letters("s")
+    assert (letter.row, letter.message) == ({"n": 1}, "still bad")
+    assert outbox.counters.dead_lettered == 1
+    assert adds_up(outbox)
+
+
+async def test_retrying_and_dropping_survive_a_crash_right_after(world: World, tmp_path: Path) -> None:
+    """A letter leaves in the very commit that puts its record into the lane: never both, never neither."""
+    _, outbox = await with_letters(world)
+    letters = await world.delivery.dead_letters("s")
+    assert await world.delivery.drop_dead_letters("s", [letters[0].id]) == 1
+    await world.delivery.close("s")
+    outbox = await world.open(FlakySink(connects=[OSError("away")] * 1000))
+    assert await world.delivery.retry_dead_letters("s", [letters[1].id, letters[2].id]) == 2
+    await world.crash(tmp_path / "crashed")
+    await world.start()
+    sink = MemorySink()
+    outbox = await world.open(sink)
+    await world.advance_until(lambda: not outbox.counters.buffered)
+    assert [row["n"] for row in sink.rows] == [1, 2]
+    assert [letter.row["n"] for letter in await world.delivery.dead_letters("s")] == [3, 4]
+    counters = outbox.counters
+    assert (counters.dead_lettered, counters.dropped_dead_letters) == (2, 1)
+    assert adds_up(outbox)
+
+
+async def test_letters_of_one_sink_are_not_another_ones(world: World) -> None:
+    """Ids are counted over all sinks; a command names one."""
+    await with_letters(world)
+    other = FlakySink(writes=[{0: RejectError("no")}])
+    outbox = await world.open(other, name="other")
+    await world.put(outbox, chunk(7))
+    (letter,) = await world.delivery.dead_letters("other")
+    assert await world.delivery.drop_dead_letters("s", [letter.id]) == 0
+    assert await world.delivery.drop_dead_letters("s") == 5
+    assert len(await world.delivery.dead_letters("other")) == 1
+
+
+async def test_a_letter_keeps_what_is_needed_to_send_it_again(world: World) -> None:
+    """Bytes, big integers and where it came from."""
+    sink = FlakySink(writes=[ValueError("bug")])
+    outbox = await world.open(sink, POOR)
+    row = {"n": 2**70, "blob": b"\xff\x00", "nested": {"a": [1, None, 1.5]}}
+    await world.put(outbox, chunk(row, client="dev", rule="hot", time_ms=1234))
+    (letter,) = await world.delivery.dead_letters("s")
+    assert letter.row == row
+    assert (letter.rule_id, letter.client_id, letter.topic, letter.time_ms) == ("hot", "dev", "t", 1234)
+    assert letter.died_ms == world.clock.now_ms()
