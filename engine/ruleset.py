@@ -165,9 +165,14 @@ def load_rules(directory: Path, project: Path, sink_ids: Collection[str], defaul
     for file in sorted(directory.glob("*.sql")):
         path = _relative(file, project)
         try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(Problem(f"the rule can't be read: {error}", path, remedy="save the file as UTF-8 text"))
+            data = file.read_bytes()
+            text = data.decode("utf-8-sig")
+        except OSError as error:
+            problems.append(Problem(f"the rule can't be read: {error.strerror or error}", path))
+            continue
+        except UnicodeDecodeError as error:
+            position = Position(data.count(b"\n", 0, error.start) + 1, 1)
+            problems.append(Problem("the rule is not UTF-8", path, position, "save it as UTF-8 in your editor"))
             continue
         texts[path] = text
         rule, found = load_rule(text, rule_id=file.stem, path=path, sink_ids=sink_ids, default_ack=default_ack)
@@ -218,7 +223,7 @@ def read_header(text: str, path: str) -> Header:
             break
         count = number
         match = _OPTION.match(stripped)
-        if match and _read_option(header, match[1], match[2], Position(number, line.find(match[1]) + 1), path):
+        if match and _read_option(header, match, Position(number, line.find("--") + 1), path):
             continue
         words.append(stripped.removeprefix("--").strip())
     header.description = " ".join(word for word in words if word)
@@ -229,9 +234,10 @@ def read_header(text: str, path: str) -> Header:
 _VALUES = {"enabled": ("true", "false"), "ack": ("receive", "buffer")}
 
 
-def _read_option(header: Header, name: str, value: str, place: Position, path: str) -> bool:
-    """Whether the line was an option, or meant to be one."""
-    place = Position(place.line, place.column, len(name))
+def _read_option(header: Header, match: re.Match[str], start: Position, path: str) -> bool:
+    """Whether the line, a comment at `start`, was an option or meant to be one."""
+    name, value = match.groups()
+    place = _within(start, match, 1)
     if name not in OPTIONS:
         near = get_close_matches(name.lower(), OPTIONS, n=1, cutoff=0.8)
         if not near:
@@ -247,10 +253,22 @@ def _read_option(header: Header, name: str, value: str, place: Position, path: s
         remedy = f"write {' or '.join(allowed)}"
         if name == "ack" and value == "sink":
             remedy += "; waiting for the sinks themselves comes with a later version"
-        header.problems.append(Problem(f"{name} can't be {value!r}", path, place, remedy))
+        header.problems.append(Problem(f"{name} can't be {value!r}", path, _within(start, match, 2), remedy))
     else:
-        header.options[name] = (value, place)
+        header.options[name] = (value, _within(start, match, 2))
     return True
+
+
+def _within(start: Position, match: re.Match[str], group: int) -> Position:
+    """The place of a group of a match that begins at `start`."""
+    return Position(start.line, start.column + match.start(group), max(1, len(match[group])))
+
+
+def _start(statement: str) -> Position:
+    """Where the text of a statement begins, its first word long."""
+    before = statement[: len(statement) - len(statement.lstrip())]
+    word = statement.split(maxsplit=1)[0]
+    return Position(before.count("\n") + 1, len(before) - before.rfind("\n"), len(word))
 
 
 def _option(header: Header, name: str, default: str) -> str:
@@ -294,6 +312,7 @@ def _sinks(
             Problem(
                 "the rule has no sink: it only counts",
                 path,
+                _start(header.statement),
                 remedy="begin the statement with INSERT INTO sink, or add a line -- sinks: sink",
                 severity="warning",
             )
@@ -304,7 +323,7 @@ def _sinks(
 
 def _named(value: str, place: Position) -> Iterator[SinkTarget]:
     for match in _SINK_NAME.finditer(value):
-        yield SinkTarget(match[0], None, place)
+        yield SinkTarget(match[0], None, Position(place.line, place.column + match.start(), len(match[0])))
 
 
 def _unknown_sinks(targets: Iterable[SinkTarget], path: str, sink_ids: Collection[str]) -> Iterator[Problem]:

@@ -1,0 +1,4 @@
+-- Two mistakes in the opening comment.
+--  sinks: readings, nope
+  -- ack: sometimes
+SELECT * FROM "t"

@@ -1,0 +1,3 @@
+-- Cafés and bars.
+
+  SELECT * FROM "t"
