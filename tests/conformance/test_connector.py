@@ -38,8 +38,13 @@ DEADLINE_S = 30.0
 """For anything that has to become true; far more than it takes."""
 
 ALL = sorted(KINDS)
+WITHOUT_TARGET = {"discard"}
+"""Kinds with nothing to read back, to break or to mend: ``tests/unit/connectors`` has what can be said of them."""
+
 TARGETS = [
-    pytest.param(kind, marks=[pytest.mark.server(kind)] if kind in SERVER_FIXTURES.values() else []) for kind in ALL
+    pytest.param(kind, marks=[pytest.mark.server(kind)] if kind in SERVER_FIXTURES.values() else [])
+    for kind in ALL
+    if kind not in WITHOUT_TARGET
 ]
 
 
