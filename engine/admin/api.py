@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from engine.admin.metrics import render
@@ -36,9 +37,15 @@ View = TypeVar("View", RuleView, SinkView)
 
 _CODES = {400: "BAD_REQUEST", 401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
-Page = Annotated[int, Query(ge=1, description="Which page, from 1.")]
+_INTEGER_MAX = 2**63 - 1
+"""Past this the journal can't have counted."""
+
+Page = Annotated[int, Query(ge=1, le=1_000_000_000, description="Which page, from 1.")]
 Limit = Annotated[int, Query(ge=1, le=10_000, description="Entries of a page.")]
-Ids = Annotated[list[int] | None, Query(alias="id", description="Dead letters by id; all of the sink unless given.")]
+LetterId = Annotated[int, Field(ge=0, le=_INTEGER_MAX)]
+Ids = Annotated[
+    list[LetterId] | None, Query(alias="id", description="Dead letters by id; all of the sink unless given.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +152,7 @@ def _add_dead_letter_routes(api: FastAPI, app: AdminPort) -> None:
         return Listing(list(found[:limit]), Meta(page, limit, len(found) > limit))
 
     @api.get(path + "/{letter_id}", tags=["dead letters"], summary="One of them with its row")
-    async def dead_letter(sink_id: str, letter_id: int) -> DeadLetterView:
+    async def dead_letter(sink_id: str, letter_id: LetterId) -> DeadLetterView:
         _one(app.sinks(), "sink", sink_id)
         return await app.dead_letter(sink_id, letter_id)
 

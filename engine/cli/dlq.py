@@ -13,7 +13,7 @@ from urllib.parse import quote
 import typer
 
 from engine.cli.process import ApiClient, ApiOption, JsonOption, ProjectOption, TokenOption, find_api
-from engine.cli.report import EXIT_USAGE, CommandError, printable
+from engine.cli.report import EXIT_USAGE, CommandError, printable, table_console
 
 
 class Action(StrEnum):
@@ -126,7 +126,6 @@ def _done(word: str, answer: dict[str, int], ids: list[int], as_json: bool) -> N
 
 
 def _print_table(letters: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -137,7 +136,7 @@ def _print_table(letters: list[dict[str, Any]]) -> None:
         # Clients choose their ids, and reasons quote what they sent: no markup, nothing a terminal would obey.
         texts = (str(letter["id"]), _time(letter["died_ms"]), letter["rule"], letter["client"], letter["reason"])
         table.add_row(*(Text(printable(text)) for text in texts))
-    Console().print(table)
+    table_console().print(table)
 
 
 def _time(time_ms: int) -> str:

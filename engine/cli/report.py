@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from engine.errors import ConfigError, HeadgateError, Problem, RuleError
 from engine.log import redact
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 
 _LINE_CHARS_MAX = 160
+_PIPE_WIDTH = 400
 
 
 class CommandError(HeadgateError):
@@ -89,6 +94,14 @@ def summary(problems: Sequence[Problem]) -> str:
     warnings = len(problems) - errors
     counts = [count(errors, "error")] if errors or not warnings else []
     return ", ".join([*counts, count(warnings, "warning")] if warnings else counts)
+
+
+def table_console() -> Console:
+    """Where tables go: as wide as the terminal, and wide enough not to be cut where a program reads."""
+    from rich.console import Console
+
+    is_wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=_PIPE_WIDTH if is_wide else None)
 
 
 def terminal_style(stream: TextIO) -> Style:

@@ -12,14 +12,14 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 import typer
 
 from engine.cli.process import ProjectOption
 from engine.cli.report import render, summary, terminal_style
-from engine.cli.welcome import Target, welcome
+from engine.cli.welcome import Target, target_of, welcome
 from engine.config.project import load_settings
 from engine.config.settings import Address
 from engine.errors import Problem
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 STOP_DEADLINE_S = 10.0
-_TARGET_OPTIONS = ("path", "url", "dsn", "brokers", "table", "topic")
-"""Options of sinks that say where rows end up, whatever the kind."""
 
 
 def register(app: typer.Typer) -> None:
@@ -164,12 +162,7 @@ def reload_report(problems: Sequence[Problem], directory: Path) -> str:
 
 def _welcome(app: App, port: AdminPort) -> str:
     targets: list[Target] = [
-        (entry.sink_id, entry.config.type, _target(entry.config)) for entry in app.project.sinks.values()
+        (entry.sink_id, entry.config.type, target_of(entry.config)) for entry in app.project.sinks.values()
     ]
     api = None if app.api is None else str(app.api.address)
     return welcome(port.process(), port.rules(), targets, api, terminal_style(sys.stdout))
-
-
-def _target(config: Any) -> str:
-    values = [getattr(config, name, None) for name in _TARGET_OPTIONS]
-    return " ".join(",".join(value) if isinstance(value, (list, tuple)) else str(value) for value in values if value)

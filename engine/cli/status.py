@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from engine.cli.process import ApiClient, ApiOption, JsonOption, ProjectOption, TokenOption, find_api
-from engine.cli.report import printable
+from engine.cli.report import printable, table_console
 
 _COLORS = {"connected": "green", "connecting": "yellow", "degraded": "yellow", "stopped": "dim"}
 _ERROR_CHARS_MAX = 160
@@ -54,7 +54,7 @@ def status(
     elif watch:
         _watch(client, interval)
     else:
-        Console().print(render(collect(client)))
+        table_console().print(render(collect(client)))
 
 
 def collect(client: ApiClient) -> dict[str, Any]:

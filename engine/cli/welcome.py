@@ -6,6 +6,9 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
 
 from engine.admin.port import ProcessView, RuleView
 from engine.cli.report import Style
@@ -13,6 +16,9 @@ from engine.log import redact
 
 NAMES_SHOWN_MAX = 6
 SINKS_SHOWN_MAX = 12
+
+_TARGET_OPTIONS = ("path", "url", "dsn", "brokers", "table", "topic")
+"""Options of sinks that say where rows end up, whatever the kind."""
 
 Target = tuple[str, str, str]
 """Id and type of a sink, and where it puts things."""
@@ -31,6 +37,25 @@ def welcome(
     if api is not None:
         lines.append(_row("API", f"http://{api}/api-docs", style))
     return redact("\n".join([*lines, "", "Try in a second terminal:", *_suggestions(process, project)]))
+
+
+def target_of(config: Any) -> str:
+    """Where a sink puts its rows, without what may let somebody in: users, passwords and the queries of URLs."""
+    values = [getattr(config, name, None) for name in _TARGET_OPTIONS]
+    return " ".join(filter(None, (_place(value) for value in values if value)))
+
+
+def _place(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_place, value))
+    is_secret = isinstance(value, SecretStr)
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    scheme, mark, rest = text.partition("://")
+    if not mark:
+        return "" if is_secret else text
+    # A password may hold any character, also one that ends the host elsewhere: the last @ is what counts.
+    place = rest.rpartition("@")[2] if is_secret else rest
+    return f"{scheme}://{place.partition('?')[0]}"
 
 
 def command_name(start: Path) -> str:

@@ -76,6 +76,14 @@ async def test_what_is_not_there_is_a_404_with_a_code(client: httpx.AsyncClient,
     assert answer.json()["code"] == "NOT_FOUND"
 
 
+@pytest.mark.parametrize(
+    "path", [f"{LETTERS}/{2**63}", f"{LETTERS}/-1", f"{LETTERS}?page={10**20}", f"{LETTERS}?limit=0"]
+)
+async def test_a_number_past_all_counting_is_a_400(client: httpx.AsyncClient, path: str) -> None:
+    """The journal's integers end at 64 bits; what is beyond must not look like a failure of the process."""
+    assert (await client.get(path)).json()["code"] == "BAD_REQUEST"
+
+
 async def test_a_wrong_parameter_is_a_400_that_names_it(client: httpx.AsyncClient) -> None:
     """Whoever calls by hand must see what was wrong."""
     answer = await client.get("/api/v5/rules", params={"limit": "many"})

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pydantic import SecretStr
 
 from engine.cli.report import Style
-from engine.cli.welcome import welcome
+from engine.cli.welcome import target_of, welcome
 from support.admin_port import FakeApp
 
 
@@ -23,6 +27,22 @@ def test_it_says_what_runs_where_the_data_goes_and_what_to_try() -> None:
     assert "journal  /plant/data" in text
     assert " pub -t sensors/kitchen/climate" in text
     assert " status --project /plant" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"dsn": SecretStr("postgresql://plant:p@ss/w?rd@db.plant:5432/readings"), "table": "t"},
+         "postgresql://db.plant:5432/readings t"),
+        ({"dsn": SecretStr("host=db password=x"), "table": "t"}, "t"),
+        ({"url": "https://example.com/in?key=x"}, "https://example.com/in"),
+        ({"brokers": ("a:9092", "b:9092"), "topic": "rows/${device}"}, "a:9092,b:9092 rows/${device}"),
+        ({"path": "data/plant.db", "table": None}, "data/plant.db"),
+    ],
+)  # fmt: skip
+def test_a_target_is_shown_without_what_lets_somebody_in(options: dict[str, object], text: str) -> None:
+    """What a terminal shows ends up in screenshots and in the logs of whoever started it."""
+    assert target_of(SimpleNamespace(**options)) == text
 
 
 def test_many_rules_and_sinks_take_few_lines() -> None:
