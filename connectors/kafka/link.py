@@ -105,8 +105,18 @@ class Link:
         # no public way to end the sender, so it is ended first, and stop() finds nothing left to wait for.
         await _bounded(self.producer.client.close())
         await self._end_sender()
-        self.producer._message_accumulator.fail_all(KafkaConnectionError("the connection was given up"))
+        self._fail_batches()
         await _bounded(self.producer.stop())
+
+    def _fail_batches(self) -> None:
+        accumulator = self.producer._message_accumulator
+        waiting = [batch for batches in accumulator._batches.values() for batch in batches]
+        # A batch that was to be sent again is no longer among the pending ones, where its end would be looked for.
+        accumulator._pending_batches.update(waiting)
+        accumulator.fail_all(KafkaConnectionError("the connection was given up"))
+        for batch in waiting:
+            # Nobody waits for it to be taken any more.
+            batch._drain_waiter.exception()
 
     async def _end_sender(self) -> None:
         sender = self.producer._sender.sender_task
