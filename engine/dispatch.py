@@ -114,9 +114,9 @@ class Route:
         except EvaluationError as error:
             self.last_error = error.message
             return None
-        if self.many:
-            return cast(list[Row], result)
-        return [] if result is None else [result]
+        if result is None:
+            return []
+        return cast(list[Row], result) if self.many else [result]
 
     def count(self, rows: list[Row] | None) -> None:
         """Count one message of which `run` made `rows`."""

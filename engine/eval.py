@@ -77,9 +77,9 @@ def evaluate_event(sql: str, event: Any, clock: Clock | None = None) -> Answer:
         result = compiled.evaluate(happening)
     except EvaluationError as error:
         return {"kind": "error", **_mistake(error.message, error.position)}
-    if compiled.many:
-        return {"kind": "outputs", "value": result}
-    return {"kind": "no_match"} if result is None else {"kind": "outputs", "value": [result]}
+    if result is None:
+        return {"kind": "no_match"}
+    return {"kind": "outputs", "value": result if compiled.many else [result]}
 
 
 def occurrence_of(event: Any, clock: Clock) -> Message | Occurrence:

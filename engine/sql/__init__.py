@@ -26,7 +26,7 @@ class CompiledRule:
     """A rule in the form in which it runs.
 
     ``evaluate`` takes a `Message` or an `Occurrence` whose topic FROM matches; matching is the caller's. For a SELECT
-    (``many`` is false) it answers the row, or None where WHERE drops the message; for a FOREACH the list of rows. It
+    (``many`` is false) it answers the row, for a FOREACH the list of rows, and None where WHERE drops the message. It
     raises `EvaluationError` and nothing else. Rows may share values with the message: nobody changes either.
     """
 

@@ -102,18 +102,18 @@ class _Function:
 
     def _select(self) -> None:
         fields = self._fields(self._statement.fields, self._base)
-        self._where(fields, "return None")
+        self._where(fields)
         fields.compute_all()
         self._writer.line(f"return {fields.row()}")
 
-    def _where(self, fields: Fields, leave: str) -> None:
+    def _where(self, fields: Fields) -> None:
         where = self._statement.where
         if self._changes_something():
             fields.compute_all()
         if where is None:
             return
         fields.compute({reference.name for reference in references(where)})
-        self._code.filter(where, fields.scope(shows_through=False), leave)
+        self._code.filter(where, fields.scope(shows_through=False), "return None")
 
     def _changes_something(self) -> bool:
         written = (item.expr for item in self._statement.fields if item.expr is not None)
@@ -123,7 +123,7 @@ class _Function:
         statement = self._statement
         fields = self._fields(_with_decoded_payload(statement.fields), self._base)
         last = len(statement.fields) - 1
-        self._where(fields, "return []")
+        self._where(fields)
         fields.compute_all()
         element, item = self._element(statement.fields[last])
         scope = ElementScope(fields.scope(shows_through=False), element, item)

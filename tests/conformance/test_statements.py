@@ -73,6 +73,7 @@ def test_a_statement_does_what_its_case_says(case: dict[str, Any]) -> None:
             assert failed.value.position is not None
             continue
         result = rule.evaluate(event)
-        rows = result if rule.many else [] if result is None else [result]
+        assert (result is None) == (case.get("match") is False), rule.source_code
+        rows = [] if result is None else result if rule.many else [result]
         wanted, exact = _wanted(case)
         assert difference(wanted, json.loads(encode(rows)), exact=exact, loose=False) is None, (rows, rule.source_code)

@@ -66,7 +66,7 @@ class _Run:
         names = set() if statement.where is None else {ref.name for ref in references(statement.where)}
         fields.compute(names, len(statement.fields))
         if statement.where is not None and not self.condition(statement.where, fields.behind):
-            return [] if statement.many else None
+            return None
         values = fields.values()
         return self.rows(fields, values[-1]) if statement.many else fields.row({})
 

@@ -122,3 +122,10 @@ def test_statement_may_come_as_base64() -> None:
 def test_every_line_gets_an_answer(line: str) -> None:
     """A program that waits for as many answers as it sent lines must get them."""
     assert evaluate_line(line)["kind"] in ("error", "invalid")
+
+
+def test_foreach_that_where_drops_is_told_from_one_without_rows() -> None:
+    """A rule that did not want the message and one whose list was empty are different findings."""
+    event = {**_PUBLISH, "payload": '{"l": []}'}
+    assert _ask('FOREACH payload.l FROM "t/#" WHERE 1 = 2', event)["kind"] == "no_match"
+    assert _ask('FOREACH payload.l FROM "t/#" WHERE 1 = 1', event) == {"id": 7, "kind": "outputs", "value": []}
