@@ -29,7 +29,7 @@ from engine.errors import JournalError
 from engine.journal.commit import Commit, Entry, write
 from engine.journal.opening import Opened, RecoveryReport, close_in_order, is_damage, open_journal, rescue
 from engine.journal.reading import Reading, read_lane
-from engine.journal.retention import Trim, Trimmed
+from engine.journal.retention import Trim, Trimmed, give_back
 from engine.journal.schema import connect
 from engine.journal.segment import Segment
 from engine.journal.state import LaneLog, SinkLog, SinkState
@@ -277,6 +277,8 @@ class Journal:
     def _tick(self) -> None:
         self._tick_timer = self.clock.call_later(TICK_S, self._tick)
         self._close(everything=True)
+        if self._committing is None and not self._repairing:
+            self._writer.submit(give_back, self._gave_back)
 
     def _close(self, everything: bool = False) -> None:
         """Close the open group and have it written. `everything` includes rules that made no record."""
@@ -324,7 +326,8 @@ class Journal:
             return None
         excess = sink.kept_bytes - sink.retain_bytes
         before_ms = commit.time_ms - sink.retain_ms
-        if excess <= 0 and not (everything and sink.oldest_kept_ms < before_ms and sink.kept_bytes):
+        is_due = sink.is_trimming or (everything and sink.oldest_kept_ms < before_ms)
+        if excess <= 0 and not (is_due and sink.kept_bytes):
             return None
         cursors = {lane.key: lane.state.cursor for lane in sink.lanes.values()}
         return Trim(sink.id, cursors, before_ms, max(excess, 0))
@@ -363,6 +366,9 @@ class Journal:
             if sink.id == done.sink_id:
                 sink.trimmed_bytes += done.freed_bytes
                 sink.oldest_kept_ms = done.oldest_ms or self.clock.now_ms()
+                sink.is_trimming = done.unfinished
+                if done.unfinished:
+                    self._schedule()
 
     def _abandon(self, commit: Commit, error: BaseException) -> None:
         """Nothing of `commit` is on disk: its records are dropped, everything else goes with the next one."""
@@ -381,6 +387,10 @@ class Journal:
         for undo in commit.undo:
             undo()
         self._set_failing(str(error))
+
+    def _gave_back(self, done: None, error: BaseException | None) -> None:
+        if error is not None and self.failing is None:
+            log.warning("free pages could not be given back", reason=str(error))
 
     def _set_failing(self, reason: str | None) -> None:
         self.failing = reason

@@ -85,6 +85,7 @@ class SinkLog:
     __slots__ = (
         "_opened",
         "id",
+        "is_trimming",
         "lanes",
         "name",
         "oldest_kept_ms",
@@ -105,6 +106,8 @@ class SinkLog:
         """None until the sink is opened: of a sink that is not configured nothing is deleted."""
         self.retain_bytes = 0
         self.oldest_kept_ms = 0
+        self.is_trimming = False
+        """Whether more is due to be deleted than the last commit had time for."""
         self._opened = opened
         self.lanes = {lane.number: LaneLog(self, lane, opened) for lane in state.lanes}
 
