@@ -28,6 +28,7 @@ from pydantic import Field
 from connectors._shared.archive import Archive
 from connectors._shared.disk import classify, place, prepare_folder, sync_folder
 from connectors._shared.encoding import RowEncoder
+from connectors._shared.field import templated
 from connectors._shared.routing import Routing, verdict
 from connectors._shared.thread import WriterThread
 from engine import jsontext
@@ -47,11 +48,11 @@ _TAIL_BLOCK_BYTES = 64 << 10
 class FileConfig(ConnectorConfig):
     """Options of the `file` sink."""
 
-    path: str
+    path: Annotated[str, templated("path")]
     """Template of the file, relative to the file that names it; it must begin with text of its own."""
     format: Literal["jsonl", "template"] = "jsonl"
     """`jsonl` writes each row as a JSON object, `template` what `template` says."""
-    template: str | None = None
+    template: Annotated[str, templated("text")] | None = None
     """Template of a line, without its end; for `format: template`."""
     max_file_size: Size = 100 << 20
     """Size at which a file is rotated; 0 is never."""

@@ -31,6 +31,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from yarl import URL
 
 from connectors._shared.encoding import RowEncoder
+from connectors._shared.field import checked, templated
 from connectors._shared.routing import Route, Routing, verdict
 from connectors._shared.tls import TlsConfig
 from engine.clock import Clock
@@ -101,13 +102,13 @@ class BearerAuth(Model):
 class HttpConfig(ConnectorConfig):
     """Options of the `http` sink."""
 
-    url: str
+    url: Annotated[str, checked(lambda url: _origin(url)), templated("url_path")]
     """Template of the address, query included; scheme and host must be written out. Values are percent-encoded."""
     method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = "POST"
     """The method of the request."""
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, Annotated[str, templated("header")]] = Field(default_factory=dict)
     """Templates of request headers by name."""
-    body: str | None = None
+    body: Annotated[str, templated("text")] | None = None
     """Template of the body, or of each of its parts with a batch format; the whole row as JSON unless set."""
     batch_format: Literal["none", "json_array", "ndjson"] = "none"
     """`none` sends each record alone; the others send a batch as one JSON array, or as lines of JSON."""

@@ -8,10 +8,11 @@ names of the rules, and becomes a dead letter instead of going round.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from connectors._shared.field import templated
 from engine import jsontext
 from engine.connector import ConnectorConfig, Publication, Sink, SinkContext
 from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError
@@ -31,18 +32,18 @@ _NUMERIC = ("payload_format_indicator", "message_expiry_interval")
 class RepublishConfig(ConnectorConfig):
     """Options of the `republish` sink."""
 
-    topic: str
+    topic: Annotated[str, templated("topic")]
     """Template of the topic; it must begin with text of its own unless `allow_unconfined` is set."""
-    payload: str | None = None
+    payload: Annotated[str, templated("payload")] | None = None
     """Template of the payload; without it the row's `payload` column, or the whole row as JSON where it has none."""
     qos: int | str = "${qos}"
     """0, 1, 2 or a template; a row without the column publishes with QoS 0."""
     retain: bool | str = "${retain}"
     """true, false or a template; a row without the column publishes without retain."""
-    mqtt_properties: dict[str, str] = Field(default_factory=dict)
+    mqtt_properties: dict[str, Annotated[str, templated("text")]] = Field(default_factory=dict)
     """Templates of MQTT 5 properties by name: Payload-Format-Indicator, Message-Expiry-Interval, Content-Type,
     Response-Topic, Correlation-Data."""
-    user_properties: str | None = None
+    user_properties: Annotated[str, templated("text")] | None = None
     """Template of one placeholder whose value is a map of user properties."""
     allow_unconfined: bool = False
     """Allow a topic that is decided by the message alone."""
