@@ -102,11 +102,14 @@ class AppAdmin:
         app = self._app
         if app.recovery is not None and app.recovery.quarantined:
             yield app.recovery.message
+        failing = app.journal.failing
+        if failing is not None:
+            yield f"the journal can't be written, so publishes are refused: {failing}"
         for view in self.sinks():
             if view.status == "held":
                 yield f"sink {view.id} is held: {view.reason}"
             outbox = app.outboxes.get(view.id)
-            if outbox is not None and outbox.refusing:
+            if outbox is not None and outbox.refusing and failing is None:
                 yield f"sink {view.id} is full: publishes are refused"
         for name, count in app.delivery.unconfigured().items():
             if name not in app.project.sinks:
