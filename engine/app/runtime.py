@@ -70,13 +70,17 @@ class App:
         try:
             await self._start(project)
         except BaseException:
-            await self.stop(deadline_s=1.0)
+            await self._unwind(deadline_s=1.0)
             raise
 
     async def stop(self, deadline_s: float) -> None:
         """Stop in order, within about `deadline_s`: no new clients, acknowledge what is safe, flush, close."""
         if self._undo:
             log.info("stopping", deadline_s=deadline_s)
+        await self._unwind(deadline_s)
+
+    async def _unwind(self, deadline_s: float) -> None:
+        """Undo what was started, the last first."""
         until = self.clock.monotonic() + deadline_s
         while self._undo:
             name, undo = self._undo.pop()

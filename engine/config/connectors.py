@@ -122,7 +122,7 @@ class _Reader(Generic[K]):
     def _named(self, root: Node, section: str) -> Iterator[tuple[str, Node]]:
         """The entries of a section that are mappings and have a fitting name."""
         node = root.child(section)
-        if node is None or (node.entries is None and node.items is None and node.value is None):
+        if node is None or node.is_empty:
             return
         if node.entries is None:
             self._report(f"{section!r} must be a mapping of names to options", root.keys[section])

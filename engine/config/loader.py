@@ -67,6 +67,11 @@ class Node:
     is_broken: bool = False
     """Has been reported already; what else is wrong with it follows from that."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is written here."""
+        return self.value is None and self.entries is None and self.items is None
+
     def plain(self) -> Any:
         """The value without positions."""
         if self.entries is not None:
@@ -136,7 +141,7 @@ class _Builder:
                     if root is not None:
                         raise ConfigError("a second document begins here", position=self._position(event))
                     root = self._node(next(events), events, 0)
-            return None if root is None or _is_empty(root) else root
+            return None if root is None or root.is_empty else root
         finally:
             loader.dispose()
 
@@ -211,10 +216,6 @@ class _Builder:
         line = self._lines[start.line] if start.line < len(self._lines) else ""
         stop = end.column if end.line == start.line else len(line)
         return Position(start.line + 1, start.column + 1, max(1, stop - start.column))
-
-
-def _is_empty(node: Node) -> bool:
-    return node.value is None and node.entries is None and node.items is None
 
 
 def _scalar(event: Any) -> Any:

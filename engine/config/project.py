@@ -131,6 +131,10 @@ def _read_settings(document: Document) -> tuple[Settings, list[Problem]]:
         return Settings(), [
             Problem(f"{SETTINGS_FILE} must be a mapping of keys to values", document.path, root.position)
         ]
+    for name in [name for name, node in root.entries.items() if node.is_empty]:
+        # A section whose lines are all commented out: the defaults hold.
+        if name in Settings.model_fields:
+            del root.entries[name]
     problems = [
         *_take_to_come(root, document.path),
         *_check_listener_kinds(root, document.path),

@@ -115,3 +115,13 @@ def test_a_process_is_found_while_the_file_is_wrong(tmp_path: Path) -> None:
 
     assert (place.data_dir, place.token) == (tmp_path / "state", "token-in-env")
     assert load_settings(tmp_path, {"T": "token-in-env"}) == Settings()
+
+
+def test_a_section_without_anything_in_it_is_as_good_as_none(tmp_path: Path) -> None:
+    """Commenting out all lines of a section is how defaults are tried."""
+    (tmp_path / "headgate.yaml").write_text("mqtt:\n  # max_inflight: 5\napi:\nlisteners:\ndata_dir:\n")
+    (tmp_path / "connectors.yaml").write_text("sinks:\nconnections:\n")
+
+    project = load_project(tmp_path, no_kinds, {})
+
+    assert (project.problems, project.settings) == ([], Settings())
