@@ -1,6 +1,7 @@
 """What functions ask of their arguments, and how they say what is wrong with one.
 
-Text functions take numbers and booleans as their text; nothing takes null or undefined for anything else.
+Text functions take numbers and booleans as their text, those for binary data do not; nothing takes null or undefined
+for anything else.
 """
 
 from __future__ import annotations
@@ -46,6 +47,15 @@ def octets(name: str, position: int, value: Any) -> bytes:
     return value if type(value) is bytes else as_binary(text(name, position, value))
 
 
+def binary(name: str, position: int, value: Any) -> bytes:
+    """The bytes of a text or of binary data. A number has no bytes that all would agree on."""
+    if type(value) is bytes:
+        return value
+    if type(value) is str:
+        return as_binary(value)
+    refuse(name, position, "text or binary data", value)
+
+
 def alike(name: str, *values: Any) -> list[Any]:
     """The arguments as text, or all of them as bytes where one is binary, so that one algorithm serves both."""
     if bytes in map(type, values):
@@ -57,7 +67,7 @@ def bits(name: str, position: int, value: Any) -> Bits:
     """Text, binary data or a bit string as bits."""
     if isinstance(value, Bits):
         return value
-    data = octets(name, position, value)
+    data = binary(name, position, value)
     return Bits(int.from_bytes(data, "big"), len(data) * 8)
 
 

@@ -66,7 +66,7 @@ def bitsize(data: str) -> int:
     """The length of text or binary data in bits."""
     if isinstance(data, Bits):
         return data.length
-    return len(argument.octets("bitsize", 1, data)) * 8
+    return len(argument.binary("bitsize", 1, data)) * 8
 
 
 @function(("bytesize('ab')", 2), ("bytesize([104, 105])", 2))
@@ -76,9 +76,7 @@ def bytesize(data: Any) -> int:
         return (data.length + 7) // 8
     if type(data) is list:
         return sum(map(_list_bytesize, data))
-    if type(data) is not str and type(data) is not bytes:
-        refuse("bytesize", 1, "text or binary data", data)
-    return len(argument.octets("bytesize", 1, data))
+    return len(argument.binary("bytesize", 1, data))
 
 
 def _list_bytesize(item: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from engine.errors import EvaluationError
-from engine.functions.argument import octets
+from engine.functions.argument import binary
 from engine.functions.registry import function
 from engine.value import from_bytes
 
@@ -56,11 +56,11 @@ def zip_uncompress(data: str) -> str | bytes:
 
 def _compressed(name: str, data: object, window: int) -> str | bytes:
     compressor = zlib.compressobj(wbits=window)
-    return from_bytes(compressor.compress(octets(name, 1, data)) + compressor.flush())
+    return from_bytes(compressor.compress(binary(name, 1, data)) + compressor.flush())
 
 
 def _decompressed(name: str, data: object, window: int) -> str | bytes:
-    rest, done, left = octets(name, 1, data), b"", DECOMPRESSED_BYTES_MAX
+    rest, done, left = binary(name, 1, data), b"", DECOMPRESSED_BYTES_MAX
     for _ in range(_MEMBERS_MAX if window == _GZIP else 1):
         decompressor = zlib.decompressobj(window)
         try:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from engine.errors import EvaluationError
-from engine.functions.argument import number, opened, refuse, text
+from engine.functions.argument import MISSING, number, opened, refuse, text
 from engine.functions.registry import function
 from engine.jsontext import UNDEFINED
 from engine.value import from_bytes, number_of, to_text
@@ -67,7 +67,7 @@ def int_(value: Any) -> int:
 
 
 @function(("float('3')", 3.0), ("float('3.1415926', 3)", 3.142))
-def float_(value: Any, decimals: int = 0) -> float:
+def float_(value: Any, decimals: Any = MISSING) -> float:
     """A number, or the text of one, as a float; rounded where `decimals` (1 to 253) is given."""
     kind = type(value)
     parsed = number_of(value) if kind is str else value if kind is float or kind is int else None
@@ -77,7 +77,7 @@ def float_(value: Any, decimals: int = 0) -> float:
         result = float(parsed)
     except OverflowError as error:
         raise EvaluationError("float: the integer is too large") from error
-    if decimals == 0 and type(decimals) is int:
+    if decimals is MISSING:
         return result
     return round(result, _decimals("float", decimals, 1))
 

@@ -8,7 +8,7 @@ from binascii import unhexlify
 from typing import Any
 
 from engine.errors import EvaluationError
-from engine.functions.argument import octets, refuse, text
+from engine.functions.argument import binary, refuse, text
 from engine.functions.registry import function
 from engine.jsontext import decode
 from engine.value import Bits, from_bytes, to_json
@@ -41,7 +41,7 @@ def bin2hexstr(data: str, prefix: str = "") -> str:
         prefix = text("bin2hexstr", 2, prefix)
     if isinstance(data, Bits):
         return f"{prefix}{data.value:0{(data.length + 3) // 4}X}"
-    return prefix + octets("bin2hexstr", 1, data).hex().upper()
+    return prefix + binary("bin2hexstr", 1, data).hex().upper()
 
 
 @function(("sqlserver_bin2hexstr('abc')", "0x616263"))
@@ -53,7 +53,8 @@ def sqlserver_bin2hexstr(data: str) -> str:
 @function(("hexstr2bin('616263')", "abc"), ("hexstr2bin('0x616263', '0x')", "abc"))
 def hexstr2bin(digits: str, prefix: str = "") -> str | bytes:
     """The bytes that hexadecimal digits stand for. Where `prefix` is given, the text must begin with it."""
-    digits = text("hexstr2bin", 1, digits)
+    if type(digits) is not str:
+        refuse("hexstr2bin", 1, "text", digits)
     if prefix != "":
         prefix = text("hexstr2bin", 2, prefix)
         if not digits.startswith(prefix):
@@ -73,7 +74,7 @@ def hexstr2bin(digits: str, prefix: str = "") -> str | bytes:
 def base64_encode(data: str, option: str = "", other_option: str = "") -> str:
     """The bytes in base64. Options: 'no_padding' leaves the = off, 'urlsafe' writes - and _ for + and /."""
     options = (option, other_option)
-    encoded = b64encode(octets("base64_encode", 1, data), b"-_" if "urlsafe" in options else None).decode()
+    encoded = b64encode(binary("base64_encode", 1, data), b"-_" if "urlsafe" in options else None).decode()
     return encoded.rstrip("=") if "no_padding" in options else encoded
 
 

@@ -135,8 +135,9 @@ def parse_fields(name: str, format: Format, written: str) -> Fields:
         else:
             raise EvaluationError(f"{name}: {piece} can be written, but not read")
         seen.add(piece)
-    if "%Y" not in seen:
-        raise EvaluationError(f"{name}: the format has no year (%Y)")
+    lacking = [part for part in ("%Y", "%m", "%d") if part not in seen]
+    if lacking:
+        raise EvaluationError(f"{name}: the format has no {' and no '.join(lacking)}; a date needs all three")
     return fields
 
 

@@ -1,14 +1,22 @@
 """jq programs, through the `jq` library (an extra: it is imported when first used).
 
-A program runs inside of the broker. Its outputs are bounded in number, and in time from one to the next; what a
-program does between two outputs is not, so a program must not loop by a number out of the message.
+Most programs take values apart and put them together; they end when their value does, and run right here. One that
+can loop, grow without bound or see the environment runs in a process of its own, which ends when its time is over.
 """
 
 from __future__ import annotations
 
+import atexit
+import json
+import re
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from engine.errors import EvaluationError
@@ -18,6 +26,15 @@ from engine.value import parse_json, to_json
 
 _OUTPUTS_MAX = 10_000
 _TIMEOUT_MS = 1_000
+_TIMEOUT_MS_MAX = 60_000
+
+_ENDLESS = re.compile(
+    r"\b(?:def|repeat|while|until|recurse|walk|range|limit|skip|reduce|foreach|inputs?|combinations|getpath|setpath"
+    r"|test|match|capture|scan|splits?|sub|gsub|tojson|env|debug|stderr|halt|halt_error)\b"
+    r"|\$ENV|\$__prog|\*(?!\s*-?\d)|(?<!\d)\]\s*[-+*/%|?]{0,3}=(?!=)"
+)
+"""What a program has that may not end, or whose result may be much larger than its input: loops, regular expressions,
+texts times a number of the value, elements put at an index of the value; and what looks at the process."""
 
 
 @function(
@@ -25,32 +42,107 @@ _TIMEOUT_MS = 1_000
     ("jq('.t, .t * 2', '{\"t\": 10}')", [10, 20]),
 )
 def jq(program: str, value: Any, timeout_ms: int = _TIMEOUT_MS) -> list[Any]:
-    """All outputs of a jq program for a value or a JSON text, as a list. Needs the extra `headgate[jq]`."""
-    seconds = count("jq", 3, timeout_ms) / 1000
-    compiled = _compiled(text("jq", 1, program))
+    """All outputs of a jq program for a value or a JSON text, as a list. Needs the extra `headgate[jq]`.
+
+    A program that takes longer than `timeout_ms` (1,000 unless given, at most 60,000) fails.
+    """
+    milliseconds = min(count("jq", 3, timeout_ms), _TIMEOUT_MS_MAX)
+    compiled, may_not_end = _compiled(text("jq", 1, program))
     if type(value) is str:
         parse_json(value)  # exactly one value: the library would take several
-    outputs: list[Any] = []
-    deadline = time.perf_counter() + seconds
-    try:
-        for output in compiled.input_text(value if type(value) is str else to_json(value)):
-            outputs.append(output)
-            if len(outputs) > _OUTPUTS_MAX:
-                raise EvaluationError(f"jq: the program has more than {_OUTPUTS_MAX} outputs")
-            if time.perf_counter() > deadline:
-                raise EvaluationError(f"jq: the program takes longer than {timeout_ms} ms")
-    except ValueError as error:
-        raise EvaluationError(f"jq: {error}") from error
+    written = value if type(value) is str else to_json(value)
+    outputs = _outside(program, written, milliseconds) if may_not_end else _here(compiled, written, milliseconds)
+    if len(outputs) > _OUTPUTS_MAX:
+        raise EvaluationError(f"jq: the program has more than {_OUTPUTS_MAX} outputs")
     return outputs
 
 
 @lru_cache(maxsize=128)
-def _compiled(program: str) -> Any:
+def _compiled(program: str) -> tuple[Any, bool]:
     try:
         library = import_module("jq")
     except ImportError as error:
         raise EvaluationError("jq: the jq library is missing; install it with: pip install 'headgate[jq]'") from error
     try:
-        return library.compile(program)
+        return library.compile(program), _ENDLESS.search(program) is not None
     except ValueError as error:
         raise EvaluationError(f"jq: {error}") from error
+
+
+def _here(compiled: Any, written: str, milliseconds: int) -> list[Any]:
+    outputs: list[Any] = []
+    deadline = time.perf_counter() + milliseconds / 1000
+    try:
+        for output in compiled.input_text(written):
+            outputs.append(output)
+            if len(outputs) > _OUTPUTS_MAX:
+                break
+            if time.perf_counter() > deadline:
+                raise _too_long(milliseconds)
+    except ValueError as error:
+        raise EvaluationError(f"jq: {error}") from error
+    return outputs
+
+
+def _outside(program: str, written: str, milliseconds: int) -> list[Any]:
+    request = {"program": program, "input": written, "seconds": max(milliseconds, 1) / 1000, "most": _OUTPUTS_MAX}
+    answer = _worker.ask(json.dumps(request))
+    if answer is None:
+        raise _too_long(milliseconds)
+    if "error" in answer:
+        raise EvaluationError(f"jq: {answer['error']}")
+    outputs: list[Any] = answer["outputs"]
+    return outputs
+
+
+def _too_long(milliseconds: int) -> EvaluationError:
+    return EvaluationError(f"jq: the program takes longer than {milliseconds} ms, or too much memory")
+
+
+class _Worker:
+    """The process for programs that may not end: started when first needed, and again after it ended."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, request: str) -> dict[str, Any] | None:
+        """The answer to a request; None where the process ended over it, as it does when the time is over."""
+        with self._lock:
+            process = self._process = self._process or self._started()
+            try:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write(request + "\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except OSError:
+                line = ""
+            if not line:
+                self._end()
+                return None
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        with self._lock:
+            self._end()
+
+    def _started(self) -> subprocess.Popen[str]:
+        # An empty environment, so that no program of a rule reads the secrets out of ours.
+        command = [sys.executable, "-P", str(Path(__file__).with_name("jq_worker.py"))]
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={}
+        )
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            with suppress(OSError):  # a request that it did not read any more
+                process.__exit__(None, None, None)
+
+
+_worker = _Worker()
+atexit.register(_worker.close)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from engine.errors import EvaluationError
 from engine.functions.argument import integer, items, number, text
 from engine.functions.registry import function
-from engine.value import Bits, bounded, to_text
+from engine.value import UNDEFINED, Bits, bounded, to_text
 
 _DIRECTIVE = re.compile(
     r"~(?P<width>-?\d+|\*)?(?:\.(?P<precision>\d+|\*)?(?:\.(?P<filler>.))?)?[tlkK]*(?P<letter>.)",
@@ -125,7 +125,7 @@ def _next(name: str, values: Iterator[Any]) -> Any:
 
 
 def _text(name: str, value: Any, precision: int | None) -> str:
-    written = text(name, 2, value)
+    written = str(to_text(value)) if value is None or value is UNDEFINED else text(name, 2, value)
     return written if precision is None else written[:precision].ljust(precision)
 
 

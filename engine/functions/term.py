@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from engine.errors import EvaluationError
-from engine.functions.argument import octets
+from engine.functions.argument import binary
 from engine.functions.registry import function
 from engine.value import UNDEFINED, Bits, as_binary, from_bytes
 
@@ -28,7 +28,7 @@ def term_encode(value: Any) -> str | bytes:
 @function(("bin2hexstr(term_encode(1))", "836101"), ("term_decode(hexstr2bin('836101'))", 1))
 def term_decode(data: str) -> Any:
     """The value of data in Erlang's external term format. Tuples become lists; what rules have no kind for fails."""
-    reader = _Reader(octets("term_decode", 1, data))
+    reader = _Reader(binary("term_decode", 1, data))
     try:
         if reader.byte() != _VERSION:
             raise ValueError("it does not begin with 131")

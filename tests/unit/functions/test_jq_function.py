@@ -55,3 +55,22 @@ def test_without_the_library_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch
     jsonquery._compiled.cache_clear()
     with pytest.raises(EvaluationError, match=r"pip install 'headgate\[jq\]'"):
         FUNCTIONS["jq"].call(".", "1")
+
+
+def test_programs_that_do_not_end_are_ended() -> None:
+    """One rule with a loop without end must not stop the broker; the next message is evaluated as ever."""
+    pytest.importorskip("jq")
+    for program, value in (("def f: f; f", "1"), ("last(repeat(1))", "1"), (".s * .n", '{"s": "xxxxxxxx", "n": 2e8}')):
+        with pytest.raises(EvaluationError, match="takes longer than 50 ms"):
+            FUNCTIONS["jq"].call(program, value, 50)
+    assert FUNCTIONS["jq"].call("[range(.)]", "3") == [[0, 1, 2]]
+    assert FUNCTIONS["jq"].call("def f: .a; f, 1.5, null", '{"a": "é"}') == ["é", 1.5, None]
+    with pytest.raises(EvaluationError, match="jq: no"):
+        FUNCTIONS["jq"].call('def f: error("no"); f', "1")
+
+
+def test_programs_see_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets stand in environment variables; a rule that could read them could send them anywhere."""
+    pytest.importorskip("jq")
+    monkeypatch.setenv("HG_SECRET", "hidden")
+    assert "hidden" not in str(FUNCTIONS["jq"].call("env, $ENV", "1"))
