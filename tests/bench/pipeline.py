@@ -58,7 +58,7 @@ def to_sink(directory: Path, kind: str, connections: int, messages: int) -> Figu
     if not has_server(kind):
         return None
     with _target(kind, directory) as sink, Headgate(directory, sinks={"target": sink}, rules={"half": HALF}) as process:
-        return _measure(f"rule, journal, {kind}", process, connections, messages)
+        return _measure(f"rule, journal, {kind} sink", process, connections, messages)
 
 
 def one_of_many_rules(directory: Path, rules: int, connections: int, messages: int) -> Figure:
