@@ -164,5 +164,7 @@ def _welcome(app: App, port: AdminPort) -> str:
     targets: list[Target] = [
         (entry.sink_id, entry.config.type, target_of(entry.config)) for entry in app.project.sinks.values()
     ]
-    api = None if app.api is None else str(app.api.address)
+    # With a token a browser can't open the pages: it has no way to send one.
+    pages = "/api-docs" if app.project.files.settings.api.token is None else ", with its token"
+    api = None if app.api is None else f"http://{app.api.address}{pages}"
     return welcome(port.process(), port.rules(), targets, api, terminal_style(sys.stdout))

@@ -35,7 +35,7 @@ def welcome(
     lines += [_row("sinks" if index == 0 else "", line, style) for index, line in enumerate(_sinks(sinks))]
     lines.append(_row("journal", process.data_dir, style))
     if api is not None:
-        lines.append(_row("API", f"http://{api}/api-docs", style))
+        lines.append(_row("API", api, style))
     return redact("\n".join([*lines, "", "Try in a second terminal:", *_suggestions(process, project)]))
 
 

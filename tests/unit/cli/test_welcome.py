@@ -18,13 +18,14 @@ def test_it_says_what_runs_where_the_data_goes_and_what_to_try() -> None:
     app = FakeApp()
     sinks = [("readings", "sqlite", "data/plant.db readings"), ("terminal", "console", "")]
 
-    text = welcome(app.process(), app.rules(), sinks, "127.0.0.1:18083", Style())
+    text = welcome(app.process(), app.rules(), sinks, "http://127.0.0.1:18083/api-docs", Style())
 
     assert "Headgate 0.1.0 runs the project in /plant" in text
     assert "devices  tcp 127.0.0.1:1883" in text
     assert "rules    climate\n" in text
     assert "sinks    readings (sqlite: data/plant.db readings)\n           terminal (console)" in text
     assert "journal  /plant/data" in text
+    assert "API      http://127.0.0.1:18083/api-docs" in text
     assert " pub -t sensors/kitchen/climate" in text
     assert " status --project /plant" in text
 
