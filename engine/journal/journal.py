@@ -73,6 +73,8 @@ class Journal:
         self._sinks: dict[str, SinkLog] = {}
         self._rules: dict[str, RuleCounters] = {}
         self._stored_rules: dict[str, int] = {}
+        self._unstored_rules: set[str] = set()
+        """Those of a commit that failed: they belong to counters of sinks that go with the next one."""
         self._running = False
         self._begin_group()
         self._committing: Commit | None = None
@@ -235,7 +237,7 @@ class Journal:
             self.corrupted += report.lost_blocks
             # What is in memory is newer than what the file held.
             self._dirty |= set(self._sinks.values())
-            self._stored_rules.clear()
+            self._unstored_rules |= self._rules.keys()
             for sink in self._sinks.values():
                 sink.trimmed_bytes = 0
         except (OSError, sqlite3.Error) as error:
@@ -315,11 +317,15 @@ class Journal:
 
     def _touched_rules(self, commit: Commit) -> list[str]:
         names = {chunk.rule_id for entry in commit.entries for chunk in entry.chunks}
-        return [name for name in names if name in self._rules]
+        return [name for name in names | self._unstored_rules if name in self._rules]
 
     def _changed_rules(self) -> list[str]:
-        stored = self._stored_rules
-        return [name for name, counters in self._rules.items() if stored.get(name, 0) != counters.changes()]
+        stored, unstored = self._stored_rules, self._unstored_rules
+        return [
+            name
+            for name, counters in self._rules.items()
+            if stored.get(name, 0) != counters.changes() or name in unstored
+        ]
 
     def _trim_order(self, sink: SinkLog, commit: Commit, everything: bool) -> Trim | None:
         if sink.retain_ms is None:
@@ -353,6 +359,7 @@ class Journal:
             self._set_failing(None)
         for name in commit.changed_rules:
             self._stored_rules[name] = self._rules[name].changes()
+        self._unstored_rules.difference_update(commit.changed_rules)
         for done in trimmed:
             self._account(done)
         for entry in commit.entries:
@@ -380,8 +387,7 @@ class Journal:
             sink.waiting_bytes -= entry.size
             sink.counters.dropped_unwritten += entry.rows
         self._dirty |= commit.changed_sinks
-        for name in commit.changed_rules:
-            self._stored_rules.pop(name, None)
+        self._unstored_rules.update(commit.changed_rules)
         self._group.letters[:0] = commit.letters
         self._group.damaged[:0] = commit.damaged
         for undo in commit.undo:
