@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from hmac import compare_digest
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -28,7 +29,6 @@ from engine.admin.port import (
     StatsView,
 )
 from engine.config.settings import Address
-from engine.config.validation import unknown_name
 from engine.errors import HeadgateError, Problem
 from engine.log import redact
 
@@ -187,8 +187,8 @@ def _one(items: Sequence[View], kind: str, wanted: str) -> View:
     for item in items:
         if item.id == wanted:
             return item
-    remedy = unknown_name(wanted, [item.id for item in items], "there are") if items else "there is none"
-    raise KeyError(f"there is no {kind} {wanted!r}; {remedy}")
+    near = get_close_matches(wanted, [item.id for item in items], n=1)
+    raise KeyError(f"there is no {kind} {wanted!r}" + "".join(f"; did you mean {name!r}?" for name in near))
 
 
 def _counters(view: RuleView | SinkView) -> dict[str, int]:
