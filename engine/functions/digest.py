@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from engine.functions._md4 import md4
 from engine.functions.argument import binary, octets, word
@@ -38,7 +39,7 @@ def sha256(data: str) -> str:
     ("hash('sha1', 'a')", "86f7e437faa5a7fce15d1ddcb9eaeaea377667b8"),
     ("hash('md4', 'a')", "bde52cb31de33e46245e05fbdbd6fb24"),
 )
-def hash_(algorithm: str, data: str) -> str:
+def hash_(algorithm: str, data: Any) -> str:
     """The hash of the data by one of md4, md5, sha, sha224 to sha512, sha3_224 to sha3_512, blake2b and blake2s."""
     name = word("hash", 1, algorithm, _NAMES)
     plain = octets("hash", 2, data) if type(data) is bool else binary("hash", 2, data)
