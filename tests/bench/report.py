@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.broker import Memory
-from bench.meter import Figure
+from bench.meter import RUNS, Figure
 from bench.pipeline import Backlog
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -23,7 +23,7 @@ def figures_table(figures: Iterable[Figure]) -> str:
             figure.name,
             str(figure.connections),
             _thousands(figure.rate),
-            "" if figure.delivered_rate is None else _thousands(figure.delivered_rate),
+            _thousands(figure.delivered_rate),
             f"{figure.cpu_us:.1f}",
         )
         for figure in figures
@@ -60,7 +60,8 @@ def machine_line() -> str:
     return (
         "QoS 1 publishes of an 80-byte JSON to one Headgate process; its rule passes half of them. CPU is that of the"
         " whole process, user and system, journal and delivery included, for each message published. "
-        f"Python {platform.python_version()}, {os.cpu_count()} cores shared with the publisher and all servers, {_processor()}. `scripts/bench --readme` measures it anew."
+        f"The better of {RUNS} runs. Python {platform.python_version()}, {os.cpu_count()} cores of an {_processor()},"
+        " shared with the publisher and all other servers. `scripts/bench --readme` measures it anew."
     )
 
 
