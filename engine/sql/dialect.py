@@ -36,6 +36,9 @@ __all__ = ["Rule", "parse_tree"]
 NESTING_MAX = 40
 """How deep parentheses, calls, lists, CASE and NOT may stand in each other."""
 
+STEPS_MAX = 80
+"""How many keys and indexes may follow a name."""
+
 LENGTH_MAX = 100_000
 """How many characters a statement may have."""
 
@@ -332,10 +335,12 @@ class RuleParser(parser.Parser):
         if self._curr.token_type is TokenType.L_PAREN:
             return self._steps(self._call(start, start.text), start)
         index = self._index
-        if self._match_pair(TokenType.DOT, TokenType.VAR):
-            if self._match(TokenType.L_PAREN, advance=False):
-                return self._steps(self._call(start, f"{start.text}.{self._prev.text}"), start)
-            self._retreat(index)
+        name = start.text
+        while self._match_pair(TokenType.DOT, TokenType.VAR):
+            name = f"{name}.{self._prev.text}"
+        if self._index > index and self._match(TokenType.L_PAREN, advance=False):
+            return self._steps(self._call(start, name), start)
+        self._retreat(index)
         identifier = exp.to_identifier(start.text, quoted=start.token_type is TokenType.IDENTIFIER)
         return self._steps(Path(this=self._node(identifier, start), steps=[]), start)
 
@@ -344,6 +349,8 @@ class RuleParser(parser.Parser):
         steps: list[exp.Expr] = []
         while True:
             at = self._curr
+            if len(steps) > STEPS_MAX:
+                self._fail(f"a path has more than {STEPS_MAX} steps", remedy="give a part of it an alias of its own")
             if self._match(TokenType.DOT):
                 steps.append(self._key(at))
             elif self._match(TokenType.L_BRACKET):
