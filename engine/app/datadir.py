@@ -29,7 +29,8 @@ class DataDirectory:
 
     def open(self) -> None:
         """Make the folder where it is missing and lock it. Raises `DataDirectoryInUseError`."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        # Messages lie in it, which are nobody else's affair.
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
