@@ -204,9 +204,9 @@ class Lane:
                 if step.error is None:
                     self._failures = 0
                     self._link.healthy()
-                elif self._stopping:
+                if self._stopping:
                     return
-                else:
+                if step.error is not None:
                     await self._recover(step.action, step.error)
         finally:
             self.in_flight = 0

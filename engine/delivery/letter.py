@@ -17,6 +17,9 @@ _VIEW = (
 )
 _IDS_AT_ONCE = 500
 
+SHOWN_CHARACTERS = 10_000
+"""How much is shown of a row that can't be stored."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredLetter:
@@ -52,17 +55,35 @@ def letter_row(sink: SinkLog, letter: DeadLetter, now_ms: int) -> tuple[Any, ...
     record, error = letter.record, letter.error
     return (
         sink.id, record.lane, record.seq, record.rule_id, record.client_id, record.topic, record.time_ms,
-        class_of(error), code_of(error), text_of(error), letter.attempts, letter.first_error_ms, now_ms,
-        _chunk(record).encode(),
+        class_of(error), storable(code_of(error)), storable(text_of(error)), letter.attempts, letter.first_error_ms,
+        now_ms, _chunk(record).encode(),
+    )  # fmt: skip
+
+
+def unstorable_chunk(chunk: Chunk) -> Chunk:
+    """What is kept of a chunk of one row that can't be stored: where it came from, and what it looks like."""
+    row = {"_unstorable": storable(repr(chunk.rows[0])[:SHOWN_CHARACTERS])}
+    return Chunk(
+        _text(chunk.rule_id), _text(chunk.client_id), chunk.lane_hash, chunk.time_ms, _text(chunk.topic(0)), [row],
+        tuple(map(_text, chunk.trail)),
     )  # fmt: skip
 
 
 def unstorable_row(sink: SinkLog, shown: Chunk, reason: str, now_ms: int) -> tuple[Any, ...]:
     """What is stored of a row that can't be: `shown` in its place."""
     return (
-        sink.id, 0, 0, shown.rule_id, shown.client_id, shown.topic(0), shown.time_ms, "reject", None, reason, 0,
-        now_ms, now_ms, shown.encode(),
+        sink.id, 0, 0, shown.rule_id, shown.client_id, shown.topic(0), shown.time_ms, "reject", None, storable(reason),
+        0, now_ms, now_ms, shown.encode(),
     )  # fmt: skip
+
+
+def storable(text: str | None) -> str | None:
+    """`text` as UTF-8 can carry it: one that can't be stored would keep its whole group from being written."""
+    return None if text is None else _text(text)
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def list_letters(db: sqlite3.Connection, sink: SinkLog, limit: int, offset: int) -> list[StoredLetter]:

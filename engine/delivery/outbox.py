@@ -18,7 +18,7 @@ import structlog
 from engine.clock import Clock
 from engine.connector import ConnectorConfig, Sink
 from engine.delivery.lane import NO_LIMIT, Lane
-from engine.delivery.letter import StoredLetter, letter_row, unstorable_row
+from engine.delivery.letter import StoredLetter, letter_row, unstorable_chunk, unstorable_row
 from engine.delivery.link import Link
 from engine.delivery.spread import Spread
 from engine.delivery.status import SinkStatus
@@ -33,6 +33,9 @@ log = structlog.get_logger()
 
 REFUSING_UNTIL = 0.9
 """A full buffer refuses until it has sunk to this part of its limit."""
+
+CLOSE_S_MIN = 0.5
+"""How long a sink may take to close when its writes have used up the time to stop."""
 
 
 class Outbox:
@@ -104,9 +107,7 @@ class Outbox:
                 self.put(chunk.part(index, index + 1))
             return
         log.error("a row can't be stored", sink=self.sink_id, rule=chunk.rule_id, reason=str(error))
-        shown = Chunk(chunk.rule_id, chunk.client_id, chunk.lane_hash, chunk.time_ms, chunk.topics, [
-            {"_unstorable": repr(chunk.rows[0])[:10_000].encode("ascii", "backslashreplace").decode()}
-        ], chunk.trail)  # fmt: skip
+        shown = unstorable_chunk(chunk)
         self.counters.emitted += 1
         self.counters.dead_lettered += 1
         self._journal.bury(self._log, unstorable_row(self._log, shown, str(error), self._clock.now_ms()))
@@ -327,6 +328,7 @@ class Outbox:
     async def _halt(self, deadline_s: float) -> None:
         """End all tasks. Batches in flight may end within `deadline_s`; then they will be delivered again."""
         lanes = list(self._lanes.values())
+        until = self._clock.monotonic() + deadline_s
         for lane in lanes:
             lane.stop()
         writing = [lane.written() for lane in lanes if lane.is_writing]
@@ -341,7 +343,7 @@ class Outbox:
             lane.log.listener = None
         self._lanes = {}
         try:
-            async with deadline(self._clock, deadline_s):
+            async with deadline(self._clock, max(until - self._clock.monotonic(), CLOSE_S_MIN)):
                 await self._sink.close()
         except Exception as error:
             log.warning("a sink could not be closed", sink=self.sink_id, reason=text_of(error))

@@ -121,10 +121,9 @@ class Work:
     def _partly(self, part: Part, errors: Mapping[int, DeliveryError]) -> Step:
         again: list[int] = []
         batch = part.batch
-        self._settled.delivered += len(batch) - sum(1 for index in errors if 0 <= index < len(batch))
-        for index, error in sorted(errors.items()):
-            if not 0 <= index < len(batch):
-                continue
+        errors = {index: errors[index] for index in range(len(batch)) if index in errors}
+        self._settled.delivered += len(batch) - len(errors)
+        for index, error in errors.items():
             if isinstance(error, DuplicateError):
                 self._duplicate(1)
             elif isinstance(error, RejectError):

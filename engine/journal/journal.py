@@ -191,8 +191,11 @@ class Journal:
 
     async def flush(self) -> None:
         """Write all that has changed so far. Raises `JournalError` when that fails."""
-        while self._committing is not None:
-            await self._committing.ticket.wait()
+        while self._committing is not None or self._repairing:
+            if self._committing is not None:
+                await self._committing.ticket.settled()
+            else:
+                await self._repaired.wait()
         ticket = self._ticket
         self._close(everything=True)
         if self._committing is not None:

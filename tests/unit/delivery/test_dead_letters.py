@@ -111,6 +111,16 @@ async def test_letters_of_one_sink_are_not_another_ones(world: World) -> None:
     assert len(await world.delivery.dead_letters("other")) == 1
 
 
+async def test_a_reason_that_is_no_valid_text_keeps_nothing_from_being_written(world: World) -> None:
+    """A server's message may hold anything; one letter must not stop the journal."""
+    sink = FlakySink(writes=[{0: RejectError("bad \udcff byte", code="\ud800")}])
+    outbox = await world.open(sink)
+    await world.put(outbox, chunk(1))
+    (letter,) = await world.delivery.dead_letters("s")
+    assert letter.message == "bad \\udcff byte"
+    assert not (await world.put(outbox, chunk(2))).failed
+
+
 async def test_a_letter_keeps_what_is_needed_to_send_it_again(world: World) -> None:
     """Bytes, big integers and where it came from."""
     sink = FlakySink(writes=[ValueError("bug")])

@@ -79,9 +79,10 @@ async def test_a_row_that_can_not_be_stored_becomes_a_dead_letter(world: World) 
     """Nothing is silent, and one such row does not take the others of its read with it."""
     sink = MemorySink()
     outbox = await world.open(sink)
-    await world.put(outbox, chunk(1, {"n": object()}, 3))
+    await world.put(outbox, chunk(1, {"n": object()}, 3), chunk({"n": "\udc80"}))
     assert [row["n"] for row in sink.rows] == [1, 3]
-    (letter,) = await world.delivery.dead_letters("s")
-    assert "object" in letter.row["_unstorable"]
-    assert outbox.counters.emitted == 3
+    first, second = await world.delivery.dead_letters("s")
+    assert "object" in first.row["_unstorable"]
+    assert "udc80" in second.row["_unstorable"]
+    assert outbox.counters.emitted == 4
     assert outbox.counters.buffered == 0
