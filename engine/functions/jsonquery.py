@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Any
 
 from engine.errors import EvaluationError
-from engine.functions.argument import count, text
+from engine.functions.argument import count, refuse
 from engine.functions.registry import function
 from engine.value import parse_json, to_json
 
@@ -47,7 +47,9 @@ def jq(program: str, value: Any, timeout_ms: int = _TIMEOUT_MS) -> list[Any]:
     A program that takes longer than `timeout_ms` (1,000 unless given, at most 60,000) fails.
     """
     milliseconds = min(count("jq", 3, timeout_ms), _TIMEOUT_MS_MAX)
-    compiled, may_not_end = _compiled(text("jq", 1, program))
+    if type(program) is not str:
+        refuse("jq", 1, "a jq program", program)
+    compiled, may_not_end = _compiled(program)
     if type(value) is str:
         parse_json(value)  # exactly one value: the library would take several
     written = value if type(value) is str else to_json(value)
