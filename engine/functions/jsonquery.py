@@ -16,7 +16,6 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from engine.errors import EvaluationError
@@ -88,7 +87,7 @@ def _here(compiled: Any, written: str, milliseconds: int) -> list[Any]:
 
 def _outside(program: str, written: str, milliseconds: int) -> list[Any]:
     request = {"program": program, "input": written, "seconds": max(milliseconds, 1) / 1000, "most": _OUTPUTS_MAX}
-    answer = _worker.ask(json.dumps(request))
+    answer = _workers.ask(json.dumps(request))
     if answer is None:
         raise _too_long(milliseconds)
     if "error" in answer:
@@ -101,50 +100,59 @@ def _too_long(milliseconds: int) -> EvaluationError:
     return EvaluationError(f"jq: the program takes longer than {milliseconds} ms, or too much memory")
 
 
-class _Worker:
-    """The process for programs that may not end: started when first needed, and again after it ended."""
+class _Workers:
+    """Processes for programs that may not end: started when needed, kept until a program ends one.
+
+    One is taken out while it works, so that threads which load rules and the one that runs them never share it.
+    """
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._process: subprocess.Popen[str] | None = None
+        self._idle: list[subprocess.Popen[str]] = []
 
     def ask(self, request: str) -> dict[str, Any] | None:
         """The answer to a request; None where the process ended over it, as it does when the time is over."""
-        with self._lock:
-            process = self._process = self._process or self._started()
-            try:
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write(request + "\n")
-                process.stdin.flush()
-                line = process.stdout.readline()
-            except OSError:
-                line = ""
-            if not line:
-                self._end()
-                return None
-            answer: dict[str, Any] = json.loads(line)
-            return answer
+        try:
+            process = self._idle.pop()
+        except IndexError:
+            process = _started()
+        line = _exchange(process, request)
+        if not line:
+            _end(process)
+            return None
+        self._idle.append(process)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def close(self) -> None:
-        """End the process, if there is one."""
-        with self._lock:
-            self._end()
-
-    def _started(self) -> subprocess.Popen[str]:
-        # An empty environment, so that no program of a rule reads the secrets out of ours.
-        command = [sys.executable, "-P", str(Path(__file__).with_name("jq_worker.py"))]
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={}
-        )
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            with suppress(OSError):  # a request that it did not read any more
-                process.__exit__(None, None, None)
+        """End all processes."""
+        while self._idle:
+            _end(self._idle.pop())
 
 
-_worker = _Worker()
-atexit.register(_worker.close)
+def _started() -> subprocess.Popen[str]:
+    # An empty environment, so that no program of a rule reads the secrets out of ours.
+    command = [sys.executable, "-P", str(Path(__file__).with_name("jq_worker.py"))]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={}
+    )
+
+
+def _exchange(process: subprocess.Popen[str], request: str) -> str:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(request + "\n")
+        process.stdin.flush()
+        return process.stdout.readline()
+    except OSError:
+        return ""
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    with suppress(OSError):  # a request that it did not read any more
+        process.__exit__(None, None, None)
+
+
+_workers = _Workers()
+atexit.register(_workers.close)
