@@ -30,24 +30,26 @@ class Figure:
     connections: int
     rate: float
     """Messages acknowledged a second."""
-    delivered_rate: float
+    delivered_rate: float | None
     """Messages a second until the last row had been delivered, where there are any."""
     cpu_us: float
 
 
-def measure(name: str, pid: int, load: Load, *, settle: Callable[[], None] = lambda: None) -> Figure:
+def measure(name: str, pid: int, load: Load, *, settle: Callable[[], None] | None = None) -> Figure:
     """Warm the server up, publish `load` a few times, each time until it has `settle`d; the run that cost least."""
     process = psutil.Process(pid)
     publish(replace(load, messages=WARM_UP_MESSAGES))
-    settle()
+    if settle is not None:
+        settle()
     return min((_measure_once(name, process, load, settle) for _ in range(RUNS)), key=lambda figure: figure.cpu_us)
 
 
-def _measure_once(name: str, process: psutil.Process, load: Load, settle: Callable[[], None]) -> Figure:
+def _measure_once(name: str, process: psutil.Process, load: Load, settle: Callable[[], None] | None) -> Figure:
     cpu = cpu_s(process)
     outcome = publish(load)
     published = time.monotonic()
-    settle()
+    if settle is not None:
+        settle()
     seconds = outcome.seconds + time.monotonic() - published
     used = cpu_s(process) - cpu
     if outcome.refused or not outcome.complete:
@@ -56,7 +58,7 @@ def _measure_once(name: str, process: psutil.Process, load: Load, settle: Callab
         name=name,
         connections=load.connections,
         rate=outcome.acknowledged / outcome.seconds,
-        delivered_rate=outcome.acknowledged / seconds,
+        delivered_rate=None if settle is None else outcome.acknowledged / seconds,
         cpu_us=used / outcome.acknowledged * 1e6,
     )
 

@@ -65,7 +65,9 @@ def one_of_many_rules(directory: Path, rules: int, connections: int, messages: i
     """As many rules, of which one matches, into a sink that discards."""
     others = {f"other-{number}": OTHER.format(number=number) for number in range(rules - 1)}
     with Headgate(directory, sinks={"target": {"type": "discard"}}, rules={"half": HALF, **others}) as process:
-        return _measure(f"{rules:,} rules, one matches", process, connections, messages)
+        return _measure(
+            f"{rules:,} rules, one matches" if rules > 1 else "1 rule, it matches", process, connections, messages
+        )
 
 
 def drain(directory: Path, kind: str, rows: int) -> Backlog | None:

@@ -23,7 +23,7 @@ def figures_table(figures: Iterable[Figure]) -> str:
             figure.name,
             str(figure.connections),
             _thousands(figure.rate),
-            _thousands(figure.delivered_rate),
+            "" if figure.delivered_rate is None else _thousands(figure.delivered_rate),
             f"{figure.cpu_us:.1f}",
         )
         for figure in figures
