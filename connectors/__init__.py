@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 from difflib import get_close_matches
 
+from connectors._shared.identity import forget_identity
 from engine.connector import Sink
 from engine.errors import ConfigError
+
+__all__ = ["KINDS", "forget_identity", "load_kind"]
 
 KINDS: dict[str, str] = {
     "console": "connectors.console:ConsoleSink",

@@ -29,6 +29,14 @@ def journal_identity(data_dir: Path) -> str:
         return path.read_text(encoding="ascii").strip()
 
 
+def forget_identity(data_dir: Path) -> None:
+    """Let the journal in `data_dir` count as another one: numbers it gave may be given again. Fine where there is none.
+
+    Called before sinks are opened. What a sink has stored and not confirmed may then be stored twice, never skipped.
+    """
+    (data_dir / FILE_NAME).unlink(missing_ok=True)
+
+
 def _create(path: Path, identity: str) -> None:
     """Whole or not at all: a crash leaves no half of it behind."""
     temporary = path.with_name(f"{path.name}.new")

@@ -19,6 +19,7 @@ import structlog
 from broker.config import BrokerConfig, ListenerConfig
 from broker.hooks import Hooks
 from broker.server import Broker
+from connectors import forget_identity
 from engine.admin.server import ApiServer
 from engine.app.admin import AppAdmin
 from engine.app.datadir import DataDirectory
@@ -116,6 +117,8 @@ class App:
         self.journal = Journal(data.path / JOURNAL_FILE, clock=self.clock)
         self.recovery = await self.journal.start()
         self._on_stop("journal", lambda _: self.journal.stop())
+        if self.recovery.numbers_may_repeat:
+            forget_identity(data.path)
 
         self.delivery = Delivery(self.journal, clock=self.clock, random=Random())
         await self.delivery.start()

@@ -8,6 +8,7 @@ alone and refused.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -81,6 +82,8 @@ def open_journal(path: Path, now_ms: int) -> Opened:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            if _rescued(path).exists():
+                return _complete(path, now_ms)
             return _open(path, now_ms)
         except (DamagedError, sqlite3.DatabaseError, msgspec.MsgspecError) as error:
             if not is_damage(error):
@@ -97,8 +100,9 @@ def rescue(path: Path, reason: str, now_ms: int) -> RecoveryReport:
         leftover.unlink()
     path.touch()
     found = salvage(path, fresh, now_ms)
-    quarantined = _move_aside(path, now_ms)
-    fresh.replace(path)
+    # From here on a crash leaves what tells the next start to go on: a salvaged file of that name is whole.
+    fresh.replace(_rescued(path))
+    quarantined = _put_in_place(path, now_ms)
     report = RecoveryReport(
         was_clean=False,
         salvaged_records=found.records,
@@ -122,6 +126,42 @@ def _recover(path: Path, reason: str, now_ms: int) -> Opened:
     opened = _open(path, now_ms)
     opened.report = report
     return opened
+
+
+def _complete(path: Path, now_ms: int) -> Opened:
+    """Go on with a rescue that a crash interrupted after the salvage."""
+    quarantined = _put_in_place(path, now_ms)
+    opened = _open(path, now_ms)
+    opened.report = RecoveryReport(
+        was_clean=False,
+        quarantined=quarantined,
+        numbers_may_repeat=True,
+        message=f"the interrupted rescue of a damaged journal was completed; the damaged file is in {quarantined}",
+    )
+    log.error("an interrupted rescue of the journal was completed", quarantined=str(quarantined))
+    return opened
+
+
+def _put_in_place(path: Path, now_ms: int) -> Path:
+    """Move the damaged file aside, and the salvaged one to `path`. Answers where the damaged one is."""
+    quarantined = _move_aside(path, now_ms)
+    _sync_folder(quarantined.parent)
+    _rescued(path).replace(path)
+    _sync_folder(path.parent)
+    return quarantined
+
+
+def _rescued(path: Path) -> Path:
+    """The salvaged file while the damaged one is still being moved."""
+    return path.with_name(path.name + ".salvaged")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open(path: Path, now_ms: int) -> Opened:

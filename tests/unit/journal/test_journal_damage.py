@@ -267,3 +267,23 @@ async def test_dead_letters_and_counters_survive_damage(tmp_path: Path) -> None:
     assert outbox.counters.emitted == 20 * ROWS
     await pump()
     await world.stop()
+
+
+@pytest.mark.parametrize("moved", [(), ("",), ("", "-wal")])
+async def test_a_rescue_that_was_interrupted_is_completed(tmp_path: Path, moved: tuple[str, ...]) -> None:
+    """A crash between putting the damaged file aside and putting the rescued one in its place must lose neither."""
+    world = await filled(tmp_path / "a")
+    rescued = world.path.with_name(FILE + ".salvaged")
+    world.path.replace(rescued)
+    for suffix in ("", "-wal"):
+        if suffix not in moved:
+            world.path.with_name(FILE + suffix).write_bytes(b"damaged" * 1000)
+
+    report = await world.start()
+    numbers, _ = await delivered(world)
+
+    assert sorted(numbers) == list(range(BLOCKS * ROWS))
+    assert not rescued.exists()
+    assert report.numbers_may_repeat
+    assert "interrupted" in report.message
+    await world.stop()
