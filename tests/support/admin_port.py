@@ -39,8 +39,8 @@ class FakeApp:
         self.sink_views = [
             SinkView(
                 "readings", "sqlite", "", True, "held", reason="there is no table readings", since=5, emitted=6,
-                delivered=2, deduplicated=1, dead_lettered=1, buffered=3, buffered_bytes=300, oldest_age_s=75.0, dead_letters=3,
-                last_error="no such table: readings", next_attempt_in_s=12.0,
+                delivered=2, deduplicated=1, dead_lettered=1, buffered=3, buffered_bytes=300, oldest_age_s=75.0,
+                dead_letters=3, last_error="no such table: readings", next_attempt_in_s=12.0,
             )
         ]  # fmt: skip
         self.letters = {letter_id: a_letter(letter_id) for letter_id in (1, 2, 3)}
