@@ -22,6 +22,7 @@ COMMANDS = {
     "init": "engine.cli.init",
     "run": "engine.cli.run",
     "check": "engine.cli.check",
+    "test": "engine.cli.test",
     "eval": "engine.cli.evaluate",
     "status": "engine.cli.status",
     "dlq": "engine.cli.dlq",

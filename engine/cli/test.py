@@ -1,0 +1,68 @@
+"""``headgate test``: the cases of a project's rules, without a broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import typer
+
+from engine.cli.process import JsonOption, ProjectOption
+from engine.cli.report import EXIT_FAILED, CommandError, count, render, terminal_style
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("test")(run_tests)
+
+
+def run_tests(
+    rules: list[str] = typer.Argument(None, help="Only the cases of these rules.", show_default=False),
+    project: Path = ProjectOption,
+    as_json: bool = JsonOption,
+) -> None:
+    """Run the cases of rules/*.test.yaml: an event in, the rows out.
+
+    The cases of hot_rooms.sql stand in hot_rooms.test.yaml; headgate init makes a sample of both. What does not hold
+    is shown at its place in the file. Exits with 1 when a case fails, or there is none.
+
+    Examples:
+
+      headgate test
+
+      headgate test hot_rooms --project plant
+    """
+    from engine.cases import run_cases
+    from engine.config.project import load_settings
+
+    directory = project.absolute()
+    folder = directory / load_settings(directory, os.environ).rules.dir
+    report = run_cases(folder, directory, rules or ())
+    if not report.results and not report.problems:
+        raise CommandError(f"there are no cases in {folder}", remedy="they stand in files named RULE.test.yaml")
+    problems = [*report.problems, *(problem for result in report.failed for problem in result.problems)]
+    if as_json:
+        entries = [
+            {
+                "path": result.path,
+                "line": result.position.line,
+                "name": result.name,
+                "ok": not result.problems,
+                "problems": [problem.message for problem in result.problems],
+            }
+            for result in report.results
+        ]
+        others = [problem.message for problem in report.problems]
+        print(json.dumps({"ok": not problems, "cases": entries, "problems": others}, ensure_ascii=False, indent=2))
+    else:
+        style = terminal_style(sys.stdout)
+        if report.problems:
+            print(render(report.problems, report.texts, style), end="\n\n")
+        for result in report.failed:
+            print(f"{style.error('failed:')} {result.name}\n{render(result.problems, report.texts, style)}\n")
+        cases = count(len(report.results), "case")
+        print(f"{cases}, {len(report.failed)} failed" if problems else f"all is well: {cases}")
+    if problems:
+        raise typer.Exit(EXIT_FAILED)
