@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from engine.journal.block import crc32, pack
+from engine.journal.block import Head, checksum, pack
 from engine.journal.retention import Trim, Trimmed, trim
 from engine.journal.state import LaneLog, SinkLog
 from engine.journal.ticket import Ticket
@@ -99,9 +99,8 @@ _SINK_EXISTS = " ON CONFLICT (id) DO UPDATE SET name = excluded.name, state = ex
 def _block_row(entry: Entry, time_ms: int) -> tuple[Any, ...]:
     data = pack(entry.chunks)
     lane = entry.lane
-    return (
-        None, lane.key, entry.seq, entry.rows, entry.size, time_ms, entry.cursor, lane.sink.name, crc32(data), data
-    )  # fmt: skip
+    head = Head(lane.key, entry.seq, entry.rows, entry.size, time_ms, entry.cursor, lane.sink.name)
+    return (None, *head, checksum(head, data), data)
 
 
 def _insert(db: sqlite3.Connection, head: str, width: int, rows: Sequence[Iterable[Any]], tail: str = "") -> None:

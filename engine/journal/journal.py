@@ -21,7 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 import structlog
 
 from engine.clock import Clock, SystemClock, Timer
@@ -30,7 +29,8 @@ from engine.journal.commit import Commit, Entry, write
 from engine.journal.opening import Opened, RecoveryReport, close_in_order, is_damage, open_journal, rescue
 from engine.journal.reading import Reading, read_lane
 from engine.journal.retention import Trim, Trimmed, give_back
-from engine.journal.schema import connect
+from engine.journal.schema import DamagedError, connect
+from engine.journal.seal import seal
 from engine.journal.segment import Segment
 from engine.journal.state import LaneLog, SinkLog, SinkState
 from engine.journal.ticket import Ticket
@@ -50,8 +50,6 @@ TICK_S = 1.0
 
 PROBE_S = 1.0
 """Pause between attempts to write while the disk refuses."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Journal:
@@ -215,7 +213,7 @@ class Journal:
                 await self._repaired.wait()
             try:
                 return await ask(self._reader, job)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, DamagedError, UnicodeDecodeError) as error:
                 if not is_damage(error):
                     raise JournalError(f"the journal can't be read: {error}") from error
                 self._repair_soon(str(error))
@@ -304,8 +302,8 @@ class Journal:
         commit.entries = [self._number(lane) for lane in self._fresh]
         commit.changed_sinks = self._dirty
         commit.changed_rules = self._changed_rules() if everything else self._touched_rules(commit)
-        commit.sinks = [(sink.id, sink.name, _encode(sink.state).decode()) for sink in self._dirty]
-        commit.rules = [(name, _encode(self._rules[name]).decode()) for name in commit.changed_rules]
+        commit.sinks = [(sink.id, sink.name, seal(sink.state, sink.id, sink.name)) for sink in self._dirty]
+        commit.rules = [(name, seal(self._rules[name], name)) for name in commit.changed_rules]
         commit.trims = [order for sink in self._sinks.values() if (order := self._trim_order(sink, commit, everything))]
         self._dirty = set()
         return commit

@@ -14,17 +14,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
+from typing import Any, TypeVar
 
-import msgspec
 import structlog
 
 from engine.errors import JournalError
 from engine.journal.salvage import Salvaged, salvage
 from engine.journal.schema import PAGE_BYTES, DamagedError, connect, prepare
+from engine.journal.seal import unseal
 from engine.journal.state import SinkState
 from engine.metrics import RuleCounters
 
 log = structlog.get_logger()
+
+S = TypeVar("S", SinkState, RuleCounters)
 
 CHECK_S = 1.0
 """How long the check after a crash may keep the start waiting; enough for about a gigabyte."""
@@ -71,7 +74,8 @@ def is_damage(error: BaseException | None) -> bool:
     """Whether `error` says that the file itself is wrong, and not what it stands on."""
     if isinstance(error, sqlite3.DatabaseError):
         return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _SURROUNDINGS
-    return isinstance(error, (DamagedError, msgspec.MsgspecError))
+    # SQLite quotes what it can't read, and Python can't read that either.
+    return isinstance(error, (DamagedError, UnicodeDecodeError))
 
 
 def open_journal(path: Path, now_ms: int) -> Opened:
@@ -85,7 +89,7 @@ def open_journal(path: Path, now_ms: int) -> Opened:
             if _rescued(path).exists():
                 return _complete(path, now_ms)
             return _open(path, now_ms)
-        except (DamagedError, sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+        except (DamagedError, UnicodeDecodeError, sqlite3.DatabaseError) as error:
             if not is_damage(error):
                 raise
             return _recover(path, str(error), now_ms)
@@ -258,11 +262,21 @@ def _describe(found: Salvaged, reason: str, quarantined: Path) -> str:
 
 
 def _load_sinks(db: sqlite3.Connection) -> list[tuple[int, str, SinkState, int]]:
-    decode = msgspec.json.Decoder(SinkState).decode
-    rows = db.execute("SELECT id, name, state, trimmed_bytes FROM sink")
-    return [(sink_id, name, decode(state), trimmed) for sink_id, name, state, trimmed in rows]
+    rows = db.execute("SELECT id, name, state, trimmed_bytes FROM sink").fetchall()
+    if not all(isinstance(trimmed, int) for *_, trimmed in rows):
+        raise DamagedError("there is no number where a sink's trimmed bytes should be")
+    return [
+        (sink_id, name, _unsealed(state, SinkState, sink_id, name), trimmed) for sink_id, name, state, trimmed in rows
+    ]
 
 
 def _load_rules(db: sqlite3.Connection) -> dict[str, RuleCounters]:
-    decode = msgspec.json.Decoder(RuleCounters).decode
-    return {name: decode(counters) for name, counters in db.execute("SELECT name, counters FROM rule")}
+    rows = db.execute("SELECT name, counters FROM rule")
+    return {name: _unsealed(counters, RuleCounters, name) for name, counters in rows}
+
+
+def _unsealed(text: Any, kind: type[S], *about: int | str) -> S:
+    try:
+        return unseal(text, kind, *about)
+    except ValueError as error:
+        raise DamagedError(str(error)) from error

@@ -1,13 +1,18 @@
-"""Reading a lane's backlog: block by block, in order, never more than was asked for."""
+"""Reading a lane's backlog: block by block, in order, never more than was asked for.
+
+Blocks are found by their index, which may be damaged where they are not. So a block that is not what it should be is
+looked at again by its id, and a gap in the numbers without the index: what is there all the same says that the file
+needs a rescue, after which the numbers that are still missing are lost indeed.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, field
 
-from engine.journal.block import crc32, unpack
+from engine.journal.block import Head, verified
+from engine.journal.schema import DamagedError
 from engine.journal.segment import Segment
-from engine.record import Chunk
 
 
 @dataclass(slots=True)
@@ -23,35 +28,60 @@ class Reading:
 def read_lane(db: sqlite3.Connection, lane: int, from_seq: int, to_seq: int, size: int) -> Reading:
     """Blocks of `lane` with records from `from_seq` up to `to_seq`: at least one, then until `size` bytes are read.
 
-    Segments hold whole blocks, so the first may begin before `from_seq`.
+    Segments hold whole blocks, so the first may begin before `from_seq`. Raises `DamagedError` where the index of
+    the blocks leads astray.
     """
     (start,) = db.execute("SELECT max(seq) FROM block WHERE lane = ? AND seq <= ?", (lane, from_seq)).fetchone()
     rows = db.execute(
-        "SELECT id, seq, count, bytes, crc, data FROM block WHERE lane = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+        "SELECT id, lane, seq, count, bytes, time_ms, cursor, sink, crc, data FROM block"
+        " WHERE lane = ? AND seq BETWEEN ? AND ? ORDER BY seq",
         (lane, from_seq if start is None else start, to_seq),
     )
     reading = Reading(to_seq)
     total = 0
-    for block_id, seq, count, length, crc, data in rows:
-        if seq + count <= from_seq:
-            continue
+    expected = from_seq
+    for block_id, *columns, crc, data in rows:
+        head = Head(*columns)
         try:
-            reading.segments.append(Segment(seq, count, length, verified(data, crc, count)))
+            chunks = verified(head, crc, data)
         except ValueError as error:
+            if _is_sound(db, block_id):
+                raise DamagedError("the index of the blocks does not say what they say") from error
             reading.damaged.append((block_id, str(error)))
-        total += length
+            continue
+        if head.seq + head.rows <= from_seq:
+            continue
+        _check_gap(db, reading, lane, expected, head.seq - 1)
+        reading.segments.append(Segment(head.seq, head.rows, head.size, chunks))
+        expected = head.seq + head.rows
+        total += head.size
         if total >= size:
-            reading.read_to = min(to_seq, seq + count - 1)
+            reading.read_to = min(to_seq, expected - 1)
             break
+    else:
+        _check_gap(db, reading, lane, expected, to_seq)
     rows.close()
     return reading
 
 
-def verified(data: bytes, crc: int, count: int) -> list[Chunk]:
-    """The chunks of a stored block. Raises `ValueError` where it is not what was written."""
-    if crc32(data) != crc:
-        raise ValueError("its checksum does not hold")
-    chunks = unpack(data)
-    if sum([len(chunk.rows) for chunk in chunks]) != count:
-        raise ValueError("it holds another number of records than it says")
-    return chunks
+def _is_sound(db: sqlite3.Connection, block_id: int) -> bool:
+    """Whether the block is what was written, by what its own row says."""
+    row = db.execute("SELECT * FROM block WHERE id = ?", (block_id,)).fetchone()
+    if row is None:
+        return False
+    _, *columns, crc, data = row
+    try:
+        verified(Head(*columns), crc, data)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_gap(db: sqlite3.Connection, reading: Reading, lane: int, first: int, last: int) -> None:
+    """Raise `DamagedError` where a block with records from `first` to `last` is there that the index does not know."""
+    if first > last:
+        return
+    known = [block_id for block_id, _ in reading.damaged]
+    query = "SELECT id FROM block NOT INDEXED WHERE lane = ? AND seq <= ? AND seq + count > ?"
+    if any(block_id not in known for (block_id,) in db.execute(query, (lane, last, first))):
+        raise DamagedError("the index of the blocks misses some of them")

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
+from engine.journal.block import Head, verified
 from engine.journal.pages import Pages, Row, Value
-from engine.journal.reading import verified
 from engine.journal.schema import LANES_MAX, PAGE_BYTES, connect, prepare
+from engine.journal.seal import seal, unseal
 from engine.journal.state import LaneState, SinkState
 from engine.metrics import RuleCounters
 from engine.record import Chunk
@@ -111,16 +110,18 @@ class _Salvage:
             self._complete(key, lane)
         for sink_id, (name, state, trimmed) in self._sinks.items():
             self._measure(sink_id, state)
-            encoded = msgspec.json.encode(state).decode()
-            self._db.execute("INSERT INTO sink VALUES (?, ?, ?, ?)", (sink_id, name, encoded, trimmed))
+            sealed = seal(state, sink_id, name)
+            self._db.execute("INSERT INTO sink VALUES (?, ?, ?, ?)", (sink_id, name, sealed, trimmed))
         for name, counters in self._rules.items():
-            self._db.execute("INSERT INTO rule VALUES (?, ?)", (name, msgspec.json.encode(counters).decode()))
+            self._db.execute("INSERT INTO rule VALUES (?, ?)", (name, seal(counters, name)))
         self.result.damaged = len(self._seen_damaged)
 
     def _block(self, row_id: int, columns: tuple[Any, ...]) -> None:
-        _, key, seq, count, _, _, cursor, sink, crc, data = columns
+        _, *values, crc, data = columns
+        head = Head(*values)
+        key, seq, count = head.lane, head.seq, head.rows
         try:
-            verified(data, crc, count)
+            verified(head, crc, data)
         except ValueError:
             self._seen_damaged.add((key, seq))
             return
@@ -129,8 +130,8 @@ class _Salvage:
             return
         self.result.blocks += 1
         self.result.records += count
-        lane = self.result.lanes.setdefault(key, _Lane(sink))
-        lane.cursor = max(lane.cursor, cursor)
+        lane = self.result.lanes.setdefault(key, _Lane(head.sink))
+        lane.cursor = max(lane.cursor, head.cursor)
         lane.last_seq = max(lane.last_seq, seq + count - 1)
 
     def _letter(self, row_id: int, columns: tuple[Any, ...]) -> None:
@@ -148,13 +149,13 @@ class _Salvage:
         return done.rowcount > 0
 
     def _sink(self, sink_id: int, name: str, text: str, trimmed: int) -> None:
-        state = _decoded(text, SinkState)
+        state = _unsealed(text, SinkState, sink_id, name)
         known = self._sinks.get(sink_id)
         if state is not None and (known is None or _age(state) > _age(known[1])):
             self._sinks[sink_id] = (name, state, trimmed)
 
     def _rule(self, name: str, text: str) -> None:
-        counters = _decoded(text, RuleCounters)
+        counters = _unsealed(text, RuleCounters, name)
         known = self._rules.get(name)
         if counters is not None and (known is None or counters.changes() > known.changes()):
             self._rules[name] = counters
@@ -198,10 +199,10 @@ def _fits(columns: tuple[Value, ...], types: tuple[Any, ...]) -> bool:
     return len(columns) == len(types) and all(map(isinstance, columns, types))
 
 
-def _decoded(text: str, kind: type[S]) -> S | None:
+def _unsealed(text: str, kind: type[S], *about: int | str) -> S | None:
     try:
-        return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+        return unseal(text, kind, *about)
+    except ValueError:
         return None
 
 

@@ -1,14 +1,15 @@
 """The journal's file: its tables, its format version, and how older formats become the present one.
 
     meta         what concerns the whole file: its format, whether it was closed in order, when it was made
-    sink         one row a sink: its counters, its lanes' positions, how records are spread over lanes (JSON)
-    rule         one row a rule: its counters (JSON)
+    sink         one row a sink: its counters, its lanes' positions, how records are spread over lanes
+    rule         one row a rule: its counters
     block        the records of one commit, sink and lane as one blob; ids in order of commit, and so of time
     dead_letter  records that were given up, with the reason, each as a chunk of one row
     damaged      blocks whose checksum does not hold, put aside as they were found
 
 A block repeats the name of its sink and the lane's cursor at that time, so that with every other table lost what
-waits can still be told from what was delivered. All tables but ``meta`` have row ids, so that their rows stand whole in
+waits can still be told from what was delivered. How checksums are made is told in `engine.journal.block` and
+`engine.journal.seal`. All tables but ``meta`` have row ids, so that their rows stand whole in
 leaf pages; see `engine.journal.pages`. ``block.lane`` is ``sink.id * LANES_MAX + lane number``.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from engine.errors import JournalError
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION_ID = 0x48644A31
 """What ``file`` and SQLite call the application id: tells a journal from any other database."""
 
@@ -82,7 +83,11 @@ class DamagedError(Exception):
     """The file is not a sound journal, though it was one."""
 
 
-_MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+def _widen_checksums(db: sqlite3.Connection) -> None:
+    """Format 2 has checksums of whole blocks, and of what is kept of sinks and rules; those of format 1 still hold."""
+
+
+_MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _widen_checksums}
 """From the format that is the key to the next one; each runs in a transaction of its own."""
 
 

@@ -95,6 +95,89 @@ async def test_flipped_bytes_cost_no_more_than_the_blocks_they_hit(tmp_path: Pat
     await world.stop()
 
 
+@pytest.mark.parametrize("seed", range(8))
+async def test_one_flipped_bit_anywhere_costs_one_block_at_most(tmp_path: Path, seed: int) -> None:
+    """Schema, indexes, positions, counters can be made anew from the records, and a record proves its place itself."""
+    world = await filled(tmp_path / "a", text=20, blocks=40)
+    data = world.path.read_bytes()
+    random = Random(seed)
+    for number in range(60):
+        place, bit = random.randrange(len(data)), random.randrange(8)
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << bit
+        world.directory = tmp_path / str(number)
+        world.directory.mkdir()
+        world.path.write_bytes(damaged)
+
+        await world.start()
+        numbers, outbox = await delivered(world)
+
+        assert len(numbers) >= 39 * ROWS, f"bit {bit} of byte {place}"
+        assert len(numbers) + outbox.counters.dropped_corrupted == 40 * ROWS, f"bit {bit} of byte {place}"
+        await world.stop()
+
+
+@pytest.mark.parametrize("change", ["seq = seq + 1000", "lane = lane + 5", "count = count + 1", "cursor = 70"])
+async def test_a_block_of_which_the_place_has_changed_is_not_believed(tmp_path: Path, change: str) -> None:
+    """Its data may be sound: delivered as another record, or as settling others, it would cost order, or more."""
+    world = await filled(tmp_path, blocks=6)
+    with sqlite3.connect(world.path) as db:
+        db.execute(f"UPDATE block SET {change} WHERE id = 3")
+    db.close()
+
+    await world.start()
+    numbers, outbox = await delivered(world)
+
+    assert sorted(numbers) == [n for n in range(6 * ROWS) if n // ROWS != 2]
+    assert outbox.counters.dropped_corrupted == ROWS
+    await world.stop()
+
+
+@pytest.mark.parametrize(("was", "is_now"), [('"cursor":0', '"cursor":9'), ('"next_seq":10', '"next_seq":4')])
+async def test_a_position_that_has_changed_is_not_believed(tmp_path: Path, was: str, is_now: str) -> None:
+    """A cursor that is too high would skip what waits; a number that is too low would be given twice."""
+    world = await filled(tmp_path, blocks=6)
+    with sqlite3.connect(world.path) as db:
+        db.execute("UPDATE sink SET state = replace(state, ?, ?)", (was, is_now))
+    db.close()
+
+    report = await world.start()
+    numbers, outbox = await delivered(world)
+    await world.put(outbox, chunk(-1))
+
+    assert report.quarantined is not None
+    assert sorted(numbers) == list(range(6 * ROWS))
+    assert world.journal.failing is None
+    await world.stop()
+
+
+async def test_a_block_that_the_index_misses_is_found_all_the_same(tmp_path: Path) -> None:
+    """Blocks are found by their index; where that is damaged they are still readable, so they may not be lost."""
+    world = await filled(tmp_path, blocks=6)
+    _forget_in_index(world.path, "block_by_lane", "seq <> 4")
+
+    report = await world.start()
+    numbers, outbox = await delivered(world)
+
+    assert report.quarantined is None, "after an orderly stop the file is believed"
+    assert sorted(numbers) == list(range(6 * ROWS))
+    assert outbox.counters.dropped_corrupted == 0
+    assert list((tmp_path / "quarantine").iterdir())
+    await world.stop()
+
+
+def _forget_in_index(path: Path, index: str, kept: str) -> None:
+    """Take entries out of an index by making it a partial one, filling it anew, and taking that back."""
+    schema = "UPDATE sqlite_schema SET sql = {} WHERE name = ?"
+    steps = [(schema.format(f"sql || ' WHERE {kept}'"), (index,)), (f"REINDEX {index}", ())]
+    steps.append((schema.format(f"replace(sql, ' WHERE {kept}', '')"), (index,)))
+    for sql, values in steps:
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute(sql, values)
+        db.close()
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_a_damaged_log_costs_no_more_than_it_held(tmp_path: Path, seed: int) -> None:
     """The log beside the file is what a crash leaves; its tail is where a power cut strikes first."""

@@ -1,0 +1,61 @@
+-- A journal of format 2: two records settled (one of them a dead letter), five waiting in two lanes.
+PRAGMA application_id = 1214532145;
+PRAGMA user_version = 2;
+BEGIN TRANSACTION;
+CREATE TABLE block (
+    id INTEGER PRIMARY KEY,
+    lane INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    time_ms INTEGER NOT NULL,
+    cursor INTEGER NOT NULL,
+    sink TEXT NOT NULL,
+    crc INTEGER NOT NULL,
+    data BLOB NOT NULL
+);
+INSERT INTO "block" VALUES(1,64,1,1,24,1704067200000,0,'readings',1391636704,X'010000001800000097A3686F74A873656E736F722D310001A174909181A16E00');
+INSERT INTO "block" VALUES(2,64,2,1,24,1704067200000,1,'readings',2732770929,X'010000001800000097A3686F74A873656E736F722D310001A174909181A16E01');
+INSERT INTO "block" VALUES(3,64,3,2,66,1704067203000,2,'readings',3731754797,X'010000004200000097A3686F74A873656E736F722D310001A174909282A16E02A474657874A3C2B04382A16E03A3626967C7160131313830353931363230373137343131333033343234');
+INSERT INTO "block" VALUES(4,65,1,1,31,1704067203000,0,'readings',2155054639,X'010000001F00000097A3686F74A873656E736F722D320101A174909182A16E04A3726177C401FF');
+INSERT INTO "block" VALUES(5,64,5,2,28,1704067203000,2,'readings',1779735062,X'010000001C00000097A3686F74A873656E736F722D310001A174909281A16E0581A16E06');
+CREATE TABLE damaged (
+    id INTEGER PRIMARY KEY, lane INTEGER, seq INTEGER, count INTEGER, bytes INTEGER, time_ms INTEGER, cursor INTEGER,
+    sink TEXT, crc INTEGER, data BLOB, found_ms INTEGER NOT NULL, reason TEXT NOT NULL
+);
+CREATE TABLE dead_letter (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    sink INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    rule TEXT NOT NULL,
+    client TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    time_ms INTEGER NOT NULL,
+    error_class TEXT NOT NULL,
+    code TEXT,
+    message TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    first_error_ms INTEGER NOT NULL,
+    died_ms INTEGER NOT NULL,
+    chunk BLOB NOT NULL
+);
+INSERT INTO "dead_letter" VALUES(1,1,0,2,'hot','sensor-1','t',1,'reject','42703','no such column',1,1704067200000,1704067200000,X'97A3686F74A873656E736F722D31CE573BDFD301A174909181A16E01');
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+INSERT INTO "meta" VALUES('clean',1);
+INSERT INTO "meta" VALUES('created_ms',1704067200000);
+INSERT INTO "meta" VALUES('format',2);
+CREATE TABLE rule (name TEXT PRIMARY KEY, counters TEXT NOT NULL);
+INSERT INTO "rule" VALUES('hot','{"received":9,"filtered":2,"emitted":7,"records":7} 4dddd206');
+CREATE TABLE sink (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    trimmed_bytes INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO "sink" VALUES(1,'readings','{"counters":{"emitted":7,"delivered":1,"dead_lettered":1,"batches":1},"lanes":[{"number":0,"next_seq":7,"cursor":2},{"number":1,"next_seq":2,"cursor":0}],"spread":"2 by client","barriers":[],"waiting_bytes":125,"settled_bytes":48} 376d6105',0);
+CREATE UNIQUE INDEX block_by_lane ON block (lane, seq);
+CREATE INDEX dead_letter_by_sink ON dead_letter (sink, id);
+DELETE FROM "sqlite_sequence";
+INSERT INTO "sqlite_sequence" VALUES('dead_letter',1);
+COMMIT;
