@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 from urllib.parse import quote, unquote, urlsplit
 
@@ -61,10 +62,25 @@ def configure(format: LogFormat = "console", level: LogLevel = "info", stream: T
             *_renderers(format, stream),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=lambda *_: _Lines(stream),
         cache_logger_on_first_use=False,
     )
     _route_libraries(level)
+
+
+class _Lines:
+    """Writes each event to a stream as a line. Where that fails (nobody reads it any more, the disk is full) the line
+    is lost and nothing else: who has something to say is in the middle of something that must go on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    log = debug = info = warning = error = critical = exception = msg
 
 
 class _Forward(logging.Handler):

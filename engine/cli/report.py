@@ -8,6 +8,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -102,6 +103,12 @@ def table_console() -> Console:
 
     is_wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(width=_PIPE_WIDTH if is_wide else None)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print for whoever listens, in a process that goes on when nobody does."""
+    with suppress(OSError):
+        print(text, file=stream, flush=True)
 
 
 def terminal_style(stream: TextIO) -> Style:

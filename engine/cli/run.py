@@ -19,7 +19,7 @@ import structlog
 import typer
 
 from engine.cli.process import ProjectOption
-from engine.cli.report import render, summary, terminal_style
+from engine.cli.report import render, say, summary, terminal_style
 from engine.cli.welcome import Target, target_of, welcome
 from engine.config.project import load_settings
 from engine.config.settings import Address
@@ -95,6 +95,7 @@ class Running:
         if failure is not None:
             raise failure
         services = await self._start_around(app)
+        _relieve_garbage_collector()
         await asked
         for stop in reversed(services):
             await stop()
@@ -107,7 +108,7 @@ class Running:
 
         port = AppAdmin(app)
         process = port.process()
-        print(_welcome(app, port), flush=True)
+        say(_welcome(app, port), sys.stdout)
         services: list[Callable[[], Awaitable[None]]] = [self._tasks.cancel]
         if self._watch:
             from engine.cli.watch import FileWatcher
@@ -139,7 +140,7 @@ class Running:
     async def _reload(self, app: App) -> None:
         problems = await app.reload()
         if problems:
-            print(reload_report(problems, self._directory), file=sys.stderr, flush=True)
+            say(reload_report(problems, self._directory), sys.stderr)
 
 
 async def _failure_of(work: Awaitable[None]) -> Exception | None:

@@ -97,15 +97,20 @@ class Headgate:
         """Run a `headgate` command on this project to its end."""
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=deadline_s, check=False)
 
-    def launch(self) -> subprocess.Popen[bytes]:
-        """Start a process and return it at once; its output goes to the log."""
+    def launch(self, output: int | None = None) -> subprocess.Popen[bytes]:
+        """Start a process and return it at once; what it says goes to the descriptor `output`, or else to the log."""
         with self.log_path.open("ab") as log:
-            return subprocess.Popen(self.command("run"), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            return subprocess.Popen(
+                self.command("run"),
+                stdout=log if output is None else output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
 
-    def start(self) -> Headgate:
+    def start(self, output: int | None = None) -> Headgate:
         """Start the process and wait until it listens."""
         (self.data_dir / "run.json").unlink(missing_ok=True)
-        self._process = self.launch()
+        self._process = self.launch(output)
         self._run = wait_until(self._read_run_file, START_S, "Headgate listens", detail=self.log_tail)
         return self
 
