@@ -139,8 +139,10 @@ class Route:
         self.topics += [topic] * len(rows)
 
     def flush(self, client: Client, time_ms: int, trail: tuple[str, ...]) -> None:
-        """Put the rows of this read to the outboxes as one chunk."""
+        """Put the rows of this read to the outboxes as one chunk, where there are any left."""
         rows, topics = self.rows, self.topics
+        if not rows:
+            return
         self.rows, self.topics = [], []
         self.counters.records += len(rows) * len(self.outboxes)
         self._put(self._plain, self._renamed, rows, topics, client, time_ms, trail)
@@ -298,9 +300,9 @@ class Dispatcher:
         for route, rows in zip(routes, results, strict=True):
             route.count(rows)
             if rows:
+                # It stays among the touched: what came before in this read may be what an acknowledgement waits for.
                 if route.rows:
                     route.flush(message.client, message.timestamp, message.trail)
-                    touched.remove(route)
                 route.put_past_full(rows, message.topic, message.client, message.timestamp, message.trail)
         return True
 

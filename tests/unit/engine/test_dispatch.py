@@ -159,6 +159,16 @@ def test_order_holds_when_a_sink_fills_up_between_two_rules() -> None:
     assert [row["v"] for row in boxes["a"].rows] == list(range(6))
 
 
+def test_a_publish_that_meets_a_full_sink_takes_no_wait_from_those_before_it() -> None:
+    """The QoS 1 publish was in the same read: acknowledged before it is on disk, a crash would lose it."""
+    boxes = {"a": Box(), "b": Box(refusing=True)}
+    house = House(boxes, one='INSERT INTO a SELECT qos FROM "t/#"', two='INSERT INTO b SELECT qos FROM "t/full"')
+    outcome = house.publish(Publish("t/1"), Publish("t/full", qos=0), Publish("t/full", qos=0))
+    assert outcome is not None
+    assert outcome.ticket is TICKET
+    assert boxes["a"].rows == [{"qos": 1}, {"qos": 0}, {"qos": 0}]
+
+
 def test_foreach_counts_events_and_records_apart() -> None:
     """Three rows of one message are one event emitted and three records."""
     house = House({"a": Box()}, r='INSERT INTO a FOREACH payload.l AS e DO e AS e FROM "t"')
