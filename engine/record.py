@@ -75,9 +75,10 @@ class Chunk:
         if encoded is None:
             fields = (self.rule_id, self.client_id, self.lane_hash, self.time_ms, self.topics, self.trail, self.rows)
             try:
-                encoded = _encoder.encode(fields)
-            except OverflowError:
-                encoded = _encoder.encode(_with_big_ints(fields))
+                try:
+                    encoded = _encoder.encode(fields)
+                except OverflowError:
+                    encoded = _encoder.encode(_with_big_ints(fields))
             except (TypeError, UnicodeEncodeError, RecursionError) as error:
                 raise ValueError(f"a row can't be stored: {error}") from error
             self._encoded = encoded

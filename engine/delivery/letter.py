@@ -62,7 +62,11 @@ def letter_row(sink: SinkLog, letter: DeadLetter, now_ms: int) -> tuple[Any, ...
 
 def unstorable_chunk(chunk: Chunk) -> Chunk:
     """What is kept of a chunk of one row that can't be stored: where it came from, and what it looks like."""
-    row = {"_unstorable": storable(repr(chunk.rows[0])[:SHOWN_CHARACTERS])}
+    try:
+        shown = repr(chunk.rows[0])[:SHOWN_CHARACTERS]
+    except RecursionError:
+        shown = f"a row of the columns {', '.join(chunk.rows[0])}, nested too deeply to be shown"[:SHOWN_CHARACTERS]
+    row = {"_unstorable": storable(shown)}
     return Chunk(
         _text(chunk.rule_id), _text(chunk.client_id), chunk.lane_hash, chunk.time_ms, _text(chunk.topic(0)), [row],
         tuple(map(_text, chunk.trail)),

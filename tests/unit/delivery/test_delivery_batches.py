@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from zlib import crc32
+
+import pytest
 
 from engine.testing import FlakySink, MemorySink, pump
 from support.deliveries import World, chunk, options
@@ -85,4 +88,19 @@ async def test_a_row_that_can_not_be_stored_becomes_a_dead_letter(world: World) 
     assert "object" in first.row["_unstorable"]
     assert "udc80" in second.row["_unstorable"]
     assert outbox.counters.emitted == 4
+    assert outbox.counters.buffered == 0
+
+
+@pytest.mark.parametrize("depth", [600, 5000])
+async def test_a_row_nested_beyond_the_stack_becomes_a_dead_letter_too(world: World, depth: int) -> None:
+    """Any device can send one. If it broke the read it came in, rows of other rules would never be put."""
+    nested: Any = 1 << 70
+    for _ in range(depth):
+        nested = [nested]
+    sink = MemorySink()
+    outbox = await world.open(sink)
+    await world.put(outbox, chunk(1, {"n": nested}, 3))
+    assert [row["n"] for row in sink.rows] == [1, 3]
+    (letter,) = await world.delivery.dead_letters("s")
+    assert letter.message.startswith("a row can't be stored")
     assert outbox.counters.buffered == 0
