@@ -299,7 +299,7 @@ class Outbox:
 
     def _reconcile(self) -> None:
         """Make the counters fit what is really there, should a crash or damage have come between them."""
-        waiting = sum(log.state.next_seq - 1 - log.state.cursor + log.fresh_rows for log in self._log.lanes.values())
+        waiting = sum(log.waiting for log in self._log.lanes.values())
         surplus = waiting - self.counters.buffered
         if surplus > 0:
             revived = min(surplus, self.counters.dropped_oldest)
@@ -310,8 +310,7 @@ class Outbox:
 
     def _active_logs(self) -> list[LaneLog]:
         """The lanes of today, and older ones in which something waits."""
-        logs = self._log.lanes.values()
-        return [log for log in logs if log.state.number < self._lane_count or log.waiting or log.fresh]
+        return [log for log in self._log.lanes.values() if log.state.number < self._lane_count or log.waiting]
 
     def _make_lane(self, log: LaneLog, sink: Sink) -> Lane:
         return Lane(

@@ -75,8 +75,8 @@ class LaneLog:
 
     @property
     def waiting(self) -> int:
-        """Committed records that are not settled."""
-        return self.committed_seq - self.state.cursor
+        """Records that are not settled, those included that are not on disk yet."""
+        return self.state.next_seq - 1 - self.state.cursor + self.fresh_rows
 
 
 class SinkLog:

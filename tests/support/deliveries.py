@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.connector import ConnectorConfig, Sink
 from engine.delivery import Delivery, Outbox
 from engine.journal import Journal, RecoveryReport, Ticket
-from engine.journal.worker import Worker
+from engine.journal.worker import Answer, Job, T, Worker
 from engine.record import Chunk
 from engine.testing import FakeClock, InlineWorker, pump
 
@@ -29,6 +29,27 @@ def options(**settings: Any) -> ConnectorConfig:
     """Options of a sink in one lane, without waiting for batches to fill unless asked for."""
     batch = {"time": 0, **settings.pop("batch", {})}
     return ConnectorConfig.model_validate({"type": "memory", "lanes": 1, "batch": batch, **settings})
+
+
+class SlowDisk(InlineWorker):
+    """Keeps its answers back while `is_slow`."""
+
+    is_slow: ClassVar[bool] = False
+    held: ClassVar[list[Callable[[], None]]] = []
+
+    def submit(self, job: Job[T], answer: Answer[T]) -> None:
+        if SlowDisk.is_slow:
+            super().submit(job, lambda result, error: SlowDisk.held.append(lambda: answer(result, error)))
+        else:
+            super().submit(job, answer)
+
+    @staticmethod
+    def release() -> None:
+        """Give all answers that were kept back, and keep back none any more."""
+        SlowDisk.is_slow = False
+        held, SlowDisk.held = SlowDisk.held, []
+        for answer in held:
+            answer()
 
 
 class World:

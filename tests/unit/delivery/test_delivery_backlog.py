@@ -12,7 +12,7 @@ import pytest
 from engine.errors import NotConnectedError
 from engine.record import Batch
 from engine.testing import FlakySink, MemorySink, pump
-from support.deliveries import World, chunk, options
+from support.deliveries import SlowDisk, World, chunk, options
 
 
 def away() -> FlakySink:
@@ -132,6 +132,23 @@ async def test_order_per_client_outlives_a_change_of_lanes(world: World, steps: 
         assert [row["n"] for row in sink.rows if row["key"] == key] == numbers
     assert len({record.id for record in sink.records}) == len(sink.rows), "no id is given twice"
     assert outbox._state.barriers == []
+
+
+async def test_lanes_that_go_deliver_what_is_being_written_at_that_moment(tmp_path: Path) -> None:
+    """Under load a commit is always under way. A lane that had nothing else waiting would keep its records until the
+    next start, and with them the whole sink, which waits for them to go first."""
+    world = World(tmp_path, make_worker=SlowDisk)
+    await world.start()
+    outbox = await world.open(MemorySink(), options(lanes=4))
+    SlowDisk.is_slow = True
+    await world.put(outbox, chunk(1, lane=3))
+    sink = MemorySink()
+    await world.delivery.replace("s", sink, options(lanes=1))
+    SlowDisk.release()
+    await pump()
+    await world.put(outbox, chunk(2, lane=3))
+    assert [row["n"] for row in sink.rows] == [1, 2]
+    await world.stop()
 
 
 async def test_a_change_of_the_lane_key_keeps_order_too(world: World) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -15,10 +13,9 @@ from engine.errors import JournalError
 from engine.journal import Journal, Segment, Ticket
 from engine.journal.block import pack, unpack
 from engine.journal.schema import FORMAT
-from engine.journal.worker import Answer, Job, T
 from engine.record import Chunk
 from engine.testing import FakeClock, InlineWorker, pump
-from support.deliveries import World, chunk
+from support.deliveries import SlowDisk, World, chunk
 
 
 class Listener:
@@ -67,19 +64,6 @@ async def test_a_ticket_is_shared_by_all_of_a_group_and_done_when_nothing_is_ope
     await world.journal.ticket().wait()
 
 
-class SlowDisk(InlineWorker):
-    """Keeps its answers back while `is_slow`."""
-
-    is_slow: ClassVar[bool] = False
-    held: ClassVar[list[Callable[[], None]]] = []
-
-    def submit(self, job: Job[T], answer: Answer[T]) -> None:
-        if SlowDisk.is_slow:
-            super().submit(job, lambda result, error: SlowDisk.held.append(lambda: answer(result, error)))
-        else:
-            super().submit(job, answer)
-
-
 async def test_a_group_fills_while_the_one_before_is_written(tmp_path: Path) -> None:
     """That is how groups grow with the load by themselves."""
     world = World(tmp_path, make_worker=SlowDisk)
@@ -92,10 +76,7 @@ async def test_a_group_fills_while_the_one_before_is_written(tmp_path: Path) -> 
         append(world, "a", 0, n)
         await pump()
     second = world.journal.ticket()
-    SlowDisk.is_slow = False
-    for answer in SlowDisk.held:
-        answer()
-    SlowDisk.held.clear()
+    SlowDisk.release()
     await second.wait()
     assert world.journal.commits == commits + 2
     await world.stop()
