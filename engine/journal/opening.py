@@ -23,6 +23,7 @@ from engine.journal.salvage import Salvaged, salvage
 from engine.journal.schema import PAGE_BYTES, DamagedError, connect, prepare
 from engine.journal.seal import unseal
 from engine.journal.state import SinkState
+from engine.journal.wal import count_passed_over
 from engine.metrics import RuleCounters
 
 log = structlog.get_logger()
@@ -169,9 +170,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _open(path: Path, now_ms: int) -> Opened:
-    had_log = path.with_name(path.name + "-wal").exists()
+    log_file = path.with_name(path.name + "-wal")
+    had_log = log_file.exists()
     if path.exists() or had_log:
         _check_size(path)
+    passed_over = _check_log(log_file) if had_log else 0
     db = connect(path)
     try:
         prepare(db, now_ms=now_ms)
@@ -179,7 +182,7 @@ def _open(path: Path, now_ms: int) -> Opened:
         report = RecoveryReport(was_clean)
         if not was_clean:
             _check(db)
-            report = _after_crash(had_log)
+            report = _after_crash(had_log, passed_over)
         opened = Opened(report, _load_sinks(db), _load_rules(db))
         db.execute("REPLACE INTO meta VALUES ('clean', 0)")
         # The mark must stand in the file itself: a log that is missing after a crash could not tell.
@@ -200,6 +203,17 @@ def _check_size(path: Path) -> None:
         raise DamagedError("its last page is torn")
 
 
+def _check_log(path: Path) -> int:
+    """How many commits SQLite will take for torn: one where the power went. Raises `DamagedError` for more.
+
+    Looked at before SQLite opens the file: it deletes what it does not believe.
+    """
+    passed_over = count_passed_over(path.read_bytes(), PAGE_BYTES)
+    if passed_over > 1:
+        raise DamagedError(f"its log (-wal) is damaged in front of {passed_over} commits")
+    return passed_over
+
+
 def _was_clean(db: sqlite3.Connection) -> bool:
     row = db.execute("SELECT value FROM meta WHERE name = 'clean'").fetchone()
     if row is None:
@@ -207,7 +221,14 @@ def _was_clean(db: sqlite3.Connection) -> bool:
     return bool(row[0])
 
 
-def _after_crash(had_log: bool) -> RecoveryReport:
+def _after_crash(had_log: bool, passed_over: int) -> RecoveryReport:
+    if passed_over:
+        return RecoveryReport(
+            False,
+            numbers_may_repeat=True,
+            message="the last process ended without closing the journal; the last commit in its log (-wal) is torn, and"
+            " left out",
+        )
     if had_log:
         return RecoveryReport(False, message="the last process ended without closing the journal; nothing is lost")
     return RecoveryReport(

@@ -4,8 +4,8 @@ SQLite refuses a file that is shorter than its header says, and can't walk a tre
 stand in leaf pages, each complete in itself but for what overflows, so we go through the pages one by one. What a row
 is worth is for the caller to say: everything here may be garbage, or a row that was deleted long ago.
 
-Layout: https://www.sqlite.org/fileformat2.html, sections 1.2 (header), 1.5 (free pages), 1.6 (leaf pages), 2.1
-(records) and 4.1 (log). All integers big-endian.
+Layout: https://www.sqlite.org/fileformat2.html, sections 1.2 (header), 1.5 (free pages), 1.6 (leaf pages) and 2.1
+(records). All integers big-endian.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
+from engine.journal.wal import read_frames
+
 Value = int | float | str | bytes | None
 Row = tuple[int, tuple[Value, ...]]
 """Row id and columns."""
@@ -22,13 +24,10 @@ Row = tuple[int, tuple[Value, ...]]
 _MAGIC = b"SQLite format 3\x00"
 _LEAF = 0x0D
 _HEADER_BYTES = 100
-_WAL_HEADER_BYTES = 32
-_FRAME_HEADER_BYTES = 24
-_WAL_MAGICS = (0x377F0682, 0x377F0683)
 
 
 class Pages:
-    """The pages of a file, overlaid with those its log holds."""
+    """The pages of a file, overlaid with the newest intact ones that its log holds."""
 
     def __init__(self, file: BinaryIO, page_bytes: int, wal: bytes = b"") -> None:
         """`page_bytes` is believed where the file's header can't be read."""
@@ -40,7 +39,9 @@ class Pages:
             if stated == 1 or (stated >= 512 and stated & (stated - 1) == 0):
                 page_bytes = 65536 if stated == 1 else stated
         self._page_bytes = page_bytes
-        self._log = _frames(wal, page_bytes)
+        images = [(frame, wal[frame.offset : frame.offset + page_bytes]) for frame in read_frames(wal, page_bytes)]
+        self._log = {frame.page: image for frame, image in images if frame.is_intact}
+        self._images = [(frame.page, image) for frame, image in images]
 
     def rows(self) -> Iterator[Row]:
         """Every row of every leaf page that is in use, as far as it can be decoded."""
@@ -48,7 +49,12 @@ class Pages:
         count = max(self._size // self._page_bytes, max(self._log, default=0))
         for number in range(1, count + 1):
             if number not in free:
-                yield from self._rows_of(number)
+                yield from self._rows_of(number, self._page(number))
+
+    def all_rows_of_log(self) -> Iterator[Row]:
+        """Every row of every leaf page in the log, newest first: what is damaged, or was changed later, included."""
+        for number, image in reversed(self._images):
+            yield from self._rows_of(number, image)
 
     def _page(self, number: int) -> bytes:
         page = self._log.get(number)
@@ -56,8 +62,7 @@ class Pages:
             page = os.pread(self._file.fileno(), self._page_bytes, (number - 1) * self._page_bytes)
         return page
 
-    def _rows_of(self, number: int) -> Iterator[Row]:
-        page = self._page(number)
+    def _rows_of(self, number: int, page: bytes) -> Iterator[Row]:
         start = _HEADER_BYTES if number == 1 else 0
         if len(page) < start + 8 or page[start] != _LEAF:
             return
@@ -108,23 +113,6 @@ class Pages:
             trunk, count = struct.unpack_from(">II", page)
             free.update(struct.unpack_from(f">{min(count, self._page_bytes // 4 - 2)}I", page, 8))
         return free
-
-
-def _frames(wal: bytes, page_bytes: int) -> dict[int, bytes]:
-    """The newest image of each page in the log. Frames left over from before the log began anew are passed over."""
-    if len(wal) < _WAL_HEADER_BYTES:
-        return {}
-    magic, _, stated = struct.unpack_from(">III", wal)
-    if magic not in _WAL_MAGICS or stated not in (page_bytes, 1 if page_bytes == 65536 else page_bytes):
-        return {}
-    salts = wal[16:24]
-    pages: dict[int, bytes] = {}
-    step = _FRAME_HEADER_BYTES + page_bytes
-    for start in range(_WAL_HEADER_BYTES, len(wal) - step + 1, step):
-        if wal[start + 8 : start + 16] == salts:
-            (number,) = struct.unpack_from(">I", wal, start)
-            pages[number] = wal[start + _FRAME_HEADER_BYTES : start + step]
-    return pages
 
 
 def _local_bytes(size: int, usable: int) -> int:

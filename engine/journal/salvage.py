@@ -8,8 +8,8 @@ does not prove itself: a block by its checksum, all else by its types.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,9 +59,10 @@ def salvage(damaged: Path, fresh: Path, now_ms: int) -> Salvaged:
         prepare(db, now_ms=now_ms)
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
+        # Until it is closed in order: a running process goes on with what it has in memory, which is newer.
+        db.execute("REPLACE INTO meta VALUES ('clean', 0)")
         found = _Salvage(db, now_ms)
-        for row in _rows(damaged):
-            found.take(row)
+        _read(damaged, found)
         found.finish()
         db.execute("COMMIT")
         db.execute("PRAGMA synchronous = FULL")
@@ -71,14 +72,19 @@ def salvage(damaged: Path, fresh: Path, now_ms: int) -> Salvaged:
         db.close()
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    """Rows with what the log adds, then without: a damaged log must not hide what the file has."""
+def _read(path: Path, found: _Salvage) -> None:
+    """Read with what the log adds, then without, then the log alone: what is damaged must not hide what is not.
+
+    A dead letter that stands only in an old image of its page has been sent again since, or dropped.
+    """
     wal = path.with_name(path.name + "-wal")
     log = wal.read_bytes() if wal.exists() else b""
     with path.open("rb") as file:
-        if log:
-            yield from Pages(file, PAGE_BYTES, log).rows()
-        yield from Pages(file, PAGE_BYTES).rows()
+        pages = Pages(file, PAGE_BYTES, log)
+        for row in chain(pages.rows(), Pages(file, PAGE_BYTES).rows() if log else ()):
+            found.take(row)
+        for row in pages.all_rows_of_log():
+            found.take_block(row)
 
 
 class _Salvage:
@@ -95,21 +101,33 @@ class _Salvage:
     def take(self, row: Row) -> None:
         """Keep `row` if it is one of ours."""
         row_id, columns = row
-        if _fits(columns, _BLOCK_TYPES):
-            self._block(row_id, columns)
-        elif _fits(columns, _LETTER_TYPES):
+        if self.take_block(row):
+            return
+        if _fits(columns, _LETTER_TYPES):
             self._letter(row_id, columns)
         elif _fits(columns, _SINK_TYPES):
             self._sink(row_id, *columns[1:])  # type: ignore[arg-type]  # the types have just been looked at
         elif _fits(columns, _RULE_TYPES):
             self._rule(*columns)  # type: ignore[arg-type]  # likewise
 
+    def take_block(self, row: Row) -> bool:
+        """Keep `row` if it is a block; answers whether it is one."""
+        row_id, columns = row
+        if not _fits(columns, _BLOCK_TYPES):
+            return False
+        self._block(row_id, columns)
+        return True
+
     def finish(self) -> None:
         """Write what is known of sinks and rules, completed by what the blocks say."""
         for key, lane in self.result.lanes.items():
             self._complete(key, lane)
+        names: set[str] = set()
         for sink_id, (name, state, trimmed) in self._sinks.items():
             self._measure(sink_id, state)
+            # Two ids of one name: one of them is damaged. What it stands for is kept, and reported as nobody's.
+            name = f"{name}~{sink_id}" if name in names else name
+            names.add(name)
             sealed = seal(state, sink_id, name)
             self._db.execute("INSERT INTO sink VALUES (?, ?, ?, ?)", (sink_id, name, sealed, trimmed))
         for name, counters in self._rules.items():
@@ -126,7 +144,8 @@ class _Salvage:
             self._seen_damaged.add((key, seq))
             return
         self._seen_damaged.discard((key, seq))
-        if not self._insert("block", row_id, columns):
+        # Ids are given again once their blocks are deleted, and deleted blocks may be read too: lane and number decide.
+        if not self._insert("block", row_id, columns) and not self._insert("block", None, columns):
             return
         self.result.blocks += 1
         self.result.records += count
@@ -142,11 +161,11 @@ class _Salvage:
             return
         self.result.letters += self._insert("dead_letter", row_id, columns)
 
-    def _insert(self, table: str, row_id: int, columns: tuple[Any, ...]) -> bool:
+    def _insert(self, table: str, row_id: int | None, columns: tuple[Any, ...]) -> bool:
         """Whether the row was new: the same row may be read from file and log."""
         marks = ", ".join("?" * len(columns))
-        done = self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", (row_id, *columns[1:]))
-        return done.rowcount > 0
+        statement = f"INSERT OR IGNORE INTO {table} VALUES ({marks})"
+        return self._db.execute(statement, (row_id, *columns[1:])).rowcount > 0
 
     def _sink(self, sink_id: int, name: str, text: str, trimmed: int) -> None:
         state = _unsealed(text, SinkState, sink_id, name)
@@ -173,7 +192,10 @@ class _Salvage:
         lane.next_seq = max(lane.next_seq, found.last_seq + 1, lane.cursor + 1)
 
     def _measure(self, sink_id: int, state: SinkState) -> None:
-        """Set what the sink's sums must be now: bytes, and how many dead letters there are."""
+        """Set what the sink's sums must be now: bytes, dead letters, and what waits where nothing else is known."""
+        counters = state.counters
+        if not counters.emitted:
+            counters.emitted = sum(lane.next_seq - 1 - lane.cursor for lane in state.lanes)
         state.waiting_bytes = state.settled_bytes = 0
         for lane in state.lanes:
             query = (
@@ -186,7 +208,6 @@ class _Salvage:
         name, _, _ = self._sinks[sink_id]
         self._sinks[sink_id] = (name, state, 0)
         (letters,) = self._db.execute("SELECT count(*) FROM dead_letter WHERE sink = ?", (sink_id,)).fetchone()
-        counters = state.counters
         lost = counters.dead_lettered - letters
         counters.dead_lettered = letters
         if lost > 0:
