@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from engine.connector import ConnectorConfig, Sink
 from engine.delivery.link import Link
 from engine.delivery.queue import LaneQueue, Taken
 from engine.delivery.retry import backoff_s
-from engine.delivery.waiting import Bell, deadline
+from engine.delivery.waiting import Bell, deadline, is_cancelled
 from engine.delivery.work import Action, Outcome, Part, Settled, Work
 from engine.errors import JournalError, RetryableError
 from engine.journal import Journal, LaneLog, Segment
@@ -228,6 +229,10 @@ class Lane:
             if str(error):
                 return error
             return RetryableError(f"no answer within {limit_s:g} s; the outcome is unknown", code="timeout")
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            return error
         except Exception as error:
             return error
         finally:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 from typing import Literal
 
@@ -17,7 +18,7 @@ import structlog
 from engine.clock import Clock
 from engine.connector import ConnectorConfig, Sink
 from engine.delivery.retry import backoff_s
-from engine.delivery.waiting import Bell, deadline
+from engine.delivery.waiting import Bell, deadline, is_cancelled
 from engine.delivery.work import text_of
 from engine.errors import HoldError, RetryableError
 
@@ -120,6 +121,10 @@ class Link:
             self.hold(error)
         except TimeoutError:
             self._failed(RetryableError(f"no connection within {limit_s:g} s"))
+        except asyncio.CancelledError as error:
+            if is_cancelled():
+                raise
+            self._failed(error)
         except Exception as error:
             self._failed(error)
         else:

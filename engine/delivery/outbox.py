@@ -22,7 +22,7 @@ from engine.delivery.letter import StoredLetter, letter_row, unstorable_chunk, u
 from engine.delivery.link import Link
 from engine.delivery.spread import Spread
 from engine.delivery.status import SinkStatus
-from engine.delivery.waiting import Bell, deadline
+from engine.delivery.waiting import Bell, deadline, is_cancelled
 from engine.delivery.work import Settled, text_of
 from engine.journal import Journal, LaneLog, SinkLog, Ticket
 from engine.metrics import SinkCounters
@@ -344,5 +344,7 @@ class Outbox:
         try:
             async with deadline(self._clock, max(until - self._clock.monotonic(), CLOSE_S_MIN)):
                 await self._sink.close()
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled():
+                raise
             log.warning("a sink could not be closed", sink=self.sink_id, reason=text_of(error))

@@ -51,3 +51,10 @@ async def deadline(clock: Clock, seconds: float) -> AsyncIterator[None]:
             yield
         finally:
             timer.cancel()
+
+
+def is_cancelled() -> bool:
+    """Whether somebody wants this task to end. A sink may raise `CancelledError` of its own: one that awaits what its
+    client library has cancelled does."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -295,3 +295,25 @@ async def test_back_off_grows_to_its_limit_and_starts_anew_after_success(world: 
     await world.put(outbox, chunk(2))
     await world.advance_until(lambda: not outbox.counters.buffered)
     assert world.clock.monotonic() - start <= 0.5
+
+
+@pytest.mark.parametrize("where", ["connect", "write"])
+async def test_a_sink_whose_client_cancels_what_it_awaits_is_tried_again(world: World, where: str) -> None:
+    """Client libraries cancel their futures when a connection breaks. Taken for the end of the task, that would end
+    the delivery to the sink until the next start, without a word."""
+
+    def cancelled(_: object) -> asyncio.Future[None]:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        return future
+
+    class Sink(FlakySink):
+        async def close(self) -> None:
+            await cancelled(None)
+
+    sink = Sink(**{f"{where}s": [cancelled]})
+    outbox = await world.open(sink)
+    await world.put(outbox, chunk(1))
+    await world.advance_until(lambda: not outbox.counters.buffered)
+    assert sink.rows == [{"n": 1}]
+    await world.delivery.close("s")
