@@ -6,9 +6,10 @@ Handlers are coroutines, all of them, so that they run on the event loop that ow
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from hmac import compare_digest
+from reprlib import repr as repr_in_outline
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -16,8 +17,10 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import Field
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
+from engine import jsontext
 from engine.admin.metrics import render
 from engine.admin.port import (
     AdminPort,
@@ -154,7 +157,8 @@ def _add_dead_letter_routes(api: FastAPI, app: AdminPort) -> None:
     @api.get(path + "/{letter_id}", tags=["dead letters"], summary="One of them with its row")
     async def dead_letter(sink_id: str, letter_id: LetterId) -> DeadLetterView:
         _one(app.sinks(), "sink", sink_id)
-        return await app.dead_letter(sink_id, letter_id)
+        letter = await app.dead_letter(sink_id, letter_id)
+        return replace(letter, row=_shown(letter.row))
 
     @api.post(path + "/retry", tags=["dead letters"], summary="Hand them to the sink again")
     async def retry(sink_id: str, ids: Ids = None) -> Count:
@@ -193,6 +197,16 @@ def _one(items: Sequence[View], kind: str, wanted: str) -> View:
 
 def _counters(view: RuleView | SinkView) -> dict[str, int]:
     return {name: value for name, value in asdict(view).items() if type(value) is int and name != "since"}
+
+
+def _shown(row: dict[str, Any] | None) -> Any:
+    """`row` as an answer can carry it, bytes included; in outline where it is nested too deeply."""
+    try:
+        value = jsontext.decode(jsontext.encode(row))
+        to_json(value)
+    except ValueError:
+        return {"_outline": repr_in_outline(row)}
+    return value
 
 
 def _problem(problem: Problem) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def _done(word: str, answer: dict[str, int], ids: list[int], as_json: bool) -> N
     print(json.dumps({word: done}) if as_json else f"{word} {done:,}")
     missing = len(set(ids)) - done
     if missing > 0:
-        raise CommandError(f"not among the dead letters: {missing} of the {len(set(ids))} ids")
+        why = "not among the dead letters" + (", or without a row to send" if word == "retried" else "")
+        raise CommandError(f"{why}: {missing} of the {len(set(ids))} ids")
 
 
 def _print_table(letters: list[dict[str, Any]]) -> None:

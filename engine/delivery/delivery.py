@@ -123,10 +123,11 @@ class Delivery:
     async def retry_dead_letters(self, sink_id: str, letter_ids: Sequence[int] | None = None) -> int:
         """Send dead letters (None: all) again, behind what waits in their lanes; answers how many.
 
-        They leave the dead letters in the very commit that puts them into their lanes.
+        They leave the dead letters in the very commit that puts them into their lanes. One whose row could not be
+        stored, or is damaged, stays: there is nothing to send.
         """
         outbox = self._outboxes[sink_id]
-        return await self._move(sink_id, letter_ids, outbox.revive)
+        return await self._move(sink_id, letter_ids, outbox.revive, lambda letter: letter.record is not None)
 
     async def drop_dead_letters(self, sink_id: str, letter_ids: Sequence[int] | None = None) -> int:
         """Delete dead letters (None: all) for good; answers how many."""
@@ -134,7 +135,11 @@ class Delivery:
         return await self._move(sink_id, letter_ids, lambda letters: self._discard(sink, letters))
 
     async def _move(
-        self, sink_id: str, letter_ids: Sequence[int] | None, action: Callable[[list[StoredLetter]], Ticket]
+        self,
+        sink_id: str,
+        letter_ids: Sequence[int] | None,
+        action: Callable[[list[StoredLetter]], Ticket],
+        wanted: Callable[[StoredLetter], bool] = lambda _: True,
     ) -> int:
         """Do `action` with the letters of these ids, some at a time, each time waiting until it is on disk."""
         sink = self._sink(sink_id)
@@ -144,7 +149,8 @@ class Delivery:
             ids = await self.journal.query(lambda db: list_ids(db, sink)) if letter_ids is None else list(letter_ids)
             for start in range(0, len(ids), LETTERS_AT_ONCE):
                 some = ids[start : start + LETTERS_AT_ONCE]
-                letters = await self.journal.query(partial(read_letters, sink=sink, ids=some))
+                found = await self.journal.query(partial(read_letters, sink=sink, ids=some))
+                letters = [letter for letter in found if wanted(letter)]
                 if letters:
                     await action(letters).wait()
                     moved += len(letters)

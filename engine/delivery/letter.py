@@ -42,12 +42,17 @@ class StoredLetter:
     attempts: int
     first_error_ms: int
     died_ms: int
-    chunk: Chunk
-    """The record itself, as a chunk of one row."""
+    chunk: Chunk | None
+    """The record itself, as a chunk of one row; None where what is stored of it is damaged."""
 
     @property
     def row(self) -> Row:
-        return self.chunk.rows[0]
+        return {"_unreadable": "what was stored of this row is damaged"} if self.chunk is None else self.chunk.rows[0]
+
+    @property
+    def record(self) -> Chunk | None:
+        """What can be sent again. Only what never had a number could not be stored: it is shown, not kept."""
+        return self.chunk if self.seq else None
 
 
 def letter_row(sink: SinkLog, letter: DeadLetter, now_ms: int) -> tuple[Any, ...]:
@@ -125,9 +130,18 @@ def count_by_reason(db: sqlite3.Connection, sink: SinkLog) -> dict[str, int]:
 
 
 def _stored(sink: SinkLog, row: tuple[Any, ...]) -> StoredLetter:
-    letter_id, *columns, chunk = row
-    fields = (letter_id, sink.name, *columns, Chunk.decode(chunk))
+    letter_id, *columns, data = row
+    fields = (letter_id, sink.name, *columns, _one_row(data))
     return StoredLetter(*fields)
+
+
+def _one_row(data: bytes) -> Chunk | None:
+    """The chunk, if it is one: a damaged letter must not hide the others, nor keep from being dropped."""
+    try:
+        chunk = Chunk.decode(data)
+        return chunk if len(chunk.rows) == 1 and isinstance(chunk.rows[0], dict) else None
+    except (ValueError, TypeError):
+        return None
 
 
 def _chunk(record: Record) -> Chunk:

@@ -113,7 +113,7 @@ class Outbox:
         self._journal.bury(self._log, unstorable_row(self._log, shown, str(error), self._clock.now_ms()))
 
     def revive(self, letters: list[StoredLetter]) -> Ticket:
-        """Put dead letters into their lanes again, as new records; limits are not asked."""
+        """Put dead letters into their lanes again, as new records; limits are not asked. Each has a record."""
         counters, count = self.counters, len(letters)
 
         def undo() -> None:
@@ -122,7 +122,8 @@ class Outbox:
 
         counters.dead_lettered -= count
         for letter in letters:
-            self._append(letter.chunk)
+            assert letter.record is not None
+            self._append(letter.record)
         return self._journal.forget(self._log, [letter.id for letter in letters], undo)
 
     # Limits

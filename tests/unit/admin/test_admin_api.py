@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -100,6 +103,19 @@ async def test_dead_letters_are_listed_without_rows_and_shown_with_them(client: 
     assert [(letter["id"], letter["row"]) for letter in listed["data"]] == [(1, None), (2, None)]
     assert listed["meta"]["hasnext"] is True
     assert shown["row"] == {"temp": "warm", "at": 2}
+
+
+async def test_a_row_is_shown_whatever_is_in_it(client: httpx.AsyncClient, app: FakeApp) -> None:
+    """What no sink could store is what is looked at here: bytes that are no text, numbers that are none."""
+    nested: Any = "bottom"
+    for _ in range(600):
+        nested = [nested]
+    rows: list[dict[str, Any]] = [{"a": b"\xff", "b": math.nan, "c": 1 << 70}, {"a": nested}]
+    for letter_id, row in enumerate(rows, 1):
+        app.letters[letter_id] = replace(app.letters[letter_id], row=row)
+    odd, deep = [(await client.get(f"{LETTERS}/{letter_id}")).json() for letter_id in (1, 2)]
+    assert odd["row"] == {"a": {"$base64": "/w=="}, "b": None, "c": 1 << 70}
+    assert deep["row"]["_outline"].startswith("{'a': [[[")
 
 
 async def test_chosen_dead_letters_are_retried_and_the_rest_dropped(client: httpx.AsyncClient, app: FakeApp) -> None:

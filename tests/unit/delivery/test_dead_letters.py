@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from engine.delivery import Outbox
 from engine.errors import RejectError
-from engine.testing import FlakySink, MemorySink
+from engine.testing import FlakySink, MemorySink, pump
 from support.deliveries import World, chunk, options
 
 POOR = options(retry={"max_unknown": 1})
@@ -131,3 +132,32 @@ async def test_a_letter_keeps_what_is_needed_to_send_it_again(world: World) -> N
     assert letter.row == row
     assert (letter.rule_id, letter.client_id, letter.topic, letter.time_ms) == ("hot", "dev", "t", 1234)
     assert letter.died_ms == world.clock.now_ms()
+
+
+async def test_a_row_that_could_not_be_stored_is_not_sent_in_its_stead(world: World) -> None:
+    """What is shown of it is for people. A retry of all letters would write it into the user's table as if it were a
+    row, and the letter would be gone."""
+    sink = MemorySink()
+    outbox = await world.open(sink)
+    await world.put(outbox, chunk({"n": object()}))
+    assert await world.delivery.retry_dead_letters("s") == 0
+    await pump()
+    assert sink.rows == []
+    assert outbox.counters.dead_lettered == 1
+
+
+async def test_a_damaged_letter_hides_no_other_and_can_be_dropped(world: World) -> None:
+    """One wrong byte must not take the list away from whoever has to clean up."""
+    outbox = await world.open(FlakySink(writes=[{0: RejectError("bad")}] * 3))
+    for n in range(3):
+        await world.put(outbox, chunk(n))
+    await world.journal.flush()
+    with sqlite3.connect(world.path) as db:
+        db.execute("UPDATE dead_letter SET chunk = x'00ff' WHERE id = 2")
+    db.close()
+    letters = await world.delivery.dead_letters("s")
+    assert [letter.row.get("n") for letter in letters] == [0, None, 2]
+    assert "damaged" in letters[1].row["_unreadable"]
+    assert await world.delivery.retry_dead_letters("s") == 2
+    assert await world.delivery.drop_dead_letters("s") == 1
+    assert (outbox.counters.dead_lettered, outbox.counters.dropped_dead_letters) == (0, 1)
