@@ -114,11 +114,11 @@ class App:
         data.open()
         self._on_stop("data directory", lambda _: _now(data.close))
 
-        self.journal = Journal(data.path / JOURNAL_FILE, clock=self.clock)
+        self.journal = Journal(
+            data.path / JOURNAL_FILE, clock=self.clock, on_renumbered=lambda: forget_identity(data.path)
+        )
         self.recovery = await self.journal.start()
         self._on_stop("journal", lambda _: self.journal.stop())
-        if self.recovery.numbers_may_repeat:
-            forget_identity(data.path)
 
         self.delivery = Delivery(self.journal, clock=self.clock, random=Random())
         await self.delivery.start()

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,8 +57,14 @@ class Journal:
     """The journal at `path`. Everything but the two workers belongs to the event loop."""
 
     def __init__(
-        self, path: Path, *, clock: Clock | None = None, make_worker: Callable[[str], Worker] = ThreadWorker
+        self,
+        path: Path,
+        *,
+        clock: Clock | None = None,
+        make_worker: Callable[[str], Worker] = ThreadWorker,
+        on_renumbered: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_renumbered` is called at the start, off the loop, where records may get numbers given before."""
         self.path = path
         self.clock = clock or SystemClock()
         self.failing: str | None = None
@@ -68,6 +75,7 @@ class Journal:
         self.corrupted = 0
         """Blocks found damaged since the start."""
         self._make_worker = make_worker
+        self._on_renumbered = on_renumbered
         self._sinks: dict[str, SinkLog] = {}
         self._rules: dict[str, RuleCounters] = {}
         self._stored_rules: dict[str, int] = {}
@@ -88,13 +96,32 @@ class Journal:
 
     async def start(self) -> RecoveryReport:
         """Open the file, or make it; whatever its state, unless it is of a newer format: then `JournalError`."""
-        now_ms = self.clock.now_ms()
-        opened: Opened = await asyncio.to_thread(open_journal, self.path, now_ms)
+        opened = await self._open()
         self._adopt(opened)
         self._start_workers()
+        try:
+            await ask(self._writer, lambda _: None)
+        except sqlite3.Error as error:
+            log.warning("the journal can't be written yet", reason=str(error))
+        finally:
+            opened.db.close()
         self._running = True
         self._tick_timer = self.clock.call_later(TICK_S, self._tick)
         return opened.report
+
+    async def _open(self) -> Opened:
+        """Open the file. Cancelled, it first waits until that is over: nobody else may have the file meanwhile."""
+        opening = asyncio.get_running_loop().run_in_executor(
+            None, open_journal, self.path, self.clock.now_ms(), self._on_renumbered
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait([opening])
+            if opening.exception() is None:
+                with closing(opening.result().db) as db, suppress(sqlite3.Error):
+                    close_in_order(db)
+            raise
 
     async def stop(self) -> None:
         """Write what is pending, mark the file as closed in order, and close it. Fine twice, or before `start`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,6 +67,9 @@ class Opened:
     """What the journal begins with."""
 
     report: RecoveryReport
+    db: sqlite3.Connection
+    """To be closed once another connection is open: the last one to go takes the log along, whose absence after a crash
+    means that it was lost."""
     sinks: list[tuple[int, str, SinkState, int]] = field(default_factory=list)
     """Id, name, state and trimmed bytes of each sink."""
     rules: dict[str, RuleCounters] = field(default_factory=dict)
@@ -79,21 +83,23 @@ def is_damage(error: BaseException | None) -> bool:
     return isinstance(error, (DamagedError, UnicodeDecodeError))
 
 
-def open_journal(path: Path, now_ms: int) -> Opened:
+def open_journal(path: Path, now_ms: int, on_renumbered: Callable[[], None] = lambda: None) -> Opened:
     """Make, migrate or recover the file at `path`. Blocks.
 
-    Raises `JournalError` for a file of a newer format or of another application, and where the disk does not let us.
+    `on_renumbered` is called where numbers may repeat, before anything is written that would hide it from the next
+    start. Raises `JournalError` for a file of a newer format or of another application, and where the disk does not
+    let us.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             if _rescued(path).exists():
-                return _complete(path, now_ms)
-            return _open(path, now_ms)
+                return _complete(path, now_ms, on_renumbered)
+            return _open(path, now_ms, on_renumbered)
         except (DamagedError, UnicodeDecodeError, sqlite3.DatabaseError) as error:
             if not is_damage(error):
                 raise
-            return _recover(path, str(error), now_ms)
+            return _recover(path, str(error), now_ms, on_renumbered)
     except (OSError, sqlite3.DatabaseError) as error:
         raise JournalError(f"the journal {path} can't be opened: {error}") from error
 
@@ -126,17 +132,17 @@ def close_in_order(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _recover(path: Path, reason: str, now_ms: int) -> Opened:
+def _recover(path: Path, reason: str, now_ms: int, on_renumbered: Callable[[], None]) -> Opened:
     report = rescue(path, reason, now_ms)
-    opened = _open(path, now_ms)
+    opened = _open(path, now_ms, on_renumbered)
     opened.report = report
     return opened
 
 
-def _complete(path: Path, now_ms: int) -> Opened:
+def _complete(path: Path, now_ms: int, on_renumbered: Callable[[], None]) -> Opened:
     """Go on with a rescue that a crash interrupted after the salvage."""
     quarantined = _put_in_place(path, now_ms)
-    opened = _open(path, now_ms)
+    opened = _open(path, now_ms, on_renumbered)
     opened.report = RecoveryReport(
         was_clean=False,
         quarantined=quarantined,
@@ -169,7 +175,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _open(path: Path, now_ms: int) -> Opened:
+def _open(path: Path, now_ms: int, on_renumbered: Callable[[], None]) -> Opened:
     log_file = path.with_name(path.name + "-wal")
     had_log = log_file.exists()
     if path.exists() or had_log:
@@ -183,13 +189,16 @@ def _open(path: Path, now_ms: int) -> Opened:
         if not was_clean:
             _check(db)
             report = _after_crash(had_log, passed_over)
-        opened = Opened(report, _load_sinks(db), _load_rules(db))
+        opened = Opened(report, db, _load_sinks(db), _load_rules(db))
+        if report.numbers_may_repeat:
+            on_renumbered()
         db.execute("REPLACE INTO meta VALUES ('clean', 0)")
         # The mark must stand in the file itself: a log that is missing after a crash could not tell.
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return opened
-    finally:
+    except BaseException:
         db.close()
+        raise
 
 
 def _check_size(path: Path) -> None:

@@ -59,7 +59,7 @@ def salvage(damaged: Path, fresh: Path, now_ms: int) -> Salvaged:
         prepare(db, now_ms=now_ms)
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
-        # Until it is closed in order: a running process goes on with what it has in memory, which is newer.
+        # Should the process end before it goes on from here: the next one must see that it did not end in order.
         db.execute("REPLACE INTO meta VALUES ('clean', 0)")
         found = _Salvage(db, now_ms)
         _read(damaged, found)

@@ -6,12 +6,15 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from engine.testing import MemorySink
-from support.deliveries import World, options
+from engine.journal import Journal
+from engine.journal.worker import ThreadWorker
+from engine.testing import MemorySink, pump
+from support.deliveries import FILE, World, options
 
 CHILD = """
 import asyncio, sys
@@ -82,3 +85,43 @@ async def test_a_killed_process_loses_nothing_it_has_acknowledged(tmp_path: Path
         assert len(numbers) > acknowledged.get(publisher, -1)
     assert outbox.counters.emitted == outbox.counters.delivered == len(sink.rows)
     await world.stop()
+
+
+async def test_a_process_killed_before_it_wrote_anything_has_lost_nothing(tmp_path: Path) -> None:
+    """It began a moment ago, and the log beside the file was not there yet. Who is told that it was lost looks for
+    messages that never were, and sinks forget how far they are."""
+    world = World(tmp_path / "a", make_worker=ThreadWorker)
+    await world.start()
+    await world.stop()
+    await world.start()
+    await world.crash(tmp_path / "b")
+    report = await world.start()
+    assert not report.was_clean
+    assert not report.numbers_may_repeat
+    assert "nothing is lost" in report.message
+    await world.stop()
+
+
+async def test_a_start_that_is_given_up_ends_only_when_nothing_touches_the_file_any_more(tmp_path: Path) -> None:
+    """Ctrl-C while a journal is salvaged: that goes on in its thread, and the lock of the data directory must not be
+    free before it is through."""
+    path = tmp_path / FILE
+    path.write_bytes(b"garbage" * 1000)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def salvaged() -> None:
+        begun.set()
+        go_on.wait()
+
+    starting = asyncio.ensure_future(Journal(path, on_renumbered=salvaged).start())
+    await asyncio.to_thread(begun.wait)
+    starting.cancel()
+    await pump()
+    assert not starting.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert sorted(file.name for file in tmp_path.iterdir()) == [FILE, "quarantine"]
+    journal = Journal(path)
+    assert (await journal.start()).was_clean
+    await journal.stop()
