@@ -167,6 +167,8 @@ class Connection:
         """Accept the CONNECT; returns the events of what came together with it."""
         self.phase = Phase.CONNECTED
         self.session = session
+        if self.version < 5:
+            self._quota = VARINT_MAX  # no Receive Maximum: who sends too much is not read from
         self.keep_alive = keep_alive
         self.packet_size_max = packet_size_max
         self.send(acknowledgement)

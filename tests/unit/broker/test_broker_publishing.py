@@ -401,6 +401,19 @@ def test_more_publishes_than_receive_maximum_end_the_connection(make: Any) -> No
     assert world.reasons(ClientDisconnected) == ["receive_maximum_exceeded"]
 
 
+@pytest.mark.parametrize("make", [qos1, qos2])
+def test_client_of_3_1_1_is_not_closed_for_a_quota_it_never_heard_of(make: Any) -> None:
+    """It may have all 65,535 packet ids under way, in one read or in many."""
+    world = World(BrokerConfig(receive_maximum=3))
+    application = Application(world)
+    peer = world.connect("a", version=4)
+    peer.send(*[make(packet_id) for packet_id in range(1, 10)])
+    peer.send(*[make(packet_id) for packet_id in range(10, 20)])
+    assert [ack.packet_id for ack in peer.received()] == list(range(1, 20))  # type: ignore[union-attr]
+    assert application.payloads == [b"%d" % packet_id for packet_id in range(1, 20)]
+    assert peer.is_alive()
+
+
 def test_acknowledged_publishes_do_not_count_against_receive_maximum() -> None:
     """Any number may follow each other."""
     peer = World(BrokerConfig(receive_maximum=3)).connect("a")
