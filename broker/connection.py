@@ -424,7 +424,7 @@ class Connection:
     def send_publish(self, outgoing: OutgoingPublish, delivery: Delivery, packet_id: int) -> bool:
         """Send a copy of a message; False when it is larger than the peer accepts [3.1.2-24]."""
         head, tail = outgoing.parts(self.version, delivery.qos, delivery.retain, delivery.identifiers)
-        if len(head) + len(tail) + 2 > self.packet_size_max:
+        if len(head) + len(tail) + (2 if packet_id else 0) > self.packet_size_max:
             return False
         out = self._out
         if not out:
@@ -435,11 +435,13 @@ class Connection:
         out.append(tail)
         return True
 
-    def resend_publish(self, outgoing: OutgoingPublish, delivery: Delivery, packet_id: int) -> None:
-        """Send a copy again on a new connection, marked as a duplicate [4.4.0-1]."""
+    def resend_publish(self, outgoing: OutgoingPublish, delivery: Delivery, packet_id: int) -> bool:
+        """Send a copy again on a new connection, marked as a duplicate [4.4.0-1]; False when it is too large for it."""
         head, tail = outgoing.parts(self.version, delivery.qos, delivery.retain, delivery.identifiers)
-        if len(head) + len(tail) + 2 <= self.packet_size_max:
-            self._put(mark_duplicate(head) + packet_id.to_bytes(2, "big") + tail)
+        if len(head) + len(tail) + 2 > self.packet_size_max:
+            return False
+        self._put(mark_duplicate(head) + packet_id.to_bytes(2, "big") + tail)
+        return True
 
     def send(self, packet: Packet) -> bool:
         """Send `packet`; False when it is larger than the peer accepts [3.1.2-24]."""

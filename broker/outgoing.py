@@ -126,6 +126,8 @@ class Outgoing:
             delivery = in_flight.get(packet_id)
             if delivery is not None:
                 outgoing = outgoing_publish(delivery.message, now_ms)
-                self._connection.resend_publish(outgoing, delivery, packet_id)
+                if not self._connection.resend_publish(outgoing, delivery, packet_id):
+                    del in_flight[packet_id]  # it counts as delivered [3.1.2-25]
+                    self._core.exchange.drop(session, delivery, "too_large")
             elif packet_id in in_flight:
                 self._connection.send(PubRel(packet_id))

@@ -510,6 +510,18 @@ def test_message_too_large_for_the_client_is_not_sent() -> None:
     assert world.reasons(DeliveryDropped) == ["too_large"]
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+def test_message_as_large_as_the_client_takes_is_sent(qos: int) -> None:
+    """A packet id takes two bytes, and QoS 0 has none."""
+    world = World()
+    size = len(Publish("t", b"x" * 20, qos, packet_id=qos).encode(5))
+    peer = world.connect(properties={"maximum_packet_size": size})
+    peer.subscribe("t", qos=qos)
+    publish(world, payload=b"x" * 20, qos=qos)
+    publish(world, payload=b"x" * 21, qos=qos)
+    assert peer.payloads() == [b"x" * 20]
+
+
 def test_delivery_and_acknowledgement_are_reported() -> None:
     """The receiver is the event's client, the publisher stands in the message."""
     world = World()

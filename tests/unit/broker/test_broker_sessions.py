@@ -213,6 +213,22 @@ def test_redelivery_keeps_to_a_window_that_has_become_smaller() -> None:
     assert seen == [(b"%d" % number, number < 5) for number in range(6)]
 
 
+def test_redelivery_of_what_has_become_too_large_does_not_block_the_window() -> None:
+    """[3.1.2-25] The client came back accepting less: nobody would ever acknowledge what it cannot be sent."""
+    world = World()
+    peer = world.connect("a", **keep(5))
+    peer.subscribe("t", qos=2)
+    publish(world, b"x" * 100, qos=1)
+    publish(world, b"x" * 100, qos=2)
+    peer.lose()
+    fields = keep(5)
+    fields["properties"] |= {"receive_maximum": 1, "maximum_packet_size": 50}
+    again = world.connect("a", **fields)
+    publish(world, b"fits")
+    assert again.payloads() == [b"fits"]
+    assert world.reasons(DeliveryDropped) == ["too_large"] * 2
+
+
 @versions
 def test_messages_waiting_expire_but_not_those_in_flight(version: int) -> None:
     """[3.3.2-5, 3.3.2-6, 4.3.3-7] What was sent once must be sent again; the rest counts down."""
