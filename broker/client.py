@@ -316,11 +316,15 @@ class Client:
         """Open the session, say so, send again what was in flight, then go on with what the client has sent since."""
         core, connect, connection, info = self._core, self._connect, self._connection, self.info
         assert connect is not None
+        properties, size_max = connack_properties(connect, info, core.config), packet_size_max(connect)
+        if len(ConnAck(False, 0, properties).encode(info.protocol_version)) > size_max:
+            connection.packet_size_max = size_max
+            self._decided(Refused(Reason.PACKET_TOO_LARGE))  # nothing may be sent before CONNACK [3.2.0-1]
+            return
         session, present = core.registry.open(self, connect.clean_start, core.now_ms())
         self._session = session
         self._will = connect.will
-        acknowledgement = ConnAck(present, 0, connack_properties(connect, info, core.config))
-        events = connection.accept(session, acknowledgement, info.keep_alive, packet_size_max(connect))
+        events = connection.accept(session, ConnAck(present, 0, properties), info.keep_alive, size_max)
         session.window = min(info.receive_maximum, core.config.max_inflight)
         session.outlet = connection
         core.deadlines.cancel(self)

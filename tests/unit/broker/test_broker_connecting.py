@@ -65,6 +65,18 @@ def test_connack_names_what_is_not_available() -> None:
     assert properties["server_keep_alive"] == 20
 
 
+@pytest.mark.parametrize(("size", "answer"), [(15, [ConnAck(False, 0x95)]), (4, [])])
+def test_client_that_accepts_no_connack_is_not_served(size: int, answer: list[ConnAck]) -> None:
+    """[3.2.0-1, 3.1.2-24] Without CONNACK nothing else may be sent, and waiting for it helps nobody."""
+    world = World()
+    before = world.connect("a")
+    peer = world.peer()
+    peer.send(Connect("a", protocol_version=5, properties={"maximum_packet_size": size}))
+    assert peer.received() == answer
+    assert peer.transport.closed
+    assert before.is_alive()
+
+
 def test_response_information_is_given_only_on_request() -> None:
     """[3.1.2-28]"""
     world = World(BrokerConfig(response_information="replies/"))
