@@ -389,6 +389,10 @@ class Connection:
         index = 0
         for publish in batch.answers:
             if index < len(batch.fresh) and batch.fresh[index] is publish:
+                if self.version < 5 and publish.qos and codes[index] >= 0x80:
+                    # The connection ends here, and all that is behind comes again.
+                    self._acknowledge(batch.fresh[index:], codes[index:], hold, size, False)
+                    return
                 self._acknowledge([publish], codes[index : index + 1], hold, size // len(batch.answers), False)
                 index += 1
             else:

@@ -222,6 +222,22 @@ def test_refused_publish_closes_a_client_of_3_1_1() -> None:
     assert application.payloads[-2:] == [b"2", b"3"]  # they are no duplicates: they never were taken
 
 
+def test_what_is_behind_a_refused_publish_is_new_when_it_comes_again_after_a_duplicate() -> None:
+    """The same in a read that repeats a QoS 2 message; an id taken for known would lose its message."""
+    world = World()
+    Application(world, None, Verdict(refused={0: 0x97}))
+    listener = listen(world)
+    world.connect("a", version=4, clean_start=False).send(qos2(1))
+    peer = world.connect("a", version=4, clean_start=False)
+    peer.send(qos2(1, dup=True), qos2(2), qos2(3), qos2(1, dup=True))
+    assert peer.received() == [PubRec(1)]
+    assert peer.transport.closed
+    again = world.connect("a", version=4, clean_start=False)
+    again.send(qos2(1, dup=True), qos2(2, dup=True), qos2(3, dup=True))
+    assert again.received() == [PubRec(1), PubRec(2), PubRec(3)]
+    assert listener.payloads() == [b"1", b"2", b"3"]
+
+
 def test_refused_qos_0_of_3_1_1_is_only_dropped() -> None:
     """Nobody waits for an answer to it."""
     world = World()
