@@ -14,7 +14,8 @@ from broker.connection import Connection
 from broker.core import Core
 from broker.exchange import outgoing_publish
 from broker.hooks import MessageAcked, Properties
-from broker.session import Delivery, Session, Subscribed
+from broker.retained import RetainedStore
+from broker.session import Delivery, Session
 
 _FLUSH_BYTES = 64 * 1024
 """What has waited goes to the transport in pieces of this size, so that a full send buffer is noticed in time."""
@@ -23,15 +24,14 @@ _FLUSH_BYTES = 64 * 1024
 class Outgoing:
     """The sending half of a connected client. `flush` hands what was sent to the transport."""
 
-    __slots__ = ("_connection", "_core", "_flush", "_resends", "_retained", "_session", "_unflushed")
+    __slots__ = ("_connection", "_core", "_flush", "_replay", "_resends", "_session", "_unflushed")
 
     def __init__(self, core: Core, connection: Connection, session: Session, flush: Callable[[], None]) -> None:
         self._core = core
         self._connection = connection
         self._session = session
         self._flush = flush
-        self._retained: deque[Delivery] | None = None
-        """Retained messages that subscriptions brought and that have not been sent yet."""
+        self._replay: _Replay | None = None
         self._resends: deque[int] | None = deque(session.in_flight) if session.in_flight else None
         """Packet ids in flight from an earlier connection that have not been sent again yet."""
         self._unflushed = 0
@@ -47,24 +47,22 @@ class Outgoing:
                 return
             self._send(delivery)
 
-    def replay(self, subscriptions: Iterable[Subscribed]) -> None:
-        """Send the retained messages that match `subscriptions`, at most with the QoS they were granted."""
-        now_ms = self._core.now_ms()
-        waiting = self._retained or deque()
-        for subscribed in subscriptions:
-            subscription = subscribed.subscription
-            identifiers = () if subscribed.identifier is None else (subscribed.identifier,)
-            for message in self._core.retained.match(subscription.topic_filter, now_ms):
-                waiting.append(Delivery(message, min(message.qos, subscription.qos), True, identifiers))
-        self._retained = waiting or None
+    def replay(self, topic_filters: Iterable[str]) -> None:
+        """Send the retained messages that match these subscriptions, at most with the QoS they were granted."""
+        if self._replay is None:
+            self._replay = _Replay(self._session, self._core.retained)
+        self._replay.add(topic_filters)
         self.pump()
 
     def close(self) -> None:
-        """The client leaves: retained messages under way to it with QoS 1 and 2 wait for its return."""
-        for delivery in self._retained or ():
+        """The client leaves: retained messages under way to it with QoS 1 and 2 wait for its return, if they fit."""
+        replay, self._replay = self._replay, None
+        session, now_ms = self._session, self._core.now_ms()
+        if replay is None or not session.expiry_interval:
+            return
+        while not session.is_full and (delivery := replay.next(now_ms, has_room=True)):
             if delivery.qos:
-                self._core.exchange.keep(self._session, delivery)
-        self._retained = None
+                self._core.exchange.keep(session, delivery)
 
     def acknowledge(self, packet: PubAck) -> None:
         """A QoS 1 message has arrived."""
@@ -111,10 +109,13 @@ class Outgoing:
             self._flush()
 
     def _next_retained(self) -> Delivery | None:
-        waiting = self._retained
-        if not waiting or (waiting[0].qos and len(self._session.in_flight) >= self._session.window):
+        if self._replay is None:
             return None
-        return waiting.popleft()
+        session = self._session
+        delivery = self._replay.next(self._core.now_ms(), has_room=len(session.in_flight) < session.window)
+        if self._replay.is_done:
+            self._replay = None
+        return delivery
 
     def _resend(self, resends: deque[int]) -> None:
         """Send again, in the original order, what is in flight [4.4.0-1], no more than the window allows."""
@@ -131,3 +132,64 @@ class Outgoing:
                     self._core.exchange.drop(session, delivery, "too_large")
             elif packet_id in in_flight:
                 self._connection.send(PubRel(packet_id))
+
+
+class _Replay:
+    """The retained messages that subscriptions of one session bring, one after the other.
+
+    It remembers where they stand and reads each one when it is sent: one that was replaced meanwhile must not arrive
+    behind what replaced it. However often a client subscribes, it remembers no more topics than one filter matches.
+    """
+
+    __slots__ = ("_filter", "_filters", "_retained", "_session", "_topics", "_waiting")
+
+    def __init__(self, session: Session, retained: RetainedStore) -> None:
+        self._session = session
+        self._retained = retained
+        self._waiting: dict[str, None] = {}
+        self._filters: deque[str] = deque()
+        self._filter = ""
+        self._topics: deque[str] = deque()
+
+    @property
+    def is_done(self) -> bool:
+        return not (self._topics or self._filters or self._waiting)
+
+    def add(self, topic_filters: Iterable[str]) -> None:
+        """Replay these subscriptions as well; once each, however often it is said before their turn has come."""
+        self._waiting.update(dict.fromkeys(topic_filters))
+
+    def next(self, now_ms: int, *, has_room: bool) -> Delivery | None:
+        """Take out the next message, one with QoS 1 or 2 only if there `has_room` for it."""
+        while self._topics or self._start(now_ms):
+            delivery = self._delivery(self._topics[0], now_ms)
+            if delivery is not None and delivery.qos and not has_room:
+                return None
+            self._topics.popleft()
+            if delivery is not None:
+                return delivery
+        return None
+
+    def _start(self, now_ms: int) -> bool:
+        """Go on with the next subscription that matches anything; False when there is none."""
+        while not self._topics:
+            if not self._filters:
+                if not self._waiting:
+                    return False
+                self._filters, self._waiting = deque(self._waiting), {}
+            self._filter = self._filters.popleft()
+            if self._filter in self._session.subscriptions:
+                self._topics.extend(message.topic for message in self._retained.match(self._filter, now_ms))
+        return True
+
+    def _delivery(self, topic: str, now_ms: int) -> Delivery | None:
+        """What stands at `topic` now, for the subscription as it is now; None where either is gone."""
+        subscribed = self._session.subscriptions.get(self._filter)
+        message = next(iter(self._retained.match(topic, now_ms)), None)
+        if subscribed is None or message is None:
+            return None
+        subscription, identifier = subscribed.subscription, subscribed.identifier
+        if subscription.no_local and message.publisher.client_id == self._session.client_id:
+            return None  # [3.8.3-3]
+        identifiers = () if identifier is None else (identifier,)
+        return Delivery(message, min(message.qos, subscription.qos), True, identifiers)

@@ -90,6 +90,11 @@ class Session:
         """Whether another QoS 1 or 2 message may be sent now, and none waits in front of it."""
         return len(self.in_flight) < self.window and not self.queue
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next message that is to wait lets the oldest one go."""
+        return 0 < self.queue_max <= len(self.queue)
+
     def start_flight(self, delivery: Delivery) -> int:
         """Remember `delivery` as sent; returns the packet id to send it with."""
         packet_id = self._last_packet_id
@@ -105,7 +110,7 @@ class Session:
     def enqueue(self, delivery: Delivery) -> Delivery | None:
         """Let `delivery` wait; returns what had to make room for it."""
         dropped = None
-        if self.queue_max and len(self.queue) >= self.queue_max:
+        if self.is_full:
             dropped = self.queue.popleft()
         self.queue.append(delivery)
         return dropped

@@ -15,8 +15,8 @@ from broker.session import Session, Subscribed
 from broker.topics import check_topic_filter, has_wildcard, split_shared
 
 
-def subscribe(core: Core, session: Session, packet: Subscribe) -> tuple[list[int], list[Subscribed]]:
-    """Make the subscriptions of `packet`: their reason codes, and those of them that bring retained messages.
+def subscribe(core: Core, session: Session, packet: Subscribe) -> tuple[list[int], list[str]]:
+    """Make the subscriptions of `packet`: their reason codes, and the filters of those that bring retained messages.
 
     Raises `WireError` for what ends the connection.
     """
@@ -32,7 +32,7 @@ def subscribe(core: Core, session: Session, packet: Subscribe) -> tuple[list[int
         is_new = core.router.subscribe(session, subscribed)
         codes.append(subscription.qos)
         if wants_retained(subscription, is_new):
-            with_retained.append(subscribed)
+            with_retained.append(subscription.topic_filter)
         if core.hooks.session_subscribed is not None:
             properties = packet.properties or {}
             event = SessionSubscribed(session.info, subscription.topic_filter, subscription.qos, properties)

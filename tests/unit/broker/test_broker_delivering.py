@@ -377,6 +377,75 @@ def test_many_retained_messages_come_through_a_small_window() -> None:
     assert sorted(seen) == [b"0", b"1", b"2", b"3", b"4"]
 
 
+def read_all(peer: Peer) -> list[Publish]:
+    """What a client gets that acknowledges everything, one message at a time."""
+    seen = []
+    while messages := peer.publishes():
+        seen += messages
+        peer.send(*[PubAck(message.packet_id) for message in messages if message.qos])
+    return seen
+
+
+def test_retained_message_replaced_on_its_way_does_not_arrive_behind_its_successor() -> None:
+    """Who shows the state of a thing by its last message would show the old state for good."""
+    world = World(BrokerConfig(max_inflight=2))
+    for number in range(6):
+        publish(world, f"t/{number}", b"old", qos=1, retain=True)
+    peer = world.connect()
+    peer.subscribe("t/#", qos=1)
+    for number in range(5):
+        publish(world, f"t/{number}", b"new", qos=1, retain=True)
+    publish(world, "t/5", b"", qos=1, retain=True)
+    last = {message.topic: message.payload for message in read_all(peer)}
+    assert last == {**dict.fromkeys([f"t/{number}" for number in range(5)], b"new"), "t/5": b""}
+
+
+def test_subscribing_again_and_again_does_not_multiply_retained_messages_under_way() -> None:
+    """One packet has room for 260,000 filters, and a client need not acknowledge what it gets: memory is bounded."""
+    world = World(BrokerConfig(max_inflight=2))
+    for number in range(10):
+        publish(world, f"t/{number}", b"%d" % number, qos=1, retain=True)
+    peer = world.connect()
+    for _ in range(20):
+        peer.send(Subscribe(1, [Subscription("#", 1)] * 10))
+    messages = [packet for packet in peer.received() if isinstance(packet, Publish)]
+    peer.send(*[PubAck(message.packet_id) for message in messages])
+    assert len(messages + read_all(peer)) == 20  # those on their way, and all of them once more
+
+
+def test_unsubscribing_ends_retained_messages_under_way() -> None:
+    """[3.10.4-2]"""
+    world = World(BrokerConfig(max_inflight=2))
+    for number in range(6):
+        publish(world, f"t/{number}", qos=1, retain=True)
+    peer = world.connect()
+    peer.subscribe("t/#", qos=1)
+    (first, second) = peer.publishes()
+    peer.send(Unsubscribe(2, ["t/#"]), PubAck(first.packet_id), PubAck(second.packet_id))
+    assert peer.received() == [UnsubAck(2, [0])]
+
+
+def test_no_local_keeps_own_retained_messages_away() -> None:
+    """[3.8.3-3] A bridge would otherwise get its own state back each time it connects."""
+    world = World()
+    peer = world.connect("a")
+    peer.send(Publish("t", b"mine", retain=True))
+    world.connect("b").send(Publish("u", b"theirs", retain=True))
+    peer.subscribe(Subscription("#", no_local=True))
+    assert peer.payloads() == [b"theirs"]
+
+
+def test_client_that_leaves_for_good_drops_no_retained_messages() -> None:
+    """They are where they were, and nobody waits for them: counting them as lost would alarm the operator."""
+    world = World(BrokerConfig(max_inflight=1, max_mqueue_len=2))
+    for number in range(9):
+        publish(world, f"t/{number}", qos=1, retain=True)
+    peer = world.connect()
+    peer.subscribe("#", qos=1)
+    peer.lose()
+    assert world.reasons(DeliveryDropped) == []
+
+
 def test_retained_messages_have_bounds() -> None:
     """In number and size; what is not kept is passed on all the same, and what is kept may be replaced."""
     world = World(BrokerConfig(max_retained_messages=1, max_retained_payload=5))
