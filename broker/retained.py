@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from broker.deadlines import Deadlines
 from broker.hooks import RoutedMessage
 from broker.topics import NameTree, has_wildcard
 
@@ -25,38 +26,40 @@ class RetainedStore(Protocol):
 
 
 class MemoryRetained:
-    """Retained messages in memory, at most `count_max`. An expired one goes when somebody would have got it."""
+    """Retained messages in memory, at most `count_max`. Expired ones go with the next look at any of them."""
 
     def __init__(self, count_max: int) -> None:
         self._tree: NameTree[RoutedMessage] = NameTree()
+        self._deadlines: Deadlines[str] = Deadlines()
         self._count_max = count_max
 
     def __len__(self) -> int:
         return len(self._tree)
 
     def put(self, message: RoutedMessage) -> bool:
-        if len(self._tree) >= self._count_max and self._tree.get(message.topic) is None:
+        topic = message.topic
+        self._forget_expired(message.received_at)
+        if len(self._tree) >= self._count_max and self._tree.get(topic) is None:
             return False
-        self._tree.put(message.topic, message)
+        self._tree.put(topic, message)
+        expires_at = message.expires_at()
+        if expires_at is None:
+            self._deadlines.cancel(topic)
+        else:
+            self._deadlines.set(topic, expires_at)
         return True
 
     def remove(self, topic: str) -> None:
         self._tree.remove(topic)
+        self._deadlines.cancel(topic)
 
     def match(self, topic_filter: str, now_ms: int) -> Iterable[RoutedMessage]:
+        self._forget_expired(now_ms)
         if has_wildcard(topic_filter):
-            found = list(self._tree.match(topic_filter))
-        else:
-            message = self._tree.get(topic_filter)
-            found = [] if message is None else [message]
-        live = [message for message in found if not _expired(message, now_ms)]
-        if len(live) < len(found):
-            for message in found:
-                if _expired(message, now_ms):
-                    self._tree.remove(message.topic)
-        return live
+            return list(self._tree.match(topic_filter))
+        message = self._tree.get(topic_filter)
+        return [] if message is None else [message]
 
-
-def _expired(message: RoutedMessage, now_ms: int) -> bool:
-    expires_at = message.expires_at()
-    return expires_at is not None and expires_at <= now_ms
+    def _forget_expired(self, now_ms: int) -> None:
+        for topic in self._deadlines.due(now_ms):
+            self._tree.remove(topic)

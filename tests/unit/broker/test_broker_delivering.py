@@ -362,6 +362,21 @@ def test_retained_message_expires() -> None:
     assert world.broker.retained_count == 0
 
 
+def test_expired_retained_messages_make_room_for_others() -> None:
+    """Topics that are used once would else fill the store for good, though nobody could get anything of it."""
+    world = World(BrokerConfig(max_retained_messages=3))
+    for number in range(3):
+        publish(world, f"once/{number}", retain=True, properties={"message_expiry_interval": 10})
+    publish(world, "once/0", b"for good", retain=True)
+    world.advance(11)
+    for name in "ab":
+        publish(world, name, b"new", retain=True)
+    assert world.broker.retained_count == 3
+    peer = world.connect()
+    peer.subscribe("#")
+    assert sorted(peer.payloads()) == [b"for good", b"new", b"new"]
+
+
 def test_many_retained_messages_come_through_a_small_window() -> None:
     """QoS 1 retained messages keep to Receive Maximum like all others."""
     world = World()
