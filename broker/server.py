@@ -12,7 +12,7 @@ from typing import Any
 
 from broker.access import Access, AllowAll
 from broker.client import Client
-from broker.codec.packets import Publish, Will
+from broker.codec.packets import Publish, Will, check_publish_properties
 from broker.codec.properties import check_properties
 from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
@@ -134,16 +134,20 @@ class Broker:
     ) -> int:
         """Route a message of the application's own; returns how many sessions get it.
 
-        ``hooks.published`` is not called. Raises `InvalidTopic` for a topic that cannot be published to and
-        `ValueError` for properties a PUBLISH does not have.
+        ``hooks.published`` is not called. Raises what `check` raises.
         """
-        check_topic_name(topic, self._core.config.max_topic_levels)
-        if properties:
-            check_properties(properties, "publish")
+        self.check(topic, properties)
         publish = Publish(topic, payload, qos, retain, False, 0, dict(properties) if properties else None)
         count = self._core.exchange.publish_one(publish, publisher, received_at)
         self._core.flush()
         return count
+
+    def check(self, topic: str, properties: Mapping[str, Any] | None) -> None:
+        """Raise `InvalidTopic`, `ProtocolError` or `ValueError` for what no PUBLISH may have."""
+        check_topic_name(topic, self._core.config.max_topic_levels)
+        if properties:
+            check_properties(properties, "publish")
+            check_publish_properties(dict(properties))
 
     def kick(self, client_id: str) -> bool:
         """Disconnect a client (0x98) and end its session; False when there is neither."""

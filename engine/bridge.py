@@ -78,30 +78,32 @@ class Bridge:
     async def publish(self, broker: Broker, publications: Sequence[Publication]) -> Mapping[int, DeliveryError]:
         """Publish what rules made; returns once all of it is as safe as an acknowledged publish.
 
-        Answers, by index, which publications a full sink refused. Raises `RetryableError` when the journal can't be
-        written: then nothing of it counts as published.
+        Answers, by index, which publications the broker or a full sink refused; no rule sees those. Raises
+        `RetryableError` when the journal can't be written: then nothing of it counts as published.
         """
         now_ms = self._now_ms()
         refused: dict[int, DeliveryError] = {}
         tickets: set[Ticket] = set()
         start = 0
         for (rule_id, trail), group in groupby(publications, key=lambda item: (item.rule_id, item.trail)):
-            run = list(group)
+            run: dict[int, Publication] = {}
+            for index, item in enumerate(group, start):
+                start = index + 1
+                try:
+                    broker.check(item.topic, item.properties)
+                except (BrokerError, ValueError) as error:
+                    refused[index] = RejectError(f"the broker does not take it: {error}")
+                else:
+                    run[index] = item
             info, client = self._publisher(rule_id)
-            outcome = self._publishes(client, run, now_ms, trail) or Outcome()
+            outcome = self._publishes(client, list(run.values()), now_ms, trail) or Outcome()
             if outcome.ticket is not None:
                 tickets.add(outcome.ticket)
-            for index, item in enumerate(run):
-                if outcome.refused and index in outcome.refused:
-                    refused[start + index] = RetryableError(
-                        f"a sink that takes {item.topic} is full", code="queue_full"
-                    )
-                    continue
-                try:
+            for position, (index, item) in enumerate(run.items()):
+                if outcome.refused and position in outcome.refused:
+                    refused[index] = RetryableError(f"a sink that takes {item.topic} is full", code="queue_full")
+                else:
                     broker.publish(item.topic, item.payload, item.qos, item.retain, item.properties, info, now_ms)
-                except (BrokerError, ValueError) as error:
-                    refused[start + index] = RejectError(f"the broker does not take it: {error}")
-            start += len(run)
         for ticket in tickets:
             await _committed(ticket)
         return refused

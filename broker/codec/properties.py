@@ -6,11 +6,12 @@ occur several times are lists: ``user_property`` of pairs, ``subscription_identi
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from broker.codec.wire import Reader, binary, string, u16, u32, varint
-from broker.errors import MalformedPacket, ProtocolError
+from broker.errors import MalformedPacket, ProtocolError, WireError
 
 PropertyDict = dict[str, Any]
 
@@ -163,7 +164,12 @@ def encode_properties(properties: Mapping[str, Any] | None) -> bytes:
 
 def check_properties(properties: Mapping[str, Any], packet: str) -> None:
     """Raise `ValueError` unless `properties` may stand in `packet`: for what an application wants to send."""
-    for name in properties:
+    for name, value in properties.items():
         entry = _BY_NAME.get(name)
         if entry is None or packet not in entry.packets:
             raise ValueError(f"{name} is not a property of {packet.upper()}")
+        try:
+            section = encode_properties({name: value})
+            decode_properties(Reader(section, 0, len(section)), packet)
+        except (ValueError, OverflowError, WireError) as error:
+            raise ValueError(f"{name} can't be {reprlib.repr(value)}") from error

@@ -22,7 +22,7 @@ from broker.codec.packets import (
     Unsubscribe,
 )
 from broker.config import BrokerConfig
-from broker.errors import InvalidTopic
+from broker.errors import InvalidTopic, ProtocolError
 from broker.hooks import (
     ClientDisconnected,
     ClientInfo,
@@ -229,6 +229,29 @@ def test_application_hears_of_invalid_properties() -> None:
     """A typing error must not end in bytes nobody understands."""
     with pytest.raises(ValueError, match="expiry"):
         publish(World(), properties={"expiry": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("message_expiry_interval", 2**32),
+        ("payload_format_indicator", 2),
+        ("payload_format_indicator", 256),
+        ("content_type", "x" * 65_536),
+        ("content_type", "a\0b"),
+        ("user_property", [("a", "\ud800")]),
+        ("response_topic", "a/#"),
+    ],
+)
+def test_application_hears_of_property_values_that_can_not_be_sent(name: str, value: Any) -> None:
+    """Queued or retained, such a message would end the connection of whoever is to get it, again and again."""
+    world = World()
+    with pytest.raises((ValueError, ProtocolError)):
+        publish(world, retain=True, properties={name: value})
+    peer = world.connect()
+    peer.subscribe("t")
+    assert peer.received() == []
+    assert peer.is_alive()
 
 
 # Shared subscriptions

@@ -25,9 +25,10 @@ from engine.bridge import Bridge
 from engine.clock import SystemClock
 from engine.connector import Publication
 from engine.dispatch import Dispatcher, Outcome
-from engine.errors import RetryableError
+from engine.errors import RejectError, RetryableError
 from engine.events import EVENTS
 from engine.message import Client, Occurrence
+from support.mqtt_world import World
 
 CLIENT = ClientInfo("dev-1", "u", "10.0.0.7:5000", "10.0.0.1:1883", connected_at=1)
 RECEIVER = ClientInfo("app-1", None, "[::1]:5001", "10.0.0.1:1883")
@@ -83,6 +84,9 @@ class Broker:
 
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes]] = []
+
+    def check(self, topic: str, properties: Mapping[str, Any]) -> None:
+        World().broker.check(topic, properties)
 
     def publish(self, topic: str, payload: bytes, *rest: object) -> int:
         self.published.append((topic, payload))
@@ -159,6 +163,17 @@ async def test_what_a_full_sink_refuses_is_neither_routed_nor_called_published()
     assert list(refused) == [1]
     assert isinstance(refused[1], RetryableError)
     assert [topic for topic, _ in broker.published] == ["a"]
+
+
+async def test_what_the_broker_does_not_take_reaches_no_rule() -> None:
+    """It becomes a dead letter of its own record; a device that chooses the expiry must not stop the others."""
+    dispatcher = Listening(wanted=False, outcome=Outcome(None, {1: 0x97}))
+    bad = Publication("b", b"x", 1, False, {"message_expiry_interval": 10**12}, "r", ("r",))
+    refused, broker = await republish(dispatcher, publication("a"), bad, publication("c"), publication("d"))
+    assert {index: type(error) for index, error in refused.items()} == {1: RejectError, 2: RetryableError}
+    assert "message_expiry_interval can't be 1000000000000" in refused[1].message
+    assert dispatcher.runs == [("r", ["a", "c", "d"], ("r",))]
+    assert [topic for topic, _ in broker.published] == ["a", "d"]
 
 
 async def test_republishing_waits_for_the_journal() -> None:
