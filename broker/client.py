@@ -53,7 +53,7 @@ class Client:
 
     __slots__ = (
         "__weakref__", "_connect", "_connection", "_core", "_ended", "_outgoing", "_pauses", "_session",
-        "_size", "_stuck_at", "_stuck_bytes", "_transport", "_will", "info",
+        "_stuck_at", "_stuck_bytes", "_transport", "_will", "info",
     )  # fmt: skip
 
     def __init__(self, core: Core, transport: Transport, peername: str, sockname: str) -> None:
@@ -68,7 +68,6 @@ class Client:
         self._outgoing: Outgoing | None = None
         self._will: Will | None = None
         self._ended = False
-        self._size = 0
         self._pauses = 0
         self._stuck_at: float | None = None
         self._stuck_bytes = 0
@@ -80,7 +79,6 @@ class Client:
         """The peer sent `data`."""
         core = self._core
         core.stats.bytes_received += len(data)
-        self._size = len(data)
         try:
             self._handle(self._connection.receive_data(data, core.monotonic()))
         except Exception as error:
@@ -355,7 +353,7 @@ class Client:
     def _on_publishes(self, batch: Publishes) -> None:
         core = self._core
         codes, hold = take_in(core, self.info, batch.fresh, core.now_ms())
-        self._connection.acknowledge(batch, codes, hold, self._size)
+        self._connection.acknowledge(batch, codes, hold)
         self._after_acknowledging()
 
     def _released(self) -> None:

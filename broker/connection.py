@@ -325,12 +325,13 @@ class Connection:
 
     # Acknowledging
 
-    def acknowledge(self, batch: Publishes, codes: bytes | bytearray, hold: Hold | None, size: int) -> None:
+    def acknowledge(self, batch: Publishes, codes: bytes | bytearray, hold: Hold | None) -> None:
         """Acknowledge `batch`, now or when `hold` is done: a reason code for each fresh publish.
 
-        `size` is what the batch took on the wire. For clients before MQTT 5 a code of 0x80 and up ends the connection
-        (``refusal``), after what is in front of it was acknowledged.
+        For clients before MQTT 5 a code of 0x80 and up ends the connection (``refusal``), after what is in front of it
+        was acknowledged.
         """
+        size = self._parser.size
         if batch.answers is not batch.fresh and len(batch.answers) > len(batch.fresh):
             self._acknowledge_duplicates(batch, codes, hold, size)
         else:

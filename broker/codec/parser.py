@@ -62,10 +62,11 @@ class PacketParser:
     """The incremental parser of one direction of one connection.
 
     ``version`` is 0 until a CONNECT has been parsed (or somebody sets it); a peer's first packet must be a CONNECT.
-    ``plain`` tells of the last `feed` that it gave nothing but new QoS 0 and 1 publishes without properties.
+    ``plain`` tells of the last `feed` that it gave nothing but new QoS 0 and 1 publishes without properties, ``size``
+    how many bytes its packets came from.
     """
 
-    __slots__ = ("_names", "_needed", "_packet_size_max", "_size_max", "_tail", "error", "plain", "version")
+    __slots__ = ("_names", "_needed", "_packet_size_max", "_size_max", "_tail", "error", "plain", "size", "version")
 
     def __init__(
         self, names: TopicNames, packet_size_max: int = VARINT_MAX, connect_size_max: int = VARINT_MAX, version: int = 0
@@ -73,6 +74,7 @@ class PacketParser:
         self.version = version
         self.error: WireError | None = None
         self.plain = False
+        self.size = 0
         self._names = names
         self._packet_size_max = packet_size_max
         self._size_max = packet_size_max if version else min(connect_size_max, packet_size_max)
@@ -88,6 +90,7 @@ class PacketParser:
                 return []
             data = bytes(tail)
             tail.clear()
+        self.size = len(data)
         packets: list[Packet] = []
         self.plain = False
         if self.error is None:

@@ -470,6 +470,17 @@ def test_client_with_large_messages_held_back_is_not_read_from() -> None:
     assert peer.transport.reading
 
 
+def test_message_that_came_in_pieces_counts_in_full_while_it_is_held() -> None:
+    """Large ones always do: counting the last piece alone, thousands of them would be let in."""
+    world = World(BrokerConfig(max_held_bytes=1000))
+    Application(world, Verdict(ManualHold()))
+    peer = world.connect("a")
+    data = Publish("t", b"x" * 1000, 1, packet_id=1).encode(5)
+    for start in range(0, len(data), 100):
+        peer.send_bytes(data[start : start + 100])
+    assert not peer.transport.reading
+
+
 def test_keep_alive_does_not_run_while_nobody_reads() -> None:
     """A client must not be closed for what it may have sent and we did not look at."""
     world = World(BrokerConfig(receive_maximum=1))
