@@ -13,6 +13,9 @@ from broker.hooks import RoutedMessage
 from broker.session import Session, Subscribed
 from broker.topics import REMEMBERED_BYTES_MAX, FilterTree, has_wildcard, split_shared
 
+_RECEIVERS_PER_TOPIC: Final = 10
+"""How many receivers are remembered for each topic name, on average: a copy costs more than finding its receiver."""
+
 
 class Receiver(Struct):
     """A session that gets a message, its overlapping subscriptions put together [3.3.4-2]."""
@@ -71,11 +74,15 @@ class _Entry(Struct, frozen=True):
 
 
 class Router:
-    """All subscriptions. ``routes`` remembers at most `cache_size` answers by topic name and may be read directly."""
+    """All subscriptions. ``routes`` remembers answers by topic name and may be read directly.
+
+    At most `cache_size` of them are remembered, or fewer where many subscribe to everything.
+    """
 
     def __init__(self, cache_size: int = 50_000) -> None:
         self.routes: dict[str, Route] = {}
         self._cache_size = cache_size
+        self._receiver_count = 0
         self._tree: FilterTree[_Entry | ShareGroup] = FilterTree()
         self.subscription_count = 0
 
@@ -117,10 +124,15 @@ class Router:
         if route is None:
             route = self._find(topic)
             if len(topic) <= REMEMBERED_BYTES_MAX:
-                if len(self.routes) >= self._cache_size:
-                    self.routes.clear()
-                self.routes[topic] = route
+                self._remember(topic, route)
         return route
+
+    def _remember(self, topic: str, route: Route) -> None:
+        self._receiver_count += len(route.receivers)
+        if len(self.routes) >= self._cache_size or self._receiver_count > self._cache_size * _RECEIVERS_PER_TOPIC:
+            self.routes.clear()
+            self._receiver_count = len(route.receivers)
+        self.routes[topic] = route
 
     def _join(self, share: str, topic_filter: str, session: Session, subscribed: Subscribed) -> None:
         key = _share_key(share)
@@ -141,8 +153,9 @@ class Router:
     def _forget(self, topic_filter: str) -> None:
         if has_wildcard(topic_filter):
             self.routes.clear()
+            self._receiver_count = 0
         else:
-            self.routes.pop(topic_filter, None)
+            self._receiver_count -= len(self.routes.pop(topic_filter, NOWHERE).receivers)
 
     def _find(self, topic: str) -> Route:
         found = self._tree.match(topic)

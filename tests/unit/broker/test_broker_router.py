@@ -52,6 +52,19 @@ def test_answers_are_remembered_up_to_a_bound() -> None:
     assert len(router.routes) <= 10
 
 
+def test_receivers_are_remembered_up_to_a_bound() -> None:
+    """Three hundred dashboards that see everything, times fifty thousand topics, would be more than a gigabyte."""
+    router, other = Router(cache_size=10), session("other")
+    for number in range(40):
+        router.subscribe(session(f"s{number}"), Subscribed(Subscription("#")))
+    for number in range(30):
+        router.subscribe(other, Subscribed(Subscription(f"t/{number}")))
+        assert len(router.route(f"t/{number}").receivers) == 41
+        router.unsubscribe(other, f"t/{number}")
+        assert len(router.route(f"t/{number}").receivers) == 40
+        assert 1 <= len(router.routes) <= 2
+
+
 def test_client_id_cannot_be_mistaken_for_a_group() -> None:
     """Client ids are chosen by clients."""
     router = Router()
