@@ -6,27 +6,29 @@ without it, in one transaction too: COPY names the line that failed, other state
 
 What is a mistake of configuration holds the sink, what is one row's fault becomes a dead letter. A name that the table
 lacks may be either: until something has been stored it is the former, once rows have been stored it is the row's own.
+After a column was renamed, removed or made a must, it is the former again.
 
 Times are RFC 3339 text, or a number since 1970 whose size says whether it counts seconds, milliseconds, microseconds
 or nanoseconds; without a time zone they are UTC. Integers may come as digits or as a float without a fraction,
 booleans as 0, 1 or words, lists go to arrays. In a JSON column, text that is a JSON object or array is stored as
 such, other text as a JSON string. Types beyond these (`inet`, `interval`, those of extensions) are made from text by
-the server, which takes INSERT in place of COPY. A column that a row lacks gets its default.
+the server, which takes INSERT in place of COPY, as a view does. A column that a row lacks gets its default.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 from pydantic import Field, SecretStr
 
 from connectors._shared.tls import TlsConfig
-from connectors.postgresql.errors import connecting, is_fault_of_row, translated
+from connectors.postgresql.errors import connecting, is_drivers_own, is_fault_of_row, translated
 from connectors.postgresql.own import OwnStatement
 from connectors.postgresql.statement import Copy, Rows, Run, misfits
 from connectors.postgresql.table import Table, TableOptions
@@ -136,10 +138,11 @@ class PostgresqlSink(Sink):
         if self._pool is None:
             raise NotConnectedError(f"{self._where} is not connected")
         failures: dict[int, DeliveryError] = {}
+        patience = self.context.clock.monotonic() + self.config.request_timeout / 2
         with translated(self._where):
             async with _borrowed(self._pool) as connection:
                 runs = await self._fitting(connection, batch, failures)
-                await self._store(connection, batch, runs, failures)
+                await self._store(connection, batch, runs, failures, patience)
         self._has_stored = self._has_stored or len(failures) < len(batch)
         return failures or None
 
@@ -180,35 +183,48 @@ class PostgresqlSink(Sink):
 
     async def _look(self, connection: Connection) -> None:
         self._looked_at = self.context.clock.monotonic()
-        await self._rows.look(connection)
+        if not await self._rows.look(connection):
+            self._has_stored = False
 
     async def _fitting(self, connection: Connection, batch: Batch, failures: dict[int, DeliveryError]) -> Sequence[Run]:
-        """The statements for `batch`. Rows whose columns don't fit the table are `failures`, or hold the sink."""
+        """The statements for `batch`. Rows that don't fit the table are `failures`; their columns may hold the sink."""
         runs = self._rows.runs(batch, failures)
-        if misfits(failures) and self.context.clock.monotonic() - self._looked_at >= LOOK_AGAIN_S:
-            await self._look(connection)
-            failures.clear()
-            runs = self._rows.runs(batch, failures)
+        now = self.context.clock.monotonic()
+        if failures and now - self._looked_at >= LOOK_AGAIN_S:
+            self._looked_at = now
+            await self._need_unchanged(connection)
         unfit = misfits(failures)
         if len(unfit) == len(batch) and not self._has_stored:
             raise HoldError(unfit[0].message, code=unfit[0].code)
         return runs
 
+    async def _need_unchanged(self, connection: Connection) -> None:
+        """Raise `NotConnectedError` where rows are to be looked at anew, by the driver too, which remembers types."""
+        if await self._rows.has_changed(connection):
+            raise NotConnectedError(f"{self._where}: the table has changed")
+
     async def _store(
-        self, connection: Connection, batch: Batch, runs: Sequence[Run], failures: dict[int, DeliveryError]
+        self,
+        connection: Connection,
+        batch: Batch,
+        runs: Sequence[Run],
+        failures: dict[int, DeliveryError],
+        patience: float,
+        *,
+        is_checked: bool = False,
     ) -> None:
+        """Store what can be; the rest goes to `failures`. After `patience` smaller batches are asked for."""
         try:
             await self._store_all(connection, runs)
-        except asyncpg.PostgresError as error:
-            if not is_fault_of_row(error):
-                raise
-            await self._store_without_faults(connection, runs, failures)
-        except (TypeError, ValueError, OverflowError) as error:
-            # The driver could not encode a value: nothing was stored, and a check of each value finds it.
-            found = len(failures)
-            checked = self._rows.runs(batch, failures, check_all=True)
-            if len(failures) > found:
-                await self._store(connection, batch, checked, failures)
+        except (asyncpg.PostgresError, TypeError, ValueError, OverflowError) as error:
+            if is_drivers_own(error) and not is_checked:
+                # It could not encode a value: nothing was stored, and a check of each value mends or finds it.
+                checked = self._rows.runs(batch, failures, check_all=True)
+                await self._store(connection, batch, checked, failures, patience, is_checked=True)
+            elif isinstance(error, asyncpg.PostgresError):
+                if not is_fault_of_row(error):
+                    raise
+                await self._store_without_faults(connection, runs, failures, patience)
             elif len(batch) > 1:
                 raise SplitError(f"the driver can't encode a value: {error}") from error
             else:
@@ -224,15 +240,16 @@ class PostgresqlSink(Sink):
                 await run.statement.store(connection, run.rows)
 
     async def _store_without_faults(
-        self, connection: Connection, runs: Sequence[Run], failures: dict[int, DeliveryError]
+        self, connection: Connection, runs: Sequence[Run], failures: dict[int, DeliveryError], patience: float
     ) -> None:
-        if await self._rows.has_changed(connection):
-            raise NotConnectedError(f"{self._where}: the table has changed")
+        await self._need_unchanged(connection)
         async with connection.transaction():
             # A deferred constraint would otherwise fail at the commit, for all rows.
             await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
             waiting = [run.retried() for run in reversed(runs)]
             while waiting:
+                if len(waiting) + len(failures) > 1 and self.context.clock.monotonic() > patience:
+                    raise SplitError(f"{self._where} refuses so many rows that the rest would come too late")
                 run = waiting.pop()
                 try:
                     async with connection.transaction():
@@ -257,14 +274,33 @@ def _check_options(config: PostgresqlConfig) -> None:
         )
     if config.dsn is None and config.host is None:
         raise ConfigError("a postgresql sink needs a `dsn` or a `host`", remedy="say where the server is")
-    if config.dsn is not None and urlsplit(config.dsn.get_secret_value()).scheme not in ("postgresql", "postgres"):
+    if config.dsn is not None and not _is_address(config.dsn.get_secret_value()):
         raise ConfigError(
-            "the `dsn` is not an address of PostgreSQL", remedy="write postgresql://user:password@host:5432/database"
+            "the `dsn` is not an address of PostgreSQL",
+            remedy="write postgresql://user:password@host:5432/database; escape in it %2F for /, %23 for #, %3F for ?, "
+            "or give `password` apart from it",
         )
+    if config.sql is not None and not config.sql.strip(" ;\n"):
+        raise ConfigError("`sql` is empty", remedy="write a statement with placeholders, or use `table` instead")
     if config.tls is not None and config.tls.server_name is not None:
         raise ConfigError(
             "`tls.server_name` does not work for PostgreSQL", remedy="give the certificate's name as `host`"
         )
+
+
+_HOST = re.compile(r"(?:\[[^\[\]]+\]|[^:\[\]]*)(?::(\d{1,5}))?")
+
+
+def _is_address(dsn: str) -> bool:
+    """Whether all of `dsn` can be what it is meant to be: what follows a bare / of a password would be the database."""
+    try:
+        parts = urlsplit(dsn)
+        parse_qs(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:
+        return False
+    hosts = [_HOST.fullmatch(host) for host in parts.netloc.rpartition("@")[2].split(",")]
+    are_hosts = all(host is not None and 0 < int(host[1] or 1) < 65536 for host in hosts)
+    return parts.scheme in ("postgresql", "postgres") and are_hosts and not parts.fragment and "@" not in parts.path
 
 
 def _rows(config: PostgresqlConfig) -> Rows:

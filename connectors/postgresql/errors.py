@@ -26,12 +26,20 @@ _RETRYABLE = {
     "42701", "42P07",  # somebody else is creating the same table or column
 }  # fmt: skip
 _FAULT_OF_ROW = {
+    "20",  # a CASE of a trigger's or a function's without a branch for the value
     "21",  # the same key twice in one statement
     "22", "23",  # data, constraints
     "38", "39", "P0",  # raised by a trigger or a function
     "44",  # a view's check option
+    "42622",  # too long for a value of the type `name`
     "54",  # beyond what the server can hold
 }  # fmt: skip
+_SERVERS_CLASSES = {
+    "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23", "24", "25",
+    "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44", "53", "54", "55", "57",
+    "58", "72", "F0", "HV", "P0", "XX",
+}  # fmt: skip
+"""Classes of PostgreSQL's own codes. Any other was made up by who wrote the trigger or function that raised it."""
 
 _ADVICE = {
     "28": "correct the user or the password of the sink, or the access rules of the server",
@@ -45,7 +53,15 @@ _ADVICE = {
 
 def is_fault_of_row(error: asyncpg.PostgresError) -> bool:
     """Whether one row of the batch may be why."""
-    return error.sqlstate != "22P03" and _listed(error.sqlstate, _FAULT_OF_ROW)
+    code = error.sqlstate
+    if code is None or code == "22P03":
+        return False
+    return code[:2] not in _SERVERS_CLASSES or _listed(code, _FAULT_OF_ROW)
+
+
+def is_drivers_own(error: Exception) -> bool:
+    """Whether the driver found something wrong with a value before it sent anything."""
+    return not isinstance(error, asyncpg.PostgresError) or error.severity is None
 
 
 def reason(error: asyncpg.PostgresError) -> str:
@@ -91,6 +107,10 @@ def connecting(where: str) -> Iterator[None]:
         raise NotConnectedError(error.message, code=error.code) from error.__cause__
     except NotConnectedError as error:
         cause = error.__cause__
+        if isinstance(cause, asyncpg.TargetServerAttributeNotMatched):
+            raise NotConnectedError(f"{where}: no host is what `session_attrs` asks for", code="25006") from cause
+        if "unsupported startup parameter" in error.message:
+            raise HoldError(f"{error.message}; for a pooler, set `prepared_statements: false`", code="08P01") from cause
         if isinstance(cause, (ssl.SSLError, asyncpg.ClientConfigurationError)) or "rejected SSL" in error.message:
             raise HoldError(f"{error.message}; correct `tls` or `dsn`", code=error.code) from cause
         raise

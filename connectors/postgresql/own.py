@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from connectors._shared.routing import columns_for
-from connectors.postgresql.statement import Column, Execute, Run, Values, make_run
-from connectors.postgresql.types import AS_IS, converter
-from engine.errors import DeliveryError, RejectError
+from connectors.postgresql.statement import Column, Execute, Run, Values, make_run, parameter
+from connectors.postgresql.types import converter, text_converter
+from engine.errors import DeliveryError, HoldError, RejectError
 from engine.record import Batch
 from engine.template import sql_parameters
 
@@ -22,19 +22,36 @@ class OwnStatement:
     """The statement of `sql`: its placeholders are bound as parameters, converted to the types the server infers."""
 
     def __init__(self, text: str) -> None:
-        sql, self._templates = sql_parameters(text, style="$1")
-        self._statement = Execute(sql)
+        self._text = text
+        self._sql, self._templates = sql_parameters(text)
+        self._statement = Execute(self._sql)
         self._columns: tuple[Column, ...] = ()
+        self._types: tuple[asyncpg.Type, ...] = ()
 
-    async def look(self, connection: Connection) -> None:
-        prepared = await connection.prepare(self._statement.sql)
+    async def look(self, connection: Connection) -> bool:
+        self._types = types = await self._look_at_types(connection)
+        if len(types) != len(self._templates):
+            raise HoldError(
+                f"`sql` has {len(self._templates)} placeholders where values can stand, and the server sees "
+                f"{len(types)} parameters; write each value as ${{name}}, and none as $1",
+                code="42601",
+            )
         self._columns = tuple(
-            Column(template.source, kind.name, position, converter(kind.name) or AS_IS)
-            for position, (template, kind) in enumerate(zip(self._templates, prepared.get_parameters(), strict=True))
+            [
+                await _column(connection, template.source, kind, position)
+                for position, (template, kind) in enumerate(zip(self._templates, types, strict=True))
+            ]
         )
+        casts = [column.cast for column in self._columns]
+        self._statement = Execute(sql_parameters(self._text, lambda number: parameter(number, casts[number - 1]))[0])
+        return True
 
     async def has_changed(self, connection: Connection) -> bool:
-        return False
+        return await self._look_at_types(connection) != self._types
+
+    async def _look_at_types(self, connection: Connection) -> tuple[asyncpg.Type, ...]:
+        # Without a name: a pooler of transactions would leave one behind at the server.
+        return tuple((await connection.prepare(self._sql, name="")).get_parameters())
 
     def runs(self, batch: Batch, failures: dict[int, DeliveryError], *, check_all: bool = False) -> Sequence[Run]:
         indices: list[int] = []
@@ -48,3 +65,11 @@ class OwnStatement:
                 indices.append(index)
         run = make_run(self._statement, self._columns, indices, rows, failures, check_all=check_all)
         return [run] if run.rows else []
+
+
+async def _column(connection: Connection, name: str, kind: asyncpg.Type, position: int) -> Column:
+    found = converter(kind.name)
+    if found is not None:
+        return Column(name, kind.name, position, found)
+    cast = await connection.fetchval("SELECT format_type($1, -1)", kind.oid)
+    return Column(name, cast, position, text_converter(kind.name), cast=cast)

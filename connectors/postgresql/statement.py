@@ -25,8 +25,11 @@ Values = tuple[Any, ...]
 class Rows(Protocol):
     """How rows become statements: by the table's columns, or by a statement of the user's."""
 
-    async def look(self, connection: Connection) -> None:
-        """Learn what the table, or the statement, takes. Raises `HoldError` when it is not what the options say."""
+    async def look(self, connection: Connection) -> bool:
+        """Learn what the table, or the statement, takes; whether that is at least what it took before.
+
+        Raises `HoldError` when it is not what the options say.
+        """
 
     async def has_changed(self, connection: Connection) -> bool:
         """Whether what was learnt is no longer so."""
@@ -54,10 +57,14 @@ class Column:
     type_name: str
     position: int
     converter: Converter
-    by_text: bool = False
-    """Its type has no converter: the server makes it from text."""
+    cast: str | None = None
+    """Its type has no converter: the server makes it from text, as this type."""
     has_default: bool = False
     is_required: bool = False
+    is_identity: bool = False
+    """GENERATED ALWAYS AS IDENTITY: an INSERT has to insist on a value of its own."""
+    is_computed: bool = False
+    """GENERATED ALWAYS AS an expression: it takes no value."""
 
     def one(self, value: Any) -> Any:
         """One value converted and checked. Raises `RejectError` saying what is wrong."""
@@ -69,6 +76,11 @@ class Column:
             raise RejectError(
                 f"column {self.name} ({self.type_name}) can't take {shown(value)}: {error}", code="22000"
             ) from error
+
+
+def parameter(number: int, cast: str | None) -> str:
+    """A parameter of a statement, made from text by the server where a `cast` says so."""
+    return f"${number}" if cast is None else f"CAST(${number}::text AS {cast})"
 
 
 class Statement(Protocol):

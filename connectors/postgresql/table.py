@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
 
-from connectors.postgresql.statement import Column, Copy, Execute, MisfitError, Run, Statement, Values, make_run
-from connectors.postgresql.types import TEXT, converter
+from connectors.postgresql.statement import (
+    Column,
+    Copy,
+    Execute,
+    MisfitError,
+    Run,
+    Statement,
+    Values,
+    make_run,
+    parameter,
+)
+from connectors.postgresql.types import converter, text_converter
 from engine.errors import DeliveryError, HoldError
 from engine.record import Batch, Row
 
@@ -62,9 +72,10 @@ class Table:
         self._quoted = ".".join(_quoted(part) for part in (schema, self._name) if part)
         self._columns: dict[str, Column] = {}
         self._by_folded: dict[str, str] = {}
+        self._is_view = False
         self._plans: dict[tuple[str, ...], _Plan | MisfitError] = {}
 
-    async def look(self, connection: Connection) -> None:
+    async def look(self, connection: Connection) -> bool:
         if not await self._exists(connection):
             if self._options.create_table is None:
                 raise await self._no_table(connection)
@@ -72,11 +83,13 @@ class Table:
                 await connection.execute(self._options.create_table)
             if not await self._exists(connection):
                 raise HoldError(f"`create_table` did not make the table {self._full_name}", code="42P01")
-        self._columns = await self._read_columns(connection)
+        before, self._columns = self._columns, await self._read_columns(connection)
+        self._is_view = await connection.fetchval(_IS_VIEW_QUERY, self._quoted)
         self._by_folded = {name.lower(): name for name in self._columns}
         self._plans.clear()
         await self._check_rights(connection)
         await self._check_conflict_key(connection)
+        return before.keys() <= self._columns.keys() and _required(self._columns) <= _required(before)
 
     async def has_changed(self, connection: Connection) -> bool:
         return await self._read_columns(connection) != self._columns
@@ -159,22 +172,24 @@ class Table:
         if column is None:
             near = _nearest(key, self._columns)
             raise MisfitError(f"the table {self._full_name} has no column {key}{near}", code="42703")
+        if column.is_computed:
+            raise MisfitError(f"the column {column.name} of {self._full_name} is computed by the server", code="428C9")
         return column
 
     def _statement(self, columns: Sequence[Column]) -> Statement:
-        # COPY has no place for the cast that makes such a type from text.
-        if self._options.mode == "copy" and not any(column.by_text for column in columns):
+        # COPY has no place for the cast that makes such a type from text, and takes no view.
+        if self._options.mode == "copy" and not self._is_view and all(column.cast is None for column in columns):
             names = tuple(column.name for column in columns)
             return Copy(self._name, self._schema, names, self._insert(columns) if self._options.conflict_key else None)
         return self._insert(columns)
 
     def _insert(self, columns: Sequence[Column]) -> Execute:
         names = ", ".join(_quoted(column.name) for column in columns)
-        values = ", ".join(
-            f"${number}::text::{column.type_name}" if column.by_text else f"${number}"
-            for number, column in enumerate(columns, 1)
-        )
-        return Execute(f"INSERT INTO {self._quoted} ({names}) VALUES ({values}){self._conflict_clause(columns)}")
+        values = ", ".join(parameter(number, column.cast) for number, column in enumerate(columns, 1))
+        # As COPY does it.
+        overriding = "OVERRIDING SYSTEM VALUE " if any(column.is_identity for column in columns) else ""
+        conflict = self._conflict_clause(columns)
+        return Execute(f"INSERT INTO {self._quoted} ({names}) {overriding}VALUES ({values}){conflict}")
 
     def _conflict_clause(self, columns: Sequence[Column]) -> str:
         options = self._options
@@ -202,7 +217,8 @@ class Table:
         )
 
     async def _read_columns(self, connection: Connection) -> dict[str, Column]:
-        described = await connection.prepare(f"SELECT * FROM {self._quoted} LIMIT 0")
+        # Without a name: a pooler of transactions would leave one behind at the server.
+        described = await connection.prepare(f"SELECT * FROM {self._quoted} LIMIT 0", name="")
         drivers_names = {attribute.name: attribute.type.name for attribute in described.get_attributes()}
         rows = await connection.fetch(_COLUMNS_QUERY, self._quoted)
         return {
@@ -242,7 +258,9 @@ class Table:
 
 
 _COLUMNS_QUERY = """
-    SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type_name, t.typtype = 'e' AS is_enum,
+    SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type_name,
+           format_type(a.atttypid, -1) AS bare_type_name, t.typtype = 'e' AS is_enum,
+           a.attidentity = 'a' AS is_identity, a.attgenerated <> '' AS is_computed,
            a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL AS has_default,
            a.attnotnull OR t.typnotnull AS not_null
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -255,16 +273,26 @@ _MAY_WRITE_QUERY = """
 """
 
 
+_IS_VIEW_QUERY = "SELECT relkind = 'v' FROM pg_class WHERE oid = to_regclass($1)"
+
+
+def _required(columns: Mapping[str, Column]) -> set[str]:
+    return {name for name, column in columns.items() if column.is_required}
+
+
 def _make_column(row: asyncpg.Record, position: int, drivers_name: str) -> Column:
     found = converter("text" if row["is_enum"] else drivers_name)
     return Column(
         name=row["name"],
         type_name=row["type_name"],
         position=position,
-        converter=found or TEXT,
-        by_text=found is None,
+        converter=found or text_converter(drivers_name),
+        # Without its length, to which a cast would cut a value without a word.
+        cast=row["bare_type_name"] if found is None else None,
         has_default=row["has_default"],
         is_required=row["not_null"] and not row["has_default"],
+        is_identity=row["is_identity"],
+        is_computed=row["is_computed"],
     )
 
 

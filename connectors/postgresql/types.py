@@ -16,6 +16,7 @@ import math
 import re
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -33,6 +34,10 @@ _SECONDS_MAX = 10**11
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INFINITY_US = 2**63 - 1
+_NUMERIC_DIGITS_MAX = 131_072
+"""Digits of a numeric before its point. The driver does not look, and would store 0 for a number past them."""
+_PLAIN_INTEGER_MAX = 10**1000
+"""Up to here an integer needs no look at its digits."""
 _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
@@ -74,6 +79,14 @@ def converter(type_name: str) -> Converter | None:
     return None if element is None or type_name[:-2] in TUPLE_CODEC_TYPES else _array(element)
 
 
+@cache
+def text_converter(type_name: str) -> Converter:
+    """The converter of a type that has none: to the text that the server makes it from."""
+    if not type_name.endswith("[]"):
+        return TEXT
+    return _array_text(_time_text if type_name[:-2] in TUPLE_CODEC_TYPES else text_form)
+
+
 def text_form(value: Any) -> str:
     """A value as text: text as it is, structures and booleans as JSON, numbers in their shortest exact form."""
     kind = type(value)
@@ -93,8 +106,11 @@ def text_form(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for a message: as JSON, cut where it is long."""
-    text = repr(value) if isinstance(value, bytes) else jsontext.encode(value).decode()
+    """A value for a message: as JSON where it has such a form, cut where it is long."""
+    try:
+        text = repr(value) if isinstance(value, bytes) else jsontext.encode(value).decode()
+    except ValueError:
+        return f"this {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -163,11 +179,17 @@ def _numeric_one(value: Any) -> Decimal:
         raise ValueError("not a number")
     if number.is_infinite():
         raise ValueError("numeric columns hold no infinity")
+    if number and number.adjusted() >= _NUMERIC_DIGITS_MAX:
+        raise ValueError(f"out of range: there is room for {_NUMERIC_DIGITS_MAX} digits")
     return number
 
 
 def _numeric_bulk(values: Sequence[Any], kinds: set[type]) -> Sequence[Any] | None:
-    return values if kinds <= {int} else None
+    if not kinds <= {int}:
+        return None
+    present = [value for value in values if value is not None] if None in values else values
+    is_plain = not present or (min(present) > -_PLAIN_INTEGER_MAX and max(present) < _PLAIN_INTEGER_MAX)
+    return values if is_plain else None
 
 
 _BOOLEANS = {
@@ -233,8 +255,11 @@ def _parsed(text: str) -> int:
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
+_INFINITIES = ("infinity", "-infinity")
+
+
 def _timestamp(value: Any) -> tuple[int]:
-    if isinstance(value, str) and value.strip().lower() in ("infinity", "-infinity"):
+    if isinstance(value, str) and value.strip().lower() in _INFINITIES:
         return (-_INFINITY_US - 1 if value.strip().startswith("-") else _INFINITY_US,)
     return (_microseconds(value) - _PG_EPOCH_US,)
 
@@ -272,22 +297,55 @@ def _time(value: Any) -> time:
 
 def _array(element: Converter) -> Converter:
     def one(value: Any) -> list[Any]:
-        if isinstance(value, str):
-            try:
-                value = jsontext.decode(value)
-            except ValueError:
-                raise ValueError("not a list") from None
-        if not isinstance(value, list):
+        items = _list(value)
+        if items is None:
             raise ValueError("not a list")
-        return [None if item is None else one(item) if isinstance(item, list) else element.one(item) for item in value]
+        return [None if item is None else one(item) if isinstance(item, list) else element.one(item) for item in items]
 
     return Converter(one)
 
 
+def _list(value: Any) -> list[Any] | None:
+    """A list, or the one that a text is as JSON."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = jsontext.decode(value)
+    return value if isinstance(value, list) else None
+
+
+def _array_text(element_text: Callable[[Any], str]) -> Converter:
+    """Lists in the form the server reads, ``{"a",NULL}``; what is none is left to the server as it is."""
+
+    def literal(items: list[Any]) -> str:
+        return "{" + ",".join(map(part, items)) + "}"
+
+    def part(item: Any) -> str:
+        if item is None:
+            return "NULL"
+        if isinstance(item, list):
+            return literal(item)
+        text = element_text(item).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{text}"'
+
+    def one(value: Any) -> str:
+        items = _list(value)
+        return text_form(value) if items is None else literal(items)
+
+    return Converter(one)
+
+
+def _time_text(value: Any) -> str:
+    """A time as text, so that the server reads it as `_timestamp` would."""
+    if isinstance(value, str) and value.strip().lower() in _INFINITIES:
+        return value
+    try:
+        return (_EPOCH + _microseconds(value) * _MICROSECOND).isoformat()
+    except OverflowError:
+        raise ValueError("out of range for a time") from None
+
+
 TEXT = Converter(text_form, frozenset({str}))
 """For text, and for what the server makes from text."""
-AS_IS = Converter(lambda value: value, frozenset({bool, int, float, str, bytes, list, dict}))
-"""For what only the driver knows how to take."""
 
 _TIMESTAMP = Converter(_timestamp, bulk=_timestamp_bulk)
 _JSON = Converter(_json)

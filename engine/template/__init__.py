@@ -61,8 +61,10 @@ class Template:
         return _from_parts(text, parts, KINDS[kind], missing, allow_unconfined)
 
 
-def sql_parameters(text: str, style: Literal["$1", "?"] = "$1") -> tuple[str, list[Template]]:
+def sql_parameters(text: str, style: Literal["$1", "?"] | Callable[[int], str] = "$1") -> tuple[str, list[Template]]:
     """An SQL statement with its placeholders turned into parameters, and the templates of their values in order.
+
+    A `style` of one's own writes a parameter by its number.
 
     A literal around a placeholder becomes part of the value: ``'dev-${id}'`` is one parameter. Raises `ConfigError`
     where a placeholder would name a table or column, which can't be a parameter.

@@ -7,6 +7,7 @@ quoted names (``"…"``), comments, and all the rest.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from engine.errors import ConfigError
 from engine.template.placeholder import parse
@@ -23,14 +24,16 @@ _TOKEN = re.compile(
 _LONE = re.compile(r"""\$\{(?:"[^"]*"|'[^']*'|[^}"'])*\}""")
 
 
-def sql_parameters(text: str, style: str) -> tuple[str, list[str]]:
-    """The statement with parameters in a style (``$1`` or ``?``), and the source of each one's template."""
+def sql_parameters(text: str, style: str | Callable[[int], str]) -> tuple[str, list[str]]:
+    """The statement with parameters in a style (``$1``, ``?``, by number), and the source of each one's template."""
     if "{{" in text or "{%" in text:
         raise ConfigError("an SQL statement can't be a Jinja2 template", remedy="use ${placeholders}: they are bound")
     sources: list[str] = []
 
     def parameter(source: str) -> str:
         sources.append(source)
+        if callable(style):
+            return style(len(sources))
         return "?" if style == "?" else f"${len(sources)}"
 
     def replaced(match: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from connectors import postgresql as module
 from connectors.postgresql import PostgresqlConfig, PostgresqlSink
 from engine.connector import SinkContext
 from engine.errors import (
@@ -19,6 +20,7 @@ from engine.errors import (
     NotConnectedError,
     RejectError,
     RetryableError,
+    SplitError,
 )
 from engine.record import Row
 from servers.postgresql import Postgresql
@@ -353,6 +355,136 @@ async def test_a_column_type_that_changes_is_noticed(target: Target) -> None:
     assert target.values("SELECT n FROM readings ORDER BY n") == [1, 2**40]
 
 
+async def test_what_a_function_raises_under_its_own_code_is_the_rows_fault(target: Target) -> None:
+    """Who writes `USING ERRCODE` means the row; one such row must not hold the sink."""
+    target.execute(
+        "CREATE TABLE readings (n int);"
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF NEW.n = 1 THEN RAISE EXCEPTION 'too warm' USING ERRCODE = 'HG001'; END IF; "
+        "IF NEW.n = 2 THEN RAISE EXCEPTION 'too cold' USING ERRCODE = '45000'; END IF; "
+        "CASE WHEN NEW.n = 3 THEN CASE WHEN false THEN NULL; END CASE; ELSE NULL; END CASE; RETURN NEW; END $$;"
+        "CREATE TRIGGER refuse BEFORE INSERT ON readings FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    failures = await write(await target.connected(), *({"n": n} for n in range(5)))
+    assert {place: (type(error), error.message) for place, error in failures.items()} == {
+        1: (RejectError, "too warm"), 2: (RejectError, "too cold"), 3: (RejectError, "case not found"),
+    }  # fmt: skip
+    assert target.values("SELECT n FROM readings ORDER BY n") == [0, 4]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["ALTER TABLE readings RENAME temp TO temperature", "ALTER TABLE readings ADD device text NOT NULL"],
+    ids=["renamed", "one more"],
+)
+async def test_a_table_that_takes_rows_no_more_holds(target: Target, change: str) -> None:
+    """A migration gone wrong while rows flow must not turn a backlog into dead letters."""
+    target.execute("CREATE TABLE readings (n int, temp float8)")
+    sink = await target.connected()
+    assert await write(sink, {"n": 1, "temp": 1.0}) == {}
+    target.execute(f"DELETE FROM readings; {change}")
+    for _ in range(2):
+        try:
+            await write(sink, {"n": 2, "temp": 2.0}, {"n": 3, "temp": 3.0})
+        except (NotConnectedError, HoldError) as error:
+            last: DeliveryError = error
+            await sink.connect()
+        else:
+            raise AssertionError("the rows were given up")
+    assert isinstance(last, HoldError)
+    target.execute("DROP TABLE readings; CREATE TABLE readings (n int, temp float8)")
+    await sink.connect()
+    assert await write(sink, {"n": 2, "temp": 2.0}, {"n": 3, "temp": 3.0}) == {}
+
+
+@pytest.mark.parametrize("options", [{}, {"sql": "INSERT INTO readings VALUES (${n})"}], ids=["table", "sql"])
+async def test_a_wider_column_type_is_found_before_rows_are_given_up(
+    target: Target, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no longer fits as the table was may fit as it is now."""
+    monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
+    target.execute("CREATE TABLE readings (n int)")
+    sink = await target.connected(**options)
+    assert await write(sink, {"n": 1}) == {}
+    target.execute("ALTER TABLE readings ALTER n TYPE text")
+    for _ in range(2):
+        try:
+            assert await write(sink, {"n": "two"}) == {}
+        except NotConnectedError:
+            await sink.connect()
+    assert "two" in target.values("SELECT n FROM readings")
+
+
+async def test_a_batch_of_many_bad_rows_is_sent_in_halves_when_its_time_is_over(target: Target) -> None:
+    """Each bad row costs round trips; a deadline that passes every time would keep the lane where it is for ever."""
+    target.execute("CREATE TABLE readings (n int, i interval, CHECK (n < 0))")
+    sink = await target.connected(request_timeout="300ms")
+    rows: list[Row] = [{"n": n, "i": "1h"} for n in range(4000)]
+    with pytest.raises(SplitError):
+        await write(sink, *rows)
+    assert sorted(await write(sink, *rows[:10])) == list(range(10))
+
+
+async def test_rows_go_into_a_view(target: Target) -> None:
+    """COPY takes no view, INSERT does."""
+    target.execute("CREATE TABLE t (n int, unit text); CREATE VIEW readings AS SELECT n FROM t")
+    assert await write(await target.connected(), {"n": 1}, {"n": 2}) == {}
+    assert target.values("SELECT n FROM t ORDER BY n") == [1, 2]
+
+
+@pytest.mark.parametrize("mode", ["copy", "insert"])
+async def test_columns_that_the_server_fills(target: Target, mode: str) -> None:
+    """An identity may be brought along; a value for a computed column is one row's mistake and must not hold others."""
+    target.execute(
+        "CREATE TABLE readings "
+        "(id int GENERATED ALWAYS AS IDENTITY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED)"
+    )
+    sink = await target.connected(mode=mode)
+    assert await write(sink, {"n": 1}, {"id": 70, "n": 2}) == {}
+    failures = await write(sink, {"n": 3}, {"n": 4, "twice": 8})
+    assert {place: error.message for place, error in failures.items()} == {
+        1: "the column twice of readings is computed by the server"
+    }
+    assert target.values("SELECT * FROM readings ORDER BY n") == [(1, 1, 2), (70, 2, 4), (2, 3, 6)]
+
+
+async def test_own_statement_takes_types_that_only_the_server_makes(target: Target) -> None:
+    """`interval`, `inet` and their like come as text there too."""
+    target.execute(
+        "CREATE TYPE mood AS ENUM ('1'); CREATE TABLE readings (i interval, p inet, m mood, t timestamptz[])"
+    )
+    sink = await target.connected(sql="INSERT INTO readings VALUES (${i}, ${p}, ${m}, ${t})")
+    good = {"i": "1h 30m", "p": "10.0.0.1", "m": 1, "t": ["2023-11-14T22:13:20Z", 1700000000]}
+    failures = await write(sink, good, {**good, "i": "soon"})
+    assert list(failures) == [1]
+    assert 'type interval: "soon"' in failures[1].message
+    assert target.values(
+        "SELECT i::text, p::text, m::text, t = '{2023-11-14T22:13:20Z,2023-11-14T22:13:20Z}' FROM readings"
+    ) == [("01:30:00", "10.0.0.1/32", "1", True)]
+
+
+async def test_own_statement_with_other_parameters_holds(target: Target) -> None:
+    """Who writes $1 is told to write ${name}, instead of an error of this program."""
+    target.execute("CREATE TABLE readings (a text, b text)")
+    message = await held(target.sink(sql="INSERT INTO readings VALUES (${a}, $2)").connect)
+    assert "none as $1" in message
+
+
+async def test_a_value_that_the_driver_refuses_names_the_column(target: Target) -> None:
+    """Its own words speak of arguments and sequences, which no user has ever seen."""
+    target.execute("CREATE TABLE readings (n float4)")
+    failures = await write(await target.connected(mode="insert"), {"n": 1.0}, {"n": 1e300})
+    assert failures[1].message == "column n (real) can't take 1e+300: out of range: 4 bytes hold up to 3.4e38"
+
+
+async def test_no_server_to_write_to_says_so(target: Target) -> None:
+    """After a failover; the reason names the option."""
+    target.execute("CREATE TABLE readings (n int)")
+    target.execute(f"ALTER DATABASE {target.database} SET default_transaction_read_only = on")
+    with pytest.raises(NotConnectedError, match="no host is what `session_attrs` asks for"):
+        await target.sink().connect()
+
+
 @pytest.mark.parametrize("prepared", [True, False])
 async def test_killed_in_the_middle_nothing_is_lost(target: Target, prepared: bool) -> None:
     """`kill -9` of the server while batches flow: each is stored whole, in order, at least once."""
@@ -410,6 +542,7 @@ async def test_a_server_that_hangs_is_left_in_time(target: Target) -> None:
         ({"table": "t", "mode": "upsert"}, "`conflict_key`"),
         ({"table": "t", "on_conflict": "update"}, "mode: upsert"),
         ({"sql": "SELECT ${a}", "create_table": "CREATE TABLE t (a int)"}, "belong to `table`"),
+        ({"sql": " ;"}, "`sql` is empty"),
         ({"table": "t", "dsn": "mysql://x"}, "not an address of PostgreSQL"),
         ({"table": "t", "dsn": None}, "`dsn` or a `host`"),
         ({"table": "t", "tls": {"server_name": "x"}}, "server_name"),
@@ -420,3 +553,27 @@ def test_options_that_contradict_each_other_are_refused(tmp_path: Path, options:
     given = {"type": "postgresql", "dsn": "postgresql://h/d", **options}
     with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
         PostgresqlSink(PostgresqlConfig.model_validate(given), SinkContext("s", tmp_path, tmp_path))
+
+
+@pytest.mark.parametrize("password", ["pa/ss", "pa#ss", "pa?ss", "pa?s=s/@x", "p[ass", "1/x"])
+def test_an_address_that_is_misread_is_refused_and_not_shown(tmp_path: Path, password: str) -> None:
+    """An unescaped password ends early, and what is left of it would be shown as host or database."""
+    config = PostgresqlConfig.model_validate(
+        {"type": "postgresql", "dsn": f"postgresql://dev:{password}@h:5432/plant", "table": "t"}
+    )
+    with pytest.raises(ConfigError, match="not an address") as caught:
+        PostgresqlSink(config, SinkContext("s", tmp_path, tmp_path))
+    assert password not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://dev:p%2Fs@h:5432/plant?sslmode=require", "postgres://h1:5432,h2/plant", "postgresql://[::1]:5432/d",
+        "postgresql:///plant?host=/run/postgresql", "postgresql://dev:p@ss:word@h/plant", "postgresql://[::1]/d",
+    ],
+)  # fmt: skip
+def test_addresses_are_taken_as_the_driver_takes_them(tmp_path: Path, dsn: str) -> None:
+    """The check must not refuse what works."""
+    config = PostgresqlConfig.model_validate({"type": "postgresql", "dsn": dsn, "table": "t"})
+    PostgresqlSink(config, SinkContext("s", tmp_path, tmp_path))
