@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTopicError, KafkaConnectionError, KafkaError, TopicAuthorizationFailedError
 from pydantic import BeforeValidator, Field, SecretStr
 
 from connectors._shared.routing import verdict
 from connectors._shared.tls import TlsConfig
 from connectors.kafka.errors import classify
-from connectors.kafka.link import Link, create_topic
+from connectors.kafka.link import Link, create_topics
 from connectors.kafka.message import Composer, Queues
 from connectors.kafka.sending import Sender
 from engine.config.model import Model
@@ -37,7 +37,7 @@ LOOK_AGAIN_S = 5.0
 REJECT_AFTER_S = 30.0
 """Records of a topic that is not there are retried so long before they are rejected."""
 MISSING_MAX = 1000
-"""Topics remembered as missing."""
+"""With more topics remembered as missing, those of long ago are forgotten."""
 CLOSE_TIMEOUT_S = 5.0
 
 # The library reports each attempt of its own; what matters of it is in the errors raised here.
@@ -135,7 +135,9 @@ class KafkaSink(Sink):
             self._link = link = await self._open()
         if self._composer.fixed_topic is not None:
             async with link.use():
-                await self._need_topic(link, self._composer.fixed_topic)
+                missing = await self._missing_topics(link, [self._composer.fixed_topic])
+            for error in missing.values():
+                raise error
 
     async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
         failures: dict[int, DeliveryError] = {}
@@ -177,7 +179,9 @@ class KafkaSink(Sink):
             raise NotConnectedError(f"{self._where} does not answer", code="timeout") from error
         except (KafkaError, OSError) as error:
             reason = classify(error, self._where)
-            if isinstance(reason, RetryableError):
+            if isinstance(error, (KafkaConnectionError, ConnectionResetError)):
+                reason = NotConnectedError(f"{self._where} hung up; it may want other `sasl` or `tls` options")
+            elif isinstance(reason, RetryableError):
                 reason = NotConnectedError(reason.message, code=reason.code)
             raise reason from error
 
@@ -215,48 +219,69 @@ class KafkaSink(Sink):
         """The messages of `batch` by partition; those whose topic is not there go to `failures`, or raise."""
         fixed = self._composer.fixed_topic
         topics = None if fixed is not None else self._composer.topics(batch, failures)
-        counts: dict[str, int] = {}
         link = await self._lend()
         async with link.use():
-            for topic in [fixed] if topics is None else dict.fromkeys(topics):
-                if topic is None:
-                    continue
-                try:
-                    counts[topic] = link.partition_count(topic) or await self._need_topic(link, topic)
-                except DeliveryError as error:
-                    if topics is None:
-                        raise
-                    failures.update((index, error) for index, each in enumerate(topics) if each == topic)
+            wanted = list(dict.fromkeys(topic for topic in topics or [fixed] if topic is not None))
+            missing = await self._missing_topics(link, wanted)
+            if topics is None and missing:
+                raise missing[wanted[0]]
+            counts = {topic: link.partition_count(topic) for topic in wanted if topic not in missing}
+        failures.update(
+            (index, missing[topic]) for index, topic in enumerate(topics or ()) if topic and topic in missing
+        )
         return self._composer.queues(batch, topics, counts, failures)
 
-    async def _need_topic(self, link: Link, topic: str) -> int:
-        """Find a topic, or create it where the options say so: its partitions. Raises what else is to be done."""
+    async def _missing_topics(self, link: Link, topics: Sequence[str]) -> Mapping[str, DeliveryError]:
+        """Which of `topics` are not there, and what is to be done about each. Looks for all of them at once."""
+        unknown = [topic for topic in topics if not link.partition_count(topic)]
+        if not unknown:
+            return {}
         now = self.context.clock.monotonic()
-        first, last = self._missing.get(topic, (now, now - LOOK_AGAIN_S))
-        if now - last >= LOOK_AGAIN_S:
+        due = [
+            topic for topic in unknown if topic not in self._missing or now - self._missing[topic][1] >= LOOK_AGAIN_S
+        ]
+        errors = await self._find(link, due) if due else {}
+        absent = [topic for topic in unknown if not link.partition_count(topic)]
+        self._remember(set(due), set(absent), now)
+        return {topic: errors.get(topic) or self._absent(topic, now) for topic in absent}
+
+    async def _find(self, link: Link, topics: Sequence[str]) -> Mapping[str, DeliveryError]:
+        """Look for topics, and create them where the options say so; the errors of what could not be."""
+        timeout_s = min(FIND_TOPIC_S, self.config.request_timeout / 4)
+        await link.find_topics(topics, timeout_s)
+        errors: dict[str, Exception] = {
+            topic: TopicAuthorizationFailedError(topic) for topic in topics if link.is_forbidden(topic)
+        }
+        absent = [topic for topic in topics if not link.partition_count(topic) and topic not in errors]
+        if absent and self._on_unknown == "create":
             try:
-                if await self._find_topic(link, topic):
-                    self._missing.pop(topic, None)
-                    return link.partition_count(topic)
+                errors |= await create_topics(absent, _client_options(self.config, self.context))
             except (KafkaError, OSError) as error:
-                raise classify(error, f"{self._where}, topic {topic}") from error
-            if len(self._missing) >= MISSING_MAX:
-                self._missing.clear()
-            self._missing[topic] = (first, now)
+                errors |= dict.fromkeys(absent, error)
+            await link.find_topics([topic for topic in absent if topic not in errors], timeout_s)
+        return {topic: self._classified(topic, error) for topic, error in errors.items()}
+
+    def _classified(self, topic: str, error: Exception) -> DeliveryError:
+        found = classify(error, f"{self._where}, topic {topic}")
+        is_records_fault = isinstance(error, InvalidTopicError) and self._composer.fixed_topic is None
+        return RejectError(found.message, code=found.code) if is_records_fault else found
+
+    def _remember(self, looked_for: set[str], absent: set[str], now: float) -> None:
+        """When topics were missed; those nobody asks for any more are forgotten, once there are many."""
+        for topic in looked_for - absent:
+            self._missing.pop(topic, None)
+        self._missing |= {topic: (self._missing.get(topic, (now, now))[0], now) for topic in looked_for & absent}
+        if len(self._missing) > MISSING_MAX:
+            self._missing = {topic: seen for topic, seen in self._missing.items() if now - seen[1] < 2 * REJECT_AFTER_S}
+
+    def _absent(self, topic: str, now: float) -> DeliveryError:
+        """What is to be done about a topic that is not there."""
         message = f"{self._where} has no topic {topic}"
         if self._on_unknown != "reject":
-            raise HoldError(f"{message}; create it, or set `on_unknown_topic`", code="unknown_topic")
-        if now - first < REJECT_AFTER_S:
-            raise RetryableError(message, code="unknown_topic")
-        raise RejectError(message, code="unknown_topic")
-
-    async def _find_topic(self, link: Link, topic: str) -> bool:
-        if await link.find_topic(topic, FIND_TOPIC_S):
-            return True
-        if self._on_unknown != "create":
-            return False
-        await create_topic(topic, _client_options(self.config, self.context))
-        return await link.find_topic(topic, FIND_TOPIC_S)
+            return HoldError(f"{message}; create it, or set `on_unknown_topic`", code="unknown_topic")
+        if now - self._missing.get(topic, (now, now))[0] < REJECT_AFTER_S:
+            return RetryableError(message, code="unknown_topic")
+        return RejectError(message, code="unknown_topic")
 
 
 def _client_options(config: KafkaConfig, context: SinkContext) -> dict[str, Any]:
@@ -291,11 +316,14 @@ def _composer(config: KafkaConfig) -> Composer:
     )
 
 
+_BROKER = re.compile(r"[^\s/@]+:\d{1,5}")
+
+
 def _check_options(config: KafkaConfig) -> None:
     if config.idempotent and config.acks != "all":
         raise ConfigError("`idempotent` needs `acks: all`", remedy="leave one of the two out")
     for broker in config.brokers:
-        if not re.fullmatch(r"\S+:\d{1,5}", broker):
+        if not _BROKER.fullmatch(broker) or not 0 < int(broker.rpartition(":")[2]) < 65536:
             raise ConfigError(f"{broker!r} is not the address of a broker", remedy="write host:port")
     if config.tls is not None and config.tls.server_name is not None:
         raise ConfigError("`tls.server_name` does not work for Kafka", remedy="list the brokers by the names they have")

@@ -11,7 +11,19 @@ from engine.errors import DeliveryError, HoldError, NotConnectedError, RejectErr
 TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 """The batch is larger than the topic allows; smaller ones may do."""
 
-FAULT_OF_RECORD = (kafka.InvalidTimestampError, kafka.UnsupportedForMessageFormatError)
+
+class InvalidRecordError(kafka.BrokerResponseError):  # type: ignore[misc]
+    """The broker refused a record for what it is: without a key in a compacted topic, for example."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+    description = "The broker takes no such record; a compacted topic wants a key."
+
+
+# The client knows no code from 73 on, and would call this one unknown.
+kafka.kafka_errors.setdefault(InvalidRecordError.errno, InvalidRecordError)
+
+FAULT_OF_RECORD = (kafka.InvalidTimestampError, kafka.UnsupportedForMessageFormatError, InvalidRecordError)
 """Some record of the batch can't be stored."""
 
 NEW_PRODUCER = (

@@ -8,7 +8,7 @@ never expires, and would otherwise be sent long after the same records went out 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExists
 ABANDON_TIMEOUT_S = 1.0
 """Longest wait for each step of giving a producer up."""
 _STEPS = 5
+_ASK_AGAIN_S = 0.1
 
 
 class Link:
@@ -71,12 +72,24 @@ class Link:
         """How many partitions a topic has as far as is known; 0 where the topic is not known."""
         return len(self.producer.client.cluster.partitions_for_topic(topic) or ())
 
-    async def find_topic(self, topic: str, timeout_s: float) -> bool:
-        """Whether the cluster has a topic, asked anew where it is not known. Raises `KafkaError`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self.producer.partitions_for(topic)
-        return self.partition_count(topic) > 0
+    async def find_topics(self, topics: Sequence[str], timeout_s: float) -> None:
+        """Ask the cluster for topics that are not known, until all are or the time is over."""
+        client = self.producer.client
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    for topic in topics:
+                        client.add_topic(topic)
+                    while not all(self.partition_count(topic) or self.is_forbidden(topic) for topic in topics):
+                        await client.force_metadata_update()
+                        await asyncio.sleep(_ASK_AGAIN_S)
+        finally:
+            # What is not there would be asked for with every look at the cluster, and rows can name any number.
+            client._topics.difference_update(topic for topic in topics if not self.partition_count(topic))
+
+    def is_forbidden(self, topic: str) -> bool:
+        """Whether the user may not know of a topic."""
+        return topic in self.producer.client.cluster.unauthorized_topics
 
     async def has_lost(self, topic: str) -> bool:
         """Whether a topic that was known is gone."""
@@ -133,16 +146,17 @@ class Link:
                 client._md_update_fut.set_result(False)
 
 
-async def create_topic(topic: str, client: Mapping[str, Any]) -> None:
-    """Create a topic with the cluster's own defaults; fine where it is there. Raises `KafkaError`."""
+async def create_topics(topics: Sequence[str], client: Mapping[str, Any]) -> dict[str, KafkaError]:
+    """Create topics with the cluster's own defaults; fine where they are there. Why some could not be; `KafkaError`."""
     admin = AIOKafkaAdminClient(**client)
     try:
         await admin.start()
-        answer = await admin.create_topics([NewTopic(topic, -1, -1, replica_assignments={})])
-        for _, code, *words in answer.topic_errors:
-            error = for_code(code)
-            if code and error is not TopicAlreadyExistsError:
-                raise error(*words)
+        answer = await admin.create_topics([NewTopic(topic, -1, -1, replica_assignments={}) for topic in topics])
+        return {
+            topic: for_code(code)(*words)
+            for topic, code, *words in answer.topic_errors
+            if code and for_code(code) is not TopicAlreadyExistsError
+        }
     finally:
         await admin.close()
 

@@ -50,8 +50,8 @@ class Target:
         await sink.connect()
         return sink
 
-    def new_topic(self, **options: str) -> str:
-        return self.server.create_topic(f"test-{uuid.uuid4().hex[:12]}", **options)
+    def new_topic(self, partitions: int = 4, **options: str) -> str:
+        return self.server.create_topic(f"test-{uuid.uuid4().hex[:12]}", partitions, **options)
 
     async def read(self, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
         return await asyncio.to_thread(self.server.read_topic, topic)
@@ -271,6 +271,43 @@ async def test_topic_of_a_template_that_stays_missing_is_rejected(
     assert await write(sink, *rows) == {}
 
 
+async def test_many_missing_topics_are_looked_for_at_once(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that names areas at random must not take the whole time of a batch, time and again."""
+    monkeypatch.setattr(module, "FIND_TOPIC_S", 0.5)
+    monkeypatch.setattr(module, "MISSING_MAX", 10)
+    name = f"area-{uuid.uuid4().hex[:8]}"
+    target.server.create_topic(f"{name}-north")
+    sink = await target.connected(f"{name}-${{area}}", request_timeout=4)
+    rows = [{"area": "north", "n": 1}, *({"area": f"nowhere-{n}", "n": n} for n in range(30))]
+    failures = await write(sink, *rows)
+    assert {type(error) for error in failures.values()} == {RetryableError}
+    assert sorted(failures) == list(range(1, 31))
+    assert sink._link is not None
+    assert sink._link.producer.client._topics == {f"{name}-north"}
+    await target.clock.advance(31)
+    failures = await write(sink, *rows[1:])
+    assert {type(error) for error in failures.values()} == {RejectError}
+    assert len(failures) == 30
+
+
+async def test_record_that_a_topic_takes_no_such_of_is_rejected_at_once(target: Target) -> None:
+    """A compacted topic wants keys; the client does not know the code by which the broker says so."""
+    topic = target.new_topic(cleanup_policy="compact", partitions=1)
+    sink = await target.connected(topic, key="${k}")
+    failures = await write(sink, {"k": "a", "n": 1}, {"k": None, "n": 2}, {"k": "b", "n": 3})
+    assert {place: type(error) for place, error in failures.items()} == {1: RejectError}
+    assert "wants a key" in failures[1].message
+    assert [row["n"] for row in await target.rows(topic)] == [1, 3]
+
+
+async def test_broker_that_wants_a_login_is_named(target: Target, kafka_topic: str) -> None:
+    """It just hangs up on who gives none; what could be the matter is to be said."""
+    with pytest.raises(NotConnectedError, match="`sasl` or `tls`"):
+        await target.connected(kafka_topic, brokers=target.server.sasl_address)
+    with pytest.raises(NotConnectedError, match="`sasl` or `tls`"):
+        await target.connected(kafka_topic, tls={})
+
+
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 async def test_login_by_every_mechanism(target: Target, kafka_topic: str, mechanism: str) -> None:
     """The right password gets in; a wrong one holds and says so, without showing it."""
@@ -368,6 +405,8 @@ async def test_a_server_that_hangs_is_left_in_time(target: Target, kafka_topic: 
     [
         ({"acks": 1, "idempotent": True}, "`idempotent` needs `acks: all`"),
         ({"brokers": "kafka.plant"}, "address of a broker"),
+        ({"brokers": "kafka.plant:99999"}, "address of a broker"),
+        ({"brokers": "kafka://kafka.plant:9092"}, "address of a broker"),
         ({"topic": "${area}"}, "."),
         ({"topic": "sensors/temp"}, "."),
         ({"value": "${"}, "."),
