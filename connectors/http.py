@@ -6,6 +6,7 @@ A record is delivered once the endpoint has answered its request with a `success
 
 A request without an answer may have been processed, so it comes again; where the endpoint can tell by a header,
 `idempotency_header` names it. The value of a single record never changes: ``<sink>-<lane>-<sequence>``.
+A request that finds its idle connection closed goes out again at once.
 """
 
 from __future__ import annotations
@@ -69,6 +70,12 @@ _FORMATS = {
 }
 """Content type, opening, separator and end of a body."""
 
+HEADER_BYTES_MAX = 64 << 10
+"""The longest line of a response's head that is taken."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_FRAMING = ("content-length", "transfer-encoding")
 _ORIGIN = re.compile(r"https?://[^/?#${}\s]+(?=[/?]|$)")
 
 
@@ -159,18 +166,14 @@ class HttpSink(Sink):
         self._host, self._port = origin.hostname or "", origin.port or (443 if origin.scheme == "https" else 80)
         self._is_tls = origin.scheme == "https"
         content_type, self._opening, separator, self._ending = _FORMATS[config.batch_format]
+        _check_headers(config)
         self._fixed_headers = _fixed_headers(config, content_type)
         self._header_names = tuple(config.headers)
         self._routing = Routing(
             Template.compile(config.url, kind="url_path"),
             *(Template.compile(text, kind="header") for text in config.headers.values()),
         )
-        body = (
-            None
-            if config.body is None
-            else Template.compile(config.body, kind="payload" if config.batch_format == "none" else "json")
-        )
-        self._encoder = RowEncoder(body, separator)
+        self._encoder = RowEncoder(_body(config), separator)
         self._statuses = _status_table(config)
         self._session: aiohttp.ClientSession | None = None
 
@@ -184,6 +187,10 @@ class HttpSink(Sink):
         except OSError as error:
             raise _connect_failure(error, self._host) from error
         self._session = aiohttp.ClientSession(
+            auto_decompress=False,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            trace_configs=[_reports_reuse()],
             connector=aiohttp.TCPConnector(
                 ssl=context or True, limit=self.config.pool_size, keepalive_timeout=self.config.keep_alive
             ),
@@ -253,20 +260,42 @@ class HttpSink(Sink):
         body = await self._packed(text)
         if self.config.idempotency_header is not None:
             headers[self.config.idempotency_header] = _idempotency_key(batch, indices)
+        end = self.context.clock.monotonic() + timeout_s
+        reused: list[bool] = []
+        while True:
+            was_reused = bool(reused)
+            try:
+                async with self._session.request(
+                    self.config.method,
+                    URL(route[0], encoded=True),
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    server_hostname=self.config.tls.server_name,
+                    timeout=aiohttp.ClientTimeout(
+                        total=max(0.001, end - self.context.clock.monotonic()),
+                        sock_connect=self.config.connect_timeout,
+                    ),
+                    trace_request_ctx=reused,
+                ) as response:
+                    said = await self._said(response)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                # Servers hang up on connections that were idle, just when a request is on its way.
+                if not reused or was_reused:
+                    return _translated(error, self._host)
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                return _translated(error, self._host)
+            else:
+                return self._judged(response, said, len(kept))
+
+    async def _said(self, response: aiohttp.ClientResponse) -> bytes:
+        """The beginning of the body. Where it does not come the status counts, unless a success was cut off."""
         try:
-            async with self._session.request(
-                self.config.method,
-                URL(route[0], encoded=True),
-                data=body,
-                headers=headers,
-                allow_redirects=False,
-                server_hostname=self.config.tls.server_name,
-                timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=self.config.connect_timeout),
-            ) as response:
-                said = await _read(response, self.config.max_response_bytes)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return _translated(error, self._host)
-        return self._judged(response, said, len(kept))
+            return await _read(response, self.config.max_response_bytes)
+        except (aiohttp.ClientError, OSError) as error:
+            if self._statuses.get(response.status) == "success" and not isinstance(error, TimeoutError):
+                raise
+            return b""
 
     async def _packed(self, text: bytes) -> bytes:
         body = b"".join((self._opening, text, self._ending))
@@ -280,8 +309,9 @@ class HttpSink(Sink):
         asked = self._statuses.get(response.status, "hold")
         if asked == "success":
             return None
-        said = " ".join(body.decode(errors="replace").split())[:REASON_CHARACTERS]
-        message = f"{self._host} answered {response.status} {response.reason}{': ' if said else ''}{said}"
+        said = _printable(body.decode(errors="replace"))[:REASON_CHARACTERS]
+        status = _printable(f"{response.status} {response.reason or ''}")[:REASON_CHARACTERS]
+        message = f"{self._host} answered {status}{': ' if said else ''}{said}"
         code = str(response.status)
         if asked == "retry":
             retry_after_s = self._retry_after_s(response) if self.config.respect_retry_after else None
@@ -351,8 +381,20 @@ def _translated(error: Exception, host: str) -> DeliveryError:
         return RejectError(f"the request can't be made: {error}", code="request")
     if isinstance(error.__cause__, ssl.SSLError):
         return _connect_failure(error.__cause__, host)
-    said = str(error) or type(error).__name__
-    return RetryableError(f"the connection to {host} was cut: {said}; the outcome is unknown", code="cut")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return RetryableError(f"{host} does not answer as HTTP does: {_printable(error.message)}", code="http")
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        said = "before it had answered"
+    elif isinstance(error, aiohttp.ClientPayloadError):
+        said = "in the middle of its answer"
+    else:
+        said = f": {error}"
+    return RetryableError(f"the connection to {host} was cut {said}; the outcome is unknown", code="cut")
+
+
+def _printable(text: str) -> str:
+    """`text` on one line, without what a terminal would obey."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
 def _connect_failure(error: Exception, host: str) -> DeliveryError:
@@ -388,8 +430,38 @@ def _origin(url: str) -> SplitResult:
     return origin
 
 
+def _reports_reuse() -> aiohttp.TraceConfig:
+    """Has a request's ``trace_request_ctx`` told when it goes over a connection that was used before."""
+
+    async def report(_session: Any, context: Any, _parameters: Any) -> None:
+        context.trace_request_ctx.append(True)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(report)
+    return trace
+
+
+def _body(config: HttpConfig) -> Template | None:
+    if config.body is None:
+        return None
+    # A line break in a template of JSON is between its parts; in lines of JSON it would end the line.
+    text = config.body.replace("\n", " ") if config.batch_format == "ndjson" else config.body
+    return Template.compile(text, kind="payload" if config.batch_format == "none" else "json")
+
+
+def _check_headers(config: HttpConfig) -> None:
+    for option, names in (("headers", config.headers), ("idempotency_header", [config.idempotency_header or "X"])):
+        for name in names:
+            if not _HEADER_NAME.fullmatch(name):
+                raise ConfigError(f"`{option}`: {name!r} can't be the name of a header", remedy="write it like X-Rule")
+            if name.lower() in _FRAMING:
+                raise ConfigError(f"`{option}`: {name} follows from the body", remedy="leave it out")
+    if _CONTROL.search("".join(_fixed_headers(config, "").values())):
+        raise ConfigError("`auth` holds a line break or another control character", remedy="correct the secret")
+
+
 def _fixed_headers(config: HttpConfig, content_type: str) -> dict[str, str]:
-    headers = {"User-Agent": "headgate", "Content-Type": content_type}
+    headers = {"User-Agent": "headgate", "Content-Type": content_type, "Accept-Encoding": "identity"}
     if config.compression == "gzip":
         headers["Content-Encoding"] = "gzip"
     if isinstance(config.auth, BasicAuth):

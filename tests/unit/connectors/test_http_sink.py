@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,15 @@ class TestRequests:
         assert [(each["path"], each["record"]["n"]) for each in server.recorded()] == [
             ("/a", 0), ("/a", 2), ("/a", 4), ("/b", 1), ("/b", 3), ("/b", 5),
         ]  # fmt: skip
+
+    async def test_lines_stay_lines_whatever_the_template_looks_like(
+        self, new_sink: NewSink, server: RecordingServer
+    ) -> None:
+        """YAML makes it easy to write a template over several lines, and NDJSON has one a record."""
+        body = '{\n  "n": ${n},\n  "text": "${text}"\n}\n'
+        sink = await new_sink("http", url=server.url, batch_format="ndjson", body=body)
+        assert await sink.write(batch_of([{"n": n, "text": "two\nlines"} for n in range(3)])) is None
+        assert [each["record"] for each in server.recorded()] == [{"n": n, "text": "two\nlines"} for n in range(3)]
 
     async def test_single_records_keep_their_order_over_urls(self, new_sink: NewSink, server: RecordingServer) -> None:
         """A device that writes to two addresses is still one device."""
@@ -219,6 +229,88 @@ class TestAnswers:
         assert await sink.write(batch_of(numbered(1))) is None
 
 
+Endpoint = Callable[..., Awaitable[str]]
+"""What the fixture `endpoint` is: starts a server that sends `answers`, one for each request, and hangs up as asked."""
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[Endpoint]:
+    """Servers that do what no HTTP library would; the address of each."""
+    servers: list[asyncio.Server] = []
+
+    async def start(*answers: bytes, hangs_up: bool) -> str:
+        waiting = list(answers)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    await reader.readexactly(int(head.partition(b"Content-Length: ")[2].split()[0]))
+                    writer.write(waiting.pop(0) if len(waiting) > 1 else waiting[0])
+                    await writer.drain()
+                    if hangs_up:
+                        break
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        servers.append(server)
+        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/in"
+
+    yield start
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+
+
+def answer(status: str, body: bytes = b"", *headers: bytes, length: int | None = None) -> bytes:
+    head = [f"HTTP/1.1 {status}".encode(), b"Content-Length: %d" % (len(body) if length is None else length), *headers]
+    return b"\r\n".join([*head, b"", body])
+
+
+class TestOddAnswers:
+    async def test_connection_that_was_idle_too_long_costs_nothing(self, new_sink: NewSink, endpoint: Endpoint) -> None:
+        """A server closes it just as the next request is on its way; waiting longer every time would help nobody."""
+        sink = await new_sink("http", url=await endpoint(answer("200 OK"), hangs_up=True))
+        for _ in range(3):
+            assert await sink.write(batch_of(numbered(3))) is None
+
+    async def test_status_counts_where_the_body_does_not_come(self, new_sink: NewSink, endpoint: Endpoint) -> None:
+        """What was stored must not come again for ever because the endpoint goes on talking."""
+        url = await endpoint(answer("200 OK", b"...", length=1000), hangs_up=False)
+        sink = await new_sink("http", url=url, request_timeout="300ms")
+        assert await sink.write(batch_of(numbered(1))) is None
+        url = await endpoint(answer("400 Bad", b"...", length=1000), hangs_up=True)
+        failures = await (await new_sink("http", url=url)).write(batch_of(numbered(1)))
+        assert {index: type(error) for index, error in failures.items()} == {0: RejectError}
+
+    async def test_success_that_was_cut_off_is_an_unknown_outcome(self, new_sink: NewSink, endpoint: Endpoint) -> None:
+        """Whoever stands between may have begun an answer that the endpoint never gave."""
+        sink = await new_sink("http", url=await endpoint(answer("200 OK", b"...", length=1000), hangs_up=True))
+        with pytest.raises(RetryableError, match="in the middle of its answer; the outcome is unknown"):
+            await sink.write(batch_of(numbered(1)))
+
+    async def test_answer_that_is_not_packed_as_it_says_is_an_answer(
+        self, new_sink: NewSink, endpoint: Endpoint
+    ) -> None:
+        """Nobody asked for it to be packed, and a packed one could be as large as the memory."""
+        odd = answer("200 OK", b"plain", b"Content-Encoding: gzip", b"X-Policy: " + b"x" * 20_000)
+        assert (
+            await (await new_sink("http", url=await endpoint(odd, hangs_up=False))).write(batch_of(numbered(2))) is None
+        )
+
+    async def test_what_is_said_is_fit_for_a_terminal(self, new_sink: NewSink, endpoint: Endpoint) -> None:
+        """The reason of a dead letter is printed as it is."""
+        odd = answer("400 \x1b[31m", b"\x1b]0;owned\x07 no\n such\tthing")
+        failures = await (await new_sink("http", url=await endpoint(odd, hangs_up=False))).write(batch_of(numbered(1)))
+        assert failures[0].message == "127.0.0.1 answered 400 [31m: ]0;owned no such thing"
+
+    async def test_server_of_another_protocol_is_named(self, new_sink: NewSink, endpoint: Endpoint) -> None:
+        """A wrong port, most of the time."""
+        sink = await new_sink("http", url=await endpoint(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", hangs_up=True))
+        with pytest.raises(RetryableError, match="does not answer as HTTP does: Bad status line"):
+            await sink.write(batch_of(numbered(1)))
+
+
 class TestTrouble:
     async def test_no_answer_is_an_unknown_outcome(self, new_sink: NewSink, server: RecordingServer) -> None:
         """The sink gives up by itself before the engine does, and says what happened."""
@@ -291,6 +383,10 @@ class TestTrouble:
         ({"url": "https://me:secret@example.com/in"}, "holds a password"),
         ({"url": "https://example.com", "retry_status": [404], "hold_status": [404]}, "404 is in both"),
         ({"url": "https://example.com", "body": "{${x", "batch_format": "ndjson"}, "is not closed"),
+        ({"url": "https://example.com", "headers": {"X Rule": "a"}}, "can't be the name of a header"),
+        ({"url": "https://example.com", "headers": {"content-length": "3"}}, "follows from the body"),
+        ({"url": "https://example.com", "idempotency_header": "Key:"}, "can't be the name of a header"),
+        ({"url": "https://example.com", "auth": {"type": "bearer", "token": "secret\n"}}, "a line break"),
     ],
 )
 async def test_options_that_make_no_sense(new_sink: NewSink, options: dict[str, Any], message: str) -> None:
