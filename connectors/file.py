@@ -34,7 +34,7 @@ from connectors._shared.thread import WriterThread
 from engine import jsontext
 from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig, Sink, SinkContext
-from engine.errors import ConfigError, DeliveryError, NotConnectedError
+from engine.errors import ConfigError, DeliveryError, NotConnectedError, RejectError
 from engine.record import Batch
 from engine.template import Template
 
@@ -198,12 +198,19 @@ class _Files:
         if len(self._open) >= self._config.max_open_files:
             self._forget(next(iter(self._open)))
         full_path = place(self._context.base_dir, path)
-        prepare_folder(full_path.parent, place(self._context.base_dir, ""), self._static_folder)
         try:
+            prepare_folder(full_path.parent, place(self._context.base_dir, ""), self._static_folder)
             file = self._open[path] = _File(full_path, self._config, self._archive)
         except OSError as error:
-            raise classify(error, f"{full_path} can't be opened") from error
+            raise self._blamed(classify(error, f"{full_path} can't be opened")) from error
+        except DeliveryError as error:
+            raise self._blamed(error) from error
         return file
+
+    def _blamed(self, error: DeliveryError) -> DeliveryError:
+        """The same, or a rejection: a value that names a folder as a file, or a file as a folder, is the record's."""
+        is_values = self._routing.constant is None and error.code in _WRONG_NAME and self._static_folder.is_dir()
+        return RejectError(error.message, code=error.code) if is_values else error
 
     def _forget(self, path: str) -> None:
         file = self._open.pop(path, None)
@@ -312,6 +319,7 @@ class _File:
         return datetime.fromtimestamp(time_s, self._archive.zone).strftime(_PERIODS[self._config.rotate])
 
 
+_WRONG_NAME = {"EISDIR", "ENOTDIR", "EEXIST"}
 _PERIODS = {"hour": "%Y%m%d%H", "day": "%Y%m%d"}
 
 

@@ -8,7 +8,17 @@ from pathlib import Path
 
 from engine.errors import DeliveryError, HoldError, RejectError, RetryableError
 
-_HOLD = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ELOOP, errno.ENXIO}
+_HOLD = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EROFS,
+    errno.ELOOP,
+    errno.ENXIO,
+}
 _REJECT = {errno.ENAMETOOLONG}
 
 

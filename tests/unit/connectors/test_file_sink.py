@@ -58,6 +58,25 @@ class TestLines:
         assert {index: isinstance(error, RejectError) for index, error in failures.items()} == {1: True}
         assert [each.name for each in tmp_path.rglob("*.jsonl")] == ["good.jsonl"]
 
+    @pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("a", "a/b/c")], ids="/".join)
+    async def test_name_that_is_a_file_here_and_a_folder_there_rejects_its_row(
+        self, new_sink: NewSink, tmp_path: Path, names: tuple[str, str]
+    ) -> None:
+        """One client may be called `a` and another `a/b`; neither may hold what all others write."""
+        sink = await new_sink("file", path="data/${d}")
+        assert await sink.write(batch_of([{"d": names[0]}])) is None
+        failures = await sink.write(batch_of([{"d": "x"}, {"d": names[1]}, {"d": "y"}]))
+        assert {index: type(error) for index, error in failures.items()} == {1: RejectError}
+        assert (tmp_path / "data" / "x").exists()
+        assert (tmp_path / "data" / "y").exists()
+
+    async def test_file_in_the_place_of_the_folder_holds(self, new_sink: NewSink, tmp_path: Path) -> None:
+        """What the template says itself is a mistake of configuration."""
+        (tmp_path / "data").write_text("")
+        sink = await new_sink("file", path="data/${d}.jsonl")
+        with pytest.raises(HoldError, match="data"):
+            await sink.write(batch_of([{"d": "a"}]))
+
     async def test_name_that_is_too_long_rejects_its_row(self, new_sink: NewSink, tmp_path: Path) -> None:
         """The file system will never take it."""
         sink = await new_sink("file", path="data/${d}.jsonl")
