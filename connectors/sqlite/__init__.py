@@ -197,15 +197,24 @@ class _Database:
             )
 
     def _transact(self, batches: Sequence[Batch]) -> list[Answer | Exception]:
+        """One transaction; and another where the table may have changed since it was looked at."""
         if _file_id(self._path) != self._file:
             raise NotConnectedError(f"{self._path} was removed or replaced")
+        try:
+            try:
+                return self._transact_once(batches)
+            except sqlite3.Error as error:
+                if self._config.sql is not None or _code(error) != sqlite3.SQLITE_ERROR:
+                    raise
+            return self._transact_once(batches)
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def _transact_once(self, batches: Sequence[Batch]) -> list[Answer | Exception]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             answers = [self._store_or_undo(batch) for batch in batches]
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back()
-            raise self._translated(error) from error
         except BaseException:
             self._roll_back()
             raise
@@ -312,16 +321,19 @@ class _Database:
         return True
 
     def _translated(self, error: sqlite3.Error) -> DeliveryError:
-        code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        code = _code(error)
         name: str | None = getattr(error, "sqlite_errorname", None)
         message = f"{self._path}: {error}"
         if code in _RETRY_CODES:
             return RetryableError(message, code=name)
         if code == sqlite3.SQLITE_IOERR:
             return NotConnectedError(message, code=name)
-        if code == sqlite3.SQLITE_ERROR and self._config.sql is None and self._config.create_table:
-            return NotConnectedError(message, code=name)  # the table changed under us: look at it anew
         return HoldError(message, code=name)
+
+
+def _code(error: sqlite3.Error) -> int:
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF
 
 
 def _is_duplicate(message: str, conflict_key: Sequence[str]) -> bool:

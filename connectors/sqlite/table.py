@@ -47,6 +47,8 @@ class Table:
         """Names by their lower case, which is how SQLite compares them; empty while there is no table."""
         self._numeric: frozenset[str] = frozenset()
         """Those that make a number of any text that looks like one."""
+        self._computed: frozenset[str] = frozenset()
+        """Those that take no value."""
         self._required: frozenset[str] = frozenset()
         self._statements: dict[tuple[str, ...], Statement | RejectError] = {}
 
@@ -55,10 +57,7 @@ class Table:
         columns = self._look(connection)
         if not columns:
             if not self._options.create:
-                tables = [
-                    name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type != 'index'")
-                ]
-                raise HoldError(f"there is no table {self._name}{_nearest(self._name, tables)}", code="no_table")
+                raise self._no_table(connection)
             return
         self._check_conflict_key(connection, columns)
 
@@ -85,13 +84,18 @@ class Table:
         self._statements.clear()
 
     def _look(self, connection: sqlite3.Connection) -> dict[str, str]:
-        found = connection.execute(f"PRAGMA table_info({_quoted(self._name)})").fetchall()
-        self._columns = {name.lower(): name for _, name, *_ in found}
-        self._numeric = frozenset(name.lower() for _, name, declared, *_ in found if _is_numeric(declared))
+        found = connection.execute(f"PRAGMA table_xinfo({_quoted(self._name)})").fetchall()
+        self._columns = {folded(name): name for _, name, *_ in found}
+        self._computed = frozenset(folded(name) for _, name, *_, hidden in found if hidden in _COMPUTED)
+        self._numeric = frozenset(folded(name) for _, name, declared, *_ in found if _is_numeric(declared))
         self._required = frozenset(
-            name.lower() for _, name, _, not_null, default, key in found if not_null and default is None and not key
+            folded(name) for _, name, _, not_null, default, key, _ in found if not_null and default is None and not key
         )
         return self._columns
+
+    def _no_table(self, connection: sqlite3.Connection) -> HoldError:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type != 'index'")]
+        return HoldError(f"there is no table {self._name}{_nearest(self._name, tables)}", code="no_table")
 
     def _check_conflict_key(self, connection: sqlite3.Connection, columns: Mapping[str, str]) -> None:
         key = self._options.conflict_key
@@ -108,7 +112,7 @@ class Table:
 
     def _check_known(self, names: Iterable[str], columns: Mapping[str, str]) -> None:
         for name in names:
-            if name.lower() not in columns:
+            if folded(name) not in columns:
                 near = _nearest(name, columns.values())
                 raise HoldError(f"the table {self._name} has no column {name}{near}", code="no_column")
 
@@ -130,12 +134,15 @@ class Table:
         self, connection: sqlite3.Connection, keys: tuple[str, ...], rows: Sequence[Row], columns: Mapping[str, str]
     ) -> None:
         """Have a column for every key. Raises `RejectError` for keys that can't be, `HoldError` where it may not."""
-        folded = {key.lower() for key in keys}
-        if not keys or len(folded) < len(keys) or any("\0" in key for key in keys):
+        if not keys or len(set(map(folded, keys))) < len(keys) or any("\0" in key for key in keys):
             raise RejectError(f"columns {', '.join(keys) or '(none)'} can't be columns of a table")
-        missing = [key for key in keys if key.lower() not in columns]
+        if computed := self._computed.intersection(map(folded, keys)):
+            raise RejectError(f"the column {min(computed)} of {self._name} is computed by SQLite")
+        missing = [key for key in keys if folded(key) not in columns]
         if not missing:
             return
+        if not columns and not self._options.create:
+            raise self._no_table(connection)
         if columns and not self._options.may_grow:
             self._check_known(missing, columns)
         if len(columns) + len(missing) > self._options.columns_max:
@@ -147,26 +154,26 @@ class Table:
         else:
             unique_key = self._options.conflict_key
             unique = [f"UNIQUE ({', '.join(map(_quoted, unique_key))})"] if unique_key else []
-            self._check_known(unique_key, {key.lower(): key for key in keys})
+            self._check_known(unique_key, {folded(key): key for key in keys})
             connection.execute(f"CREATE TABLE {_quoted(self._name)} ({', '.join(definitions + unique)})")
         self._look(connection)
 
     def _compile(self, keys: tuple[str, ...]) -> Statement:
-        folded = {key.lower() for key in keys}
-        lacking = sorted(self._required - folded) + [
-            key for key in self._options.conflict_key if key.lower() not in folded
+        brought = set(map(folded, keys))
+        lacking = sorted(self._required - brought) + [
+            key for key in self._options.conflict_key if folded(key) not in brought
         ]
         if lacking:
             raise HoldError(f"rows bring no column {lacking[0]}, which {self._name} needs", code="no_column")
-        columns = [(key, key.lower() in self._numeric) for key in keys]
+        columns = [(key, folded(key) in self._numeric) for key in keys]
         one, many = _insert(self._name, keys), _insert(self._name, keys, rows=_rows_at_once(keys))
         conflict = self._on_conflict(keys) if self._options.is_upsert else ""
         return Statement(one + conflict, many + conflict, columns)
 
     def _on_conflict(self, keys: tuple[str, ...]) -> str:
         """What is done with a row that is there: the other columns that come are replaced."""
-        key = {name.lower() for name in self._options.conflict_key}
-        changes = [f"{_quoted(name)} = excluded.{_quoted(name)}" for name in keys if name.lower() not in key]
+        key = {folded(name) for name in self._options.conflict_key}
+        changes = [f"{_quoted(name)} = excluded.{_quoted(name)}" for name in keys if folded(name) not in key]
         then = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
         return f" ON CONFLICT ({', '.join(map(_quoted, self._options.conflict_key))}) DO {then}"
 
@@ -208,6 +215,16 @@ class Statement:
         self._converted |= {
             index for values in rows for index, value in enumerate(values) if not is_bound_as_it_is(value)
         }
+
+
+_ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+_COMPUTED = (2, 3)
+"""What ``PRAGMA table_xinfo`` has in its last column for GENERATED ALWAYS, virtual and stored."""
+
+
+def folded(name: str) -> str:
+    """The same for names that SQLite takes for the same, which are those that differ by case in ASCII alone."""
+    return name.translate(_ASCII_LOWER)
 
 
 _COLUMN_TYPES = {bool: "BOOLEAN", int: "INTEGER", float: "REAL", str: "TEXT", dict: "TEXT", list: "TEXT", bytes: "BLOB"}

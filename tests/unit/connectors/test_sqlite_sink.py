@@ -117,11 +117,55 @@ class TestTable:
         sink = await new_sink("sqlite", path="plant.db", table="t")
         await sink.write(batch_of([{"a": 1}]))
         execute(database, "DROP TABLE t")
-        with pytest.raises(NotConnectedError):
-            await sink.write(batch_of([{"a": 2}]))
-        await sink.connect()
-        await sink.write(batch_of([{"a": 2}]))
+        assert await sink.write(batch_of([{"a": 2}])) is None
         assert read(database, "SELECT a FROM t") == [(2,)]
+
+    async def test_is_not_made_again_where_that_is_not_wanted(self, new_sink: NewSink, database: Path) -> None:
+        """Who makes tables by hand wants to hear that one is gone."""
+        execute(database, "CREATE TABLE t (a)")
+        sink = await new_sink("sqlite", path="plant.db", table="t", create_table=False)
+        await sink.write(batch_of([{"a": 1}]))
+        execute(database, "DROP TABLE t")
+        with pytest.raises(HoldError, match="there is no table t"):
+            await sink.write(batch_of([{"a": 2}]))
+
+    @pytest.mark.parametrize(
+        ("setup", "words"),
+        [
+            ("CREATE TABLE b (a); CREATE VIEW t AS SELECT a FROM b", "it is a view"),
+            (
+                "CREATE TABLE t (a); CREATE TABLE g (x); CREATE TRIGGER r AFTER INSERT ON t BEGIN "
+                "INSERT INTO g VALUES (new.a); END; DROP TABLE g",
+                "no such table: main.g",
+            ),
+        ],
+        ids=["view", "broken trigger"],
+    )
+    async def test_table_that_takes_nothing_holds(
+        self, new_sink: NewSink, database: Path, setup: str, words: str
+    ) -> None:
+        """Looking at it anew, time and again at full speed, does not mend it."""
+        execute(database, setup)
+        sink = await new_sink("sqlite", path="plant.db", table="t")
+        with pytest.raises(HoldError, match=words):
+            await sink.write(batch_of([{"a": 1}]))
+
+    async def test_computed_column_rejects_a_value_for_it(self, new_sink: NewSink, database: Path) -> None:
+        """It is not among the columns that SQLite lists at first asking, and can't be added either."""
+        execute(database, "CREATE TABLE t (a, b GENERATED ALWAYS AS (a * 2), c AS (a * 3) STORED)")
+        sink = await new_sink("sqlite", path="plant.db", table="t")
+        failures = await sink.write(batch_of([{"a": 1}, {"a": 2, "B": 4}, {"a": 3, "c": 9}]))
+        assert {index: error.message for index, error in failures.items()} == {
+            1: "the column b of t is computed by SQLite", 2: "the column c of t is computed by SQLite",
+        }  # fmt: skip
+        assert read(database, "SELECT * FROM t") == [(1, 2, 3)]
+
+    async def test_names_are_the_same_where_sqlite_says_so(self, new_sink: NewSink, database: Path) -> None:
+        """It compares the letters of ASCII without case, and no others."""
+        sink = await new_sink("sqlite", path="plant.db", table="t")
+        for row in ({"Ä": 1, "N": 1}, {"ä": 2, "n": 2}):
+            assert await sink.write(batch_of([row])) is None
+        assert read(database, 'SELECT "Ä", "ä", n FROM t') == [(1, None, 1), (None, 2, 2)]
 
     async def test_removed_file_is_noticed(self, new_sink: NewSink, database: Path) -> None:
         """Rows written to a file that has no name any more would be lost in silence."""
