@@ -101,11 +101,13 @@ def items(name: str, position: int, value: Any) -> list[Any]:
 
 
 def mapping(name: str, position: int, value: Any) -> dict[str, Any]:
-    """A map, or the JSON text of one."""
+    """A map, the JSON text of one, or a list of [key, value] pairs; so an empty list is an empty map."""
     found = opened(value)
-    if found is UNDEFINED:
-        refuse(name, position, "a map or the JSON text of one", value)
-    return found  # type: ignore[no-any-return]
+    if found is not UNDEFINED:
+        return found  # type: ignore[no-any-return]
+    if type(value) is list and all(type(pair) is list and len(pair) == 2 for pair in value):
+        return {text(name, position, key): item for key, item in value}
+    refuse(name, position, "a map, the JSON text of one, or a list of pairs", value)
 
 
 def opened(value: Any) -> Any:

@@ -6,9 +6,8 @@ import math
 from typing import Any
 
 from engine.errors import EvaluationError
-from engine.functions.argument import MISSING, number, opened, refuse, text
+from engine.functions.argument import MISSING, mapping, number, refuse
 from engine.functions.registry import function
-from engine.jsontext import UNDEFINED
 from engine.value import from_bytes, number_of, to_text
 
 _DECIMALS_MAX = 253
@@ -105,9 +104,4 @@ def _decimals(name: str, value: Any, least: int) -> int:
 @function(("map('{\"a\":1}')", {"a": 1}), ("map([])", {}))
 def map_(value: Any) -> dict[str, Any]:
     """A map of a map, of the JSON text of one, or of a list of [key, value] pairs."""
-    found = opened(value)
-    if found is not UNDEFINED:
-        return found  # type: ignore[no-any-return]
-    if type(value) is list and all(type(pair) is list and len(pair) == 2 for pair in value):
-        return {text("map", 1, key): item for key, item in value}
-    refuse("map", 1, "a map, the JSON text of one, or a list of pairs", value)
+    return mapping("map", 1, value)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.errors import EvaluationError
 from engine.functions.argument import mapping, opened, refuse, text
 from engine.functions.registry import function
 from engine.jsontext import UNDEFINED
-from engine.value import float_text
+from engine.value import float_text, to_text
 
 
 @function(("map_new()", {}))
@@ -38,12 +39,7 @@ def map_get(path: str, source: dict[str, Any], default: Any = UNDEFINED) -> Any:
 )
 def map_put(path: str, value: Any, source: dict[str, Any]) -> dict[str, Any]:
     """The map with a value put at a dotted path of keys. What is no map on the way is replaced by one."""
-    keys = _keys("map_put", path)
-    result = target = _copied(source)
-    for key in keys[:-1]:
-        target[key] = target = _copied(target.get(key))
-    target[keys[-1]] = value
-    return result
+    return _put(source, _keys("map_put", path), value)
 
 
 def _keys(name: str, path: Any) -> list[str]:
@@ -53,22 +49,46 @@ def _keys(name: str, path: Any) -> list[str]:
     return path.split(".")
 
 
+def _put(source: Any, keys: list[str], value: Any) -> dict[str, Any]:
+    result = target = _copied(source)
+    for key in keys[:-1]:
+        target[key] = target = _copied(target.get(key))
+    target[keys[-1]] = value
+    return result
+
+
 def _copied(value: Any) -> dict[str, Any]:
     found = opened(value)
     return {} if found is UNDEFINED else dict(found)
 
 
-@function(("mget('a.b', json_decode('{\"a.b\":1}'))", 1), ("mget('z', map_new(), 0)", 0))
+@function(
+    ("mget('a.b', json_decode('{\"a.b\":1}'))", 1),
+    ("mget(['a', 'b'], json_decode('{\"a\":{\"b\":1}}'))", 1),
+    ("mget('z', map_new(), 0)", 0),
+)
 def mget(key: Any, source: dict[str, Any], default: Any = UNDEFINED) -> Any:
-    """The value under a key taken literally, dots and all, or `default`."""
-    found = mapping("mget", 2, source)
-    return default if type(key) is list else found.get(text("mget", 1, key), default)
+    """The value under a key taken literally, dots and all, or `default`. A list of keys leads through nested maps."""
+    value: Any = mapping("mget", 2, source)
+    for part in key if type(key) is list else (key,):
+        value = opened(value)
+        name = to_text(part) if type(part) in (bool, int, float) else part
+        if value is UNDEFINED or type(name) is not str or name not in value:
+            return default
+        value = value[name]
+    return value
 
 
-@function(("mput('x.y', 1, map_new())", {"x.y": 1}))
-def mput(key: str, value: Any, source: dict[str, Any]) -> dict[str, Any]:
-    """The map with a value put under a key taken literally, dots and all."""
-    return {**_copied(source), text("mput", 1, key): value}
+@function(
+    ("mput('x.y', 1, map_new())", {"x.y": 1}),
+    ("mput(['x', 'y'], 1, map_new())", {"x": {"y": 1}}),
+)
+def mput(key: Any, value: Any, source: dict[str, Any]) -> dict[str, Any]:
+    """The map with a value put under a key taken literally, dots and all, or under a list of keys in nested maps."""
+    keys = [text("mput", 1, name) for name in (key if type(key) is list else (key,))]
+    if not keys:
+        raise EvaluationError("mput: the list of keys is empty")
+    return _put(mapping("mput", 3, source), keys, value)
 
 
 @function(('map_keys(\'{"b":1,"a":2}\')', ["a", "b"]))
