@@ -6,15 +6,15 @@ to be UTF-8 *is* text: `from_bytes` makes the one form from the other, so that e
 
 from __future__ import annotations
 
-from math import isfinite
+from math import copysign, isfinite
 from typing import Any
 
 from engine.errors import EvaluationError
 from engine.jsontext import UNDEFINED, Undefined, decode, encode
 
 __all__ = [
-    "TEXT_BYTES_MAX", "UNDEFINED", "Bits", "Undefined", "as_binary", "bounded", "equal", "float_text", "from_bytes",
-    "kind_of", "number_of", "parse_json", "same", "to_json", "to_text",
+    "TEXT_BYTES_MAX", "UNDEFINED", "Bits", "Undefined", "as_binary", "bounded", "equal", "fixed", "float_text",
+    "from_bytes", "kind_of", "number_of", "parse_json", "same", "to_json", "to_text",
 ]  # fmt: skip
 
 TEXT_BYTES_MAX = 1 << 20
@@ -24,6 +24,11 @@ _KINDS = {
     type(None): "null", bool: "a boolean", int: "an integer", float: "a float", str: "text", bytes: "binary data",
     list: "a list", dict: "a map", Undefined: "undefined",
 }  # fmt: skip
+
+
+_POWERS = [float(10**decimals) for decimals in range(19)]
+_WHOLE_FLOATS_MIN = 2.0**53
+"""From here on a float has no fraction."""
 
 
 class Bits:
@@ -73,8 +78,27 @@ def float_text(value: float) -> str:
     text = repr(value)
     if len(text) <= 12 and -1e5 < value < 1e5 and "e" not in text:
         return text  # its few digits are exact, so that ten decimals would add but zeros
-    text = f"{value:.10f}".rstrip("0")
+    text = fixed(value, 10).rstrip("0")
     return text + "0" if text[-1] == "." else text
+
+
+def fixed(value: float, decimals: int) -> str:
+    """`value` with that many decimals, halves away from zero.
+
+    A half is what looks like one to a float, as in Erlang: 0.285 to two decimals may go up though it is slightly less.
+    """
+    size = abs(value)
+    if decimals > 18 or not size < _WHOLE_FLOATS_MIN:
+        return f"{value:.{decimals}f}"
+    whole, power = int(size), _POWERS[decimals]
+    scaled = (size - whole) * power
+    digits = int(scaled)
+    if scaled - digits >= 0.5:
+        digits += 1
+        if digits == power:
+            whole, digits = whole + 1, 0
+    sign = "-" if copysign(1, value) < 0 else ""
+    return f"{sign}{whole}.{str(digits).zfill(decimals)}" if decimals else f"{sign}{whole}"
 
 
 def _digits(value: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from engine.errors import EvaluationError
 from engine.functions.argument import MISSING, mapping, number, refuse
 from engine.functions.registry import function
-from engine.value import from_bytes, number_of, to_text
+from engine.value import fixed, from_bytes, number_of, to_text
 
 _DECIMALS_MAX = 253
 
@@ -78,7 +78,7 @@ def float_(value: Any, decimals: Any = MISSING) -> float:
         raise EvaluationError("float: the integer is too large") from error
     if decimals is MISSING:
         return result
-    return round(result, _decimals("float", decimals, 1))
+    return float(fixed(result, _decimals("float", decimals, 1)))
 
 
 @function(("float2str(0.1, 20)", "0.10000000000000000555"), ("float2str(1.50, 4)", "1.5"), ("float2str(1.0, 0)", "1"))
@@ -86,7 +86,7 @@ def float2str(value: float, decimals: int) -> str:
     """The number in fixed notation with at most `decimals` (0 to 253) digits after the point, zeros cut."""
     places = _decimals("float2str", decimals, 0)
     try:
-        written = f"{float(number('float2str', 1, value)):.{places}f}"
+        written = fixed(float(number("float2str", 1, value)), places)
     except OverflowError as error:
         raise EvaluationError("float2str: the integer is too large") from error
     if not places:

@@ -8,7 +8,7 @@ from engine.errors import EvaluationError
 from engine.functions.argument import mapping, opened, refuse, text
 from engine.functions.registry import function
 from engine.jsontext import UNDEFINED
-from engine.value import float_text, to_text
+from engine.value import fixed, float_text, to_text
 
 
 @function(("map_new()", {}))
@@ -129,7 +129,7 @@ def map_to_redis_hset_args(source: dict[str, Any]) -> list[str]:
 
 def _redis_text(value: Any) -> Any:
     if type(value) is float:
-        return float_text(round(value, 6))
+        return float_text(float(fixed(value, 6)))
     if type(value) is bool:
         return "true" if value else "false"
     if type(value) is int:

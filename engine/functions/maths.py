@@ -9,7 +9,7 @@ from typing import Any
 from engine.errors import EvaluationError
 from engine.functions.argument import integer, number
 from engine.functions.registry import function
-from engine.value import equal
+from engine.value import equal, fixed
 
 
 def _real(name: str, operation: Callable[..., float], *values: Any) -> float:
@@ -72,7 +72,7 @@ def round_(value: int | float, decimals: int = 0) -> int | float:
     if decimals:
         if type(decimals) is not int or not 0 < decimals <= 15:
             raise EvaluationError(f"round: argument 2 must be an integer from 0 to 15, not {decimals!r}")
-        return float(round(number("round", 1, value), decimals))
+        return float(fixed(_real("round", float, value), decimals))
     if kind is float:
         whole = int(value)
         if abs(value - whole) < 0.5:

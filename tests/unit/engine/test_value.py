@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -26,15 +28,28 @@ from engine.value import (
 
 @given(value=st.floats(allow_nan=False, allow_infinity=False))
 def test_floats_are_fixed_notation_with_ten_decimals(value: float) -> None:
-    """The quick way for short numbers gives what the long way gives."""
-    long_way = f"{value:.10f}".rstrip("0")
-    assert float_text(value) == (long_way + "0" if long_way.endswith(".") else long_way)
+    """Whoever reads a text that a rule made reads the number: never an exponent, never off by more than a rounding."""
+    text = float_text(value)
+    assert re.fullmatch(r"-?\d+\.(\d{0,9}[1-9]|0)", text)
+    assert abs(Decimal(text) - Decimal(value)) <= Decimal("0.5000011e-10")
 
 
 @pytest.mark.parametrize("value", [0.1, 21.5, 99999.9999999, 12345.6789, 1234567890.1, 1e16, 1e-5, -0.5, 1e22])
 def test_floats_people_send_are_written_alike(value: float) -> None:
     """The same as above, for the numbers that sensors send."""
     test_floats_are_fixed_notation_with_ten_decimals.hypothesis.inner_test(value)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1 / 2048, "0.0004882813"), (-1 / 2048, "-0.0004882813"), (0.12345678905, "0.1234567891"),
+        (0.99999999999, "1.0"), (-1e-12, "-0.0"), (9.99999999995, "10.0"), (0.1 + 0.2, "0.3"),
+    ],
+)  # fmt: skip
+def test_halves_are_rounded_away_from_zero(value: float, text: str) -> None:
+    """A converter's step of 1/2048 is such a half: EMQX rounds it up, and so do people."""
+    assert float_text(value) == text
 
 
 @pytest.mark.parametrize(
