@@ -110,7 +110,8 @@ def date_to_unix_ts(unit: str, zone: Any, format: str, written: Any = MISSING) -
     """The Unix time of a text in a format (that of `format_date`); its zone may be left out where it is UTC.
 
     Each directive takes its number of digits; what stands between them is skipped, not compared, and what follows the
-    last one is ignored. Year, month and day are needed; what the format lacks of the time of day is 0.
+    last one is ignored. Year, month and day are needed; what the format lacks of the time of day is 0, and the text may
+    end before the format's fraction or zone.
     """
     if written is MISSING:
         zone, format, written, place = 0, zone, format, 2

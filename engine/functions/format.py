@@ -120,12 +120,14 @@ _ZONES = {
 
 
 def parse_fields(name: str, format: Format, written: str) -> Fields:
-    """What `written` says in a format. Raises `EvaluationError` where it says nothing in it."""
+    """What `written` says in a format; it may end before a fraction or a zone. Raises `EvaluationError` otherwise."""
     fields = Fields()
     position, seen = 0, set()
     for piece, is_directive in format.pieces:
         if not is_directive:
             position += len(piece)
+        elif position >= len(written) and (piece in _FRACTIONS or piece in _ZONES):
+            continue
         elif piece in _ZONES:
             position = _parse_zone(name, piece, written, position, fields)
         elif piece in _NUMBERS:
