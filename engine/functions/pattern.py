@@ -3,7 +3,8 @@
 RE2 runs a pattern in time linear to the text. What it does not know (look-around, back-references, possessive
 repeats, more than 1000 repeats) goes to the backtracking `regex` library, with a deadline for each call. Both take
 Perl's syntax; classes such as ``\\w`` are ASCII, everything else counts characters. RE2's ``$`` does not match before
-a final line break as Perl's does, so such texts take the other way.
+a final line break as Perl's does, so such texts take the other way. EMQX matches bytes unless a pattern begins with
+``(*UTF)``; here that prefix changes nothing.
 """
 
 from __future__ import annotations
@@ -78,9 +79,15 @@ def regex_match(text: str, pattern: str) -> bool:
     (r"regex_extract('none', '(\d+)')", []),
 )
 def regex_extract(text: str, pattern: str) -> list[Text]:
-    """The groups of the first match; an empty list where the pattern does not match or has no group."""
+    """The groups of the first match; an empty list where the pattern does not match or has no group.
+
+    A group that takes no part in the match is empty text, or is not there where no other one follows it.
+    """
     match = _first("regex_extract", text, pattern)
-    return [] if match is None else [_value(group or "") for group in match.groups()]
+    groups = [] if match is None else list(match.groups())
+    while groups and groups[-1] is None:
+        groups.pop()
+    return [_value(group or "") for group in groups]
 
 
 @function(
@@ -102,7 +109,8 @@ def regex_replace(text: str, pattern: str, replacement: str) -> Text:
 
 
 def _asked(name: str, subject: Any, source: Any) -> tuple[bytes, _Pattern]:
-    return argument.octets(name, 1, subject), _compiled(name, argument.text(name, 2, source))
+    pattern = argument.text(name, 2, source).removeprefix("(*UTF)")
+    return argument.octets(name, 1, subject), _compiled(name, pattern)
 
 
 def _first(name: str, subject: Any, source: Any) -> Any:
