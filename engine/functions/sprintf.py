@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from functools import lru_cache
-from math import floor, log10
+from math import copysign
 from typing import Any, NamedTuple
 
 from engine.errors import EvaluationError
@@ -158,21 +159,46 @@ def _prefixed(name: str, value: Any, precision: int | None) -> str:
 
 
 def _fixed(name: str, value: Any, precision: int | None) -> str:
-    return f"{float(number(name, 2, value)):.{6 if precision is None else min(precision, 253)}f}"
+    real, places = float(number(name, 2, value)), 6 if precision is None else min(precision, 253)
+    whole, fraction = divmod(_scaled(real, places), 10**places)
+    return f"{_sign(real)}{whole}.{fraction:0{places}d}" if places else f"{_sign(real)}{whole}"
 
 
 def _exponent(name: str, value: Any, precision: int | None) -> str:
     # Erlang counts all digits, Python those after the point; and Erlang writes the exponent without a leading zero.
-    mantissa, _, exponent = f"{float(number(name, 2, value)):.{_digits_after(precision)}e}".partition("e")
-    return f"{mantissa}e{int(exponent):+d}"
+    real, places = float(number(name, 2, value)), _digits_after(precision)
+    exponent = _magnitude(real)
+    digits = str(_scaled(real, places - exponent)).zfill(places + 1)
+    if len(digits) > places + 1:
+        exponent += 1
+    return f"{_sign(real)}{digits[0]}.{digits[1 : places + 1]}e{exponent:+d}"
 
 
 def _general(name: str, value: Any, precision: int | None) -> str:
-    real = float(number(name, 2, value))
-    size = floor(log10(abs(real))) if real else 0
-    if not -1 <= size < 4:
-        return _exponent(name, real, precision)
-    return f"{real:.{max(_digits_after(precision) - size, 1)}f}"
+    real, digits = float(number(name, 2, value)), 6 if precision is None else precision
+    size = _magnitude(real)
+    if real and (-1 <= size < min(digits - 1, 4) or (size == -1 and digits == 1)):
+        return _fixed(name, real, digits - 1 - size)
+    return _exponent(name, real, digits)
+
+
+def _magnitude(real: float) -> int:
+    """The exponent that the number has in scientific notation."""
+    return int(f"{real:.16e}".partition("e")[2])
+
+
+def _sign(real: float) -> str:
+    return "-" if copysign(1, real) < 0 else ""
+
+
+def _scaled(real: float, places: int) -> int:
+    """The size of the number times 10 to the power of `places`, halves away from zero."""
+    numerator, denominator = abs(real).as_integer_ratio()
+    if places >= 0:
+        numerator *= 10**places
+    else:
+        denominator *= 10**-places
+    return (2 * numerator + denominator) // (2 * denominator)
 
 
 def _digits_after(precision: int | None) -> int:
@@ -197,8 +223,8 @@ def _erlang(value: Any, shows_text: bool) -> str:
     """A value in Erlang's notation; `shows_text` writes printable bytes as text instead of numbers."""
     if type(value) is str or type(value) is bytes:
         data = value.encode("utf-8", "replace") if isinstance(value, str) else value
-        if shows_text and data and all(32 <= byte < 127 or byte in b"\t\n\r\b\f\v" for byte in data):
-            return "<<" + _quoted(data.decode()) + ">>"
+        if shows_text and data and type(value) is str and all(map(_is_printable, data)):
+            return "<<" + _quoted(value) + ">>"
         return "<<" + ",".join(map(str, data)) + ">>"
     if type(value) is list:
         return "[" + ",".join(_erlang(item, shows_text) for item in value) + "]"
@@ -206,7 +232,7 @@ def _erlang(value: Any, shows_text: bool) -> str:
         entries = (f"{_erlang(k, shows_text)} => {_erlang(v, shows_text)}" for k, v in sorted(value.items()))
         return "#{" + ",".join(entries) + "}"
     if type(value) is float:
-        return repr(value)
+        return _shortest(value)
     if isinstance(value, Bits):
         whole = (value.value >> value.length % 8).to_bytes(value.length // 8, "big")
         return (
@@ -217,8 +243,32 @@ def _erlang(value: Any, shows_text: bool) -> str:
     return str(to_text(value))
 
 
+def _is_printable(byte: int) -> bool:
+    """Whether Erlang takes a byte for a printable character of Latin-1."""
+    return 32 <= byte < 127 or byte >= 160 or byte in b"\t\n\r\b\f\v\x1b"
+
+
+def _shortest(value: float) -> str:
+    """The fewest digits that tell the float from all others, without an exponent unless that is shorter."""
+    exact = Decimal(repr(value))
+    plain = f"{exact:f}" if "." in f"{exact:f}" else f"{exact:f}.0"
+    first, *others = exact.normalize().as_tuple().digits
+    short = f"{_sign(value)}{first}.{''.join(map(str, others)) or 0}e{exact.adjusted()}"
+    return plain if len(plain) <= len(short) and abs(value) < 2**53 else short
+
+
 _QUOTED = str.maketrans(
-    {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "\b": "\\b", "\f": "\\f", "\v": "\\v"}
+    {
+        "\\": "\\\\",
+        '"': '\\"',
+        "\n": "\\n",
+        "\t": "\\t",
+        "\r": "\\r",
+        "\b": "\\b",
+        "\f": "\\f",
+        "\v": "\\v",
+        "\x1b": "\\e",
+    }
 )
 
 
