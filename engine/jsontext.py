@@ -53,6 +53,8 @@ def encode(value: Any) -> bytes:
             return _big_encoder.encode(_prepared(value))
         except (TypeError, UnicodeEncodeError, RecursionError) as error:
             raise ValueError(f"this value has no JSON form: {error}") from error
+        except ValueError as error:  # Python refuses to write more than 4300 digits
+            raise ValueError("an integer is too long to be written") from error
 
 
 def encode_lines(values: Sequence[Any]) -> bytes:

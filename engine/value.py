@@ -105,7 +105,7 @@ def _digits(value: int) -> str:
     try:
         return str(value)
     except ValueError as error:  # Python refuses to write more than 4300 digits: that takes quadratic time
-        raise EvaluationError(f"an integer is too long to be written: {error}") from error
+        raise EvaluationError("an integer is too long to be written") from error
 
 
 def to_json(value: Any) -> str:

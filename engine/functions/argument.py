@@ -21,10 +21,11 @@ MISSING: Any = Undefined()
 
 def refuse(name: str, position: int, wanted: str, value: Any) -> NoReturn:
     """Say that argument `position` of function `name` is not what it must be."""
-    raise EvaluationError(f"{name}: argument {position} must be {wanted}, not {_shown(value)}")
+    raise EvaluationError(f"{name}: argument {position} must be {wanted}, not {shown(value)}")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in an error message: itself where it is short, else its kind."""
     if isinstance(value, str) and len(value) <= 40:
         return f"{value!r}"
     return f"{value}" if type(value) is int and abs(value) < 10**12 else kind_of(value)

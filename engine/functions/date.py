@@ -132,15 +132,17 @@ def date_to_unix_ts(unit: str, zone: Any, format: str, written: Any = MISSING) -
 @function(("timezone_to_offset_seconds('+05:30')", 19800), ("timezone_to_offset_seconds('-02:00')", -7200), pure=False)
 def timezone_to_offset_seconds(zone: Any) -> int:
     """How many seconds a zone is ahead of UTC; now, where that changes over the year."""
-    if zone is UNDEFINED:
-        return 0
-    return _offset("timezone_to_offset_seconds", 1, zone, _now_ns() // _SECOND)
+    return _current_offset("timezone_to_offset_seconds", zone)
 
 
 @function(("timezone_to_second('-02:00:00')", -7200), pure=False)
 def timezone_to_second(zone: Any) -> int:
     """The same as `timezone_to_offset_seconds`."""
-    return timezone_to_offset_seconds(zone)
+    return _current_offset("timezone_to_second", zone)
+
+
+def _current_offset(name: str, zone: Any) -> int:
+    return 0 if zone is UNDEFINED else _offset(name, 1, zone, _now_ns() // _SECOND)
 
 
 @function(("mongo_date(1653561612123)", "ISODate(2022-05-26T10:40:12.123Z)"), pure=False)

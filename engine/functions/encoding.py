@@ -37,17 +37,19 @@ def json_decode(value: str) -> Any:
 @function(("bin2hexstr('abc')", "616263"), ("bin2hexstr('abc', '0x')", "0x616263"))
 def bin2hexstr(data: str, prefix: str = "") -> str:
     """The bytes in upper-case hexadecimal, after `prefix`. A bit string is filled up with zero bits at its left."""
-    if prefix != "":
-        prefix = text("bin2hexstr", 2, prefix)
-    if isinstance(data, Bits):
-        return f"{prefix}{data.value:0{(data.length + 3) // 4}X}"
-    return prefix + binary("bin2hexstr", 1, data).hex().upper()
+    return (text("bin2hexstr", 2, prefix) if prefix != "" else "") + _hexadecimal("bin2hexstr", data)
 
 
 @function(("sqlserver_bin2hexstr('abc')", "0x616263"))
 def sqlserver_bin2hexstr(data: str) -> str:
     """The bytes as SQL Server writes binary literals: `0x` and hexadecimal digits."""
-    return bin2hexstr(data, "0x")
+    return "0x" + _hexadecimal("sqlserver_bin2hexstr", data)
+
+
+def _hexadecimal(name: str, data: Any) -> str:
+    if isinstance(data, Bits):
+        return f"{data.value:0{(data.length + 3) // 4}X}"
+    return binary(name, 1, data).hex().upper()
 
 
 @function(("hexstr2bin('616263')", "abc"), ("hexstr2bin('0x616263', '0x')", "abc"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.errors import EvaluationError
-from engine.functions.argument import MISSING, count, integer, items
+from engine.functions.argument import MISSING, count, integer, items, refuse
 from engine.functions.registry import function
 from engine.value import same
 
@@ -15,7 +15,7 @@ def nth(position: int, source: list[Any]) -> Any:
     """The element at a position that the list must have; `list[n]` gives undefined instead of failing."""
     elements = items("nth", 2, source)
     if not 1 <= integer("nth", 1, position) <= len(elements):
-        raise EvaluationError(f"nth: there is no element {position} in a list of {len(elements)}")
+        refuse("nth", 1, f"a position in a list of {len(elements)}", position)
     return elements[position - 1]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.errors import EvaluationError
-from engine.functions.argument import integer, number
+from engine.functions.argument import integer, number, refuse, shown
 from engine.functions.registry import function
 from engine.value import equal, fixed
 
@@ -17,8 +17,8 @@ def _real(name: str, operation: Callable[..., float], *values: Any) -> float:
     try:
         return operation(*numbers)
     except (ValueError, OverflowError, ZeroDivisionError) as error:
-        shown = ", ".join(str(n)[:20] for n in values)
-        raise EvaluationError(f"{name}({shown}): {error}") from error
+        given = ", ".join(str(n) if type(n) is float else shown(n) for n in numbers)
+        raise EvaluationError(f"{name}({given}): {error}") from error
 
 
 @function(("eq(1, 1.0)", True), ("eq('1', 1)", False))
@@ -71,7 +71,7 @@ def round_(value: int | float, decimals: int = 0) -> int | float:
     kind = type(value)
     if decimals:
         if type(decimals) is not int or not 0 < decimals <= 15:
-            raise EvaluationError(f"round: argument 2 must be an integer from 0 to 15, not {decimals!r}")
+            refuse("round", 2, "an integer from 0 to 15", decimals)
         return float(fixed(_real("round", float, value), decimals))
     if kind is float:
         whole = int(value)

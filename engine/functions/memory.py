@@ -14,7 +14,7 @@ from engine.errors import EvaluationError
 from engine.functions.argument import text
 from engine.functions.registry import function
 from engine.jsontext import UNDEFINED
-from engine.value import kind_of, to_json
+from engine.value import Bits, kind_of, to_json
 
 _PREFIXES = ("HEADGATEVAR_", "EMQXVAR_")
 
@@ -53,14 +53,16 @@ class Memory:
 
 
 def _hashable(key: Any) -> Any:
-    return key if type(key) is str else (kind_of(key), key if type(key) is bytes else to_json(key))
+    return key if type(key) is str else (kind_of(key), to_json(key) if type(key) in (list, dict) else key)
 
 
 def _size(value: Any) -> int:
     """About what a value takes, in bytes."""
     if type(value) is str or type(value) is bytes:
         return 64 + len(value)
-    return 64 if value is None or type(value) in (bool, int, float) else 64 + 4 * len(to_json(value))
+    if isinstance(value, Bits):
+        return 64 + value.length // 8
+    return 64 + value.bit_length() // 8 if type(value) is int else 64 + 4 * len(to_json(value))
 
 
 class _Connection(Protocol):

@@ -139,7 +139,7 @@ def _based(name: str, value: Any, precision: int | None) -> str:
     if not 2 <= base <= 36:
         raise EvaluationError(f"{name}: a base is from 2 to 36")
     if base == 10:
-        return str(number_)
+        return str(to_text(number_))
     bounded(number_.bit_length(), name)
     digits, rest = "", abs(number_)
     while rest or not digits:

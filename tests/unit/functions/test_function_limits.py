@@ -19,6 +19,7 @@ from engine.functions.identity import use_random
 from engine.functions.memory import Memory, use_store
 from engine.jsontext import UNDEFINED
 from engine.message import Client, Occurrence
+from engine.value import Bits
 
 
 @contextmanager
@@ -75,6 +76,21 @@ def test_a_result_much_larger_than_its_arguments_is_refused(name: str, arguments
         FUNCTIONS[name].call(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("sqrt", [-(1 << 30_000)]), ("power", [2, 1 << 30_000]), ("nth", [1 << 30_000, []]), ("str", [1 << 30_000]),
+        ("round", [1.5, 1 << 30_000]), ("sprintf", ["~b", 1 << 30_000]), ("json_encode", [1 << 30_000]),
+        ("mget", [1 << 30_000, {}]),
+    ],
+)  # fmt: skip
+def test_an_integer_too_long_to_be_written_is_told_in_words(name: str, arguments: list[object]) -> None:
+    """Bits cut out of a payload make such integers, and Python's advice on them is none for the author of a rule."""
+    with pytest.raises(EvaluationError) as caught:
+        FUNCTIONS[name].call(*arguments)
+    assert "limit" not in caught.value.message
+
+
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", r"(\w+\s?)*$", "(?=(a+)+$)b", r"(a*)*\1c", "(?>a*)*?c"])
 def test_no_pattern_hangs(pattern: str) -> None:
     """A device that knows the rule's pattern must not be able to stop the broker with a text made for it."""
@@ -105,6 +121,8 @@ def test_the_store_has_bounds() -> None:
     store.delete("b")
     with pytest.raises(EvaluationError, match="10000 bytes"):
         store.put("c", "x" * 10_000)
+    with pytest.raises(EvaluationError, match="10000 bytes"):
+        store.put("c", 1 << 80_000)
     store.put("c", "x" * 9_000)
     assert (store.get("a"), store.get("b"), len(store.get("c"))) == (3, UNDEFINED, 9_000)
 
@@ -112,9 +130,10 @@ def test_the_store_has_bounds() -> None:
 def test_the_store_tells_kinds_of_keys_apart() -> None:
     """1, '1', 1.0 and true are four keys, as they are in EMQX."""
     store = Memory(entries_max=10, bytes_max=10_000)
-    for key in (1, "1", 1.0, True, None, [1], {"a": 1}):
-        store.put(key, repr(key))
-    assert [store.get(key) for key in (1, "1", 1.0, True, None, [1])] == ["1", "'1'", "1.0", "True", "None", "[1]"]
+    keys = (1, "1", 1.0, True, None, UNDEFINED, [1], Bits(1, 3), 1 << 20_000)
+    for number, key in enumerate(keys):
+        store.put(key, number)
+    assert [store.get(key) for key in keys] == list(range(len(keys)))
 
 
 def test_rules_share_the_store() -> None:
