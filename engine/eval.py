@@ -52,9 +52,7 @@ def evaluate_line(text: str | bytes, clock: Clock | None = None) -> Answer:
         answer |= _validate(sql) if event is None else evaluate_event(sql, event, clock)
         encode(answer)
     except RuleError as error:
-        answer |= {"kind": "invalid", **_mistake(error.message, error.position)}
-        if error.remedy:
-            answer["remedy"] = error.remedy
+        answer |= _refused("invalid", error)
     except ValueError as error:  # a row that has no JSON form
         return {"id": answer["id"], "kind": "error", "message": str(error)}
     return answer
@@ -66,7 +64,7 @@ def evaluate_event(sql: str, event: Any, clock: Clock | None = None) -> Answer:
     try:
         compiled = _compiled(sql)
     except RuleError as error:  # it is a statement, so only something in it does not exist
-        return {"kind": "error", **_mistake(error.message, error.position)}
+        return _refused("error", error)
     try:
         happening = occurrence_of(event, clock or SystemClock())
     except ValueError as error:
@@ -214,6 +212,13 @@ def _warning(problem: Problem) -> Answer:
 @lru_cache(maxsize=256)
 def _compiled(sql: str) -> CompiledRule:
     return compile_rule(sql, rule_id="eval")
+
+
+def _refused(kind: str, error: RuleError) -> Answer:
+    answer: Answer = {"kind": kind, **_mistake(error.message, error.position)}
+    if error.remedy:
+        answer["remedy"] = error.remedy
+    return answer
 
 
 def _mistake(message: str, position: Position | None) -> Answer:

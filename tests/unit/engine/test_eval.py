@@ -58,7 +58,8 @@ def test_unknown_function_is_a_warning_without_an_event_and_an_error_with_one() 
     answer = _ask("SELECT nosuch(1) AS x FROM t")
     assert (answer["kind"], answer["from"]) == ("valid", ["t"])
     assert answer["warnings"][0]["message"] == "there is no function nosuch"
-    assert _ask("SELECT nosuch(1) AS x FROM t", {**_PUBLISH, "topic": "t"})["kind"] == "error"
+    failed = _ask("SELECT uper('a') AS x FROM t", {**_PUBLISH, "topic": "t"})
+    assert (failed["kind"], failed["column"], failed["remedy"]) == ("error", 8, "did you mean upper?")
 
 
 @pytest.mark.parametrize(
