@@ -26,6 +26,7 @@ _UNITS = {"second": _SECOND, "millisecond": 10**6, "microsecond": 10**3, "nanose
 _WITH_FRACTION = {10**6: "%s.%03d%s", 10**3: "%s.%06d%s", 1: "%s.%09d%s"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 _SECONDS_MIN, _SECONDS_MAX = -62135596800, 253402300799  # years 1 to 9999
+_OUT_OF_YEARS = "the time is not within the years 1 to 9999"
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)(?::(\d\d))?", re.ASCII)
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,18}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
@@ -179,7 +180,7 @@ _rfc3339_second = lru_cache(maxsize=64)(_rfc3339_plain)
 
 def _moment(name: str, seconds: int) -> datetime:
     if not _SECONDS_MIN <= seconds <= _SECONDS_MAX:
-        raise EvaluationError(f"{name}: the time is not within the years 1 to 9999")
+        raise EvaluationError(f"{name}: {_OUT_OF_YEARS}")
     return _EPOCH + timedelta(seconds=seconds)
 
 
@@ -203,7 +204,13 @@ def _offset(name: str, position: int, zone: Any, seconds: int, is_local: bool = 
     if isinstance(found, int):
         return found
     moment = _moment(name, seconds)
-    local = moment.replace(tzinfo=found) if is_local else moment.replace(tzinfo=UTC).astimezone(found)
+    try:
+        if not is_local:
+            local = moment.replace(tzinfo=UTC).astimezone(found)
+        else:
+            local = moment.astimezone() if found is None else moment.replace(tzinfo=found)
+    except (OverflowError, ValueError) as error:  # the first or last hours of the calendar, in another zone
+        raise EvaluationError(f"{name}: {_OUT_OF_YEARS}") from error
     shift = local.utcoffset()
     return 0 if shift is None else shift.days * 86400 + shift.seconds
 

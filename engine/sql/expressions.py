@@ -194,7 +194,7 @@ class Expressions:
         """The result of a call that is the same for every message; None where the call fails, as it may at run time."""
         try:
             result = function.call(*(arg.value for arg in node.args if isinstance(arg, Const)))
-        except EvaluationError:
+        except Exception:  # whatever it is, it is said for each message; loading must not fail over it
             return None
         return literal_atom(self.writer.names, result)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from engine.errors import EvaluationError
 from engine.functions import FUNCTIONS
 from engine.functions.date import use_clock
 from engine.functions.format import compile_format, parse_fields
@@ -65,6 +67,39 @@ def test_the_servers_zone_is_the_default() -> None:
     """As in EMQX; the moment is the same whatever the zone is."""
     written = FUNCTIONS["now_rfc3339"].call("nanosecond")
     assert FUNCTIONS["rfc3339_to_unix_ts"].call(written, "nanosecond") == NOW_NS
+
+
+@pytest.fixture
+def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server eight hours ahead of UTC."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Asia/Shanghai")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_shanghai")
+def test_local_is_the_servers_zone_in_both_directions() -> None:
+    """What a device writes by the server's clock would otherwise be stored hours away."""
+    zoned = "%Y-%m-%d %H:%M:%S"
+    assert FUNCTIONS["format_date"].call("second", "local", zoned, 1708671600) == "2024-02-23 15:00:00"
+    assert FUNCTIONS["date_to_unix_ts"].call("second", "local", zoned, "2024-02-23 15:00:00") == 1708671600
+
+
+@pytest.mark.usefixtures("in_shanghai")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("unix_ts_to_rfc3339", [253402300799]),
+        ("format_date", ["second", "America/New_York", "%Y", -62135596800]),
+        ("date_to_unix_ts", ["second", "local", "%Y-%m-%d", "0001-01-01"]),
+    ],
+)
+def test_times_that_leave_the_calendar_by_their_zone_are_refused(name: str, arguments: list[object]) -> None:
+    """A device that sends nonsense for a time gets the documented error, not one about floats."""
+    with pytest.raises(EvaluationError, match=f"{name}: the time is not within the years 1 to 9999"):
+        FUNCTIONS[name].call(*arguments)
 
 
 @pytest.mark.parametrize("source", ["%Y-%m-%d %H:%M:%S.%3N%z", "%d.%m.%Y, %H:%M:%S %6N%:z", "%N %::z %Y%m%d%H%M%S"])

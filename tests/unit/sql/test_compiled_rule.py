@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import traceback
 import weakref
+from dataclasses import replace
 
 import pytest
 
 from engine.errors import EvaluationError, Position, RuleError
+from engine.functions import FUNCTIONS
 from engine.message import MESSAGE_COLUMNS, Client, Message, Occurrence
 from engine.sql import SinkTarget, check_rule, compile_rule
 
@@ -36,6 +38,18 @@ def test_traceback_shows_the_line_of_generated_code() -> None:
     text = "".join(traceback.format_exception(failed.value))
     assert '"<rule rules/hot.sql>"' in text
     assert "f_upper(" in text
+
+
+def test_call_with_constants_that_fails_does_so_for_each_message() -> None:
+    """A fault in one function must not keep a whole folder of rules from loading."""
+
+    def broken(text: str) -> str:
+        raise OverflowError(text)
+
+    functions = {**FUNCTIONS, "upper": replace(FUNCTIONS["upper"], call=broken)}
+    rule = compile_rule("SELECT upper('a') AS x FROM \"t\"", rule_id="r", functions=functions)
+    with pytest.raises(EvaluationError):
+        rule.evaluate(_message())
 
 
 def test_payload_that_is_no_json_fails_in_each_rule_at_its_own_place() -> None:
