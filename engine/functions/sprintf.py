@@ -19,6 +19,9 @@ _DIRECTIVE = re.compile(
     re.DOTALL,
 )
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_NATIVE_BASES = {2: "b", 8: "o", 16: "x"}
+_DIVIDED_BITS_MAX = 4096
+"""The longest integer that is written in any other base: that takes time quadratic to its length."""
 
 
 class _Directive(NamedTuple):
@@ -138,9 +141,13 @@ def _based(name: str, value: Any, precision: int | None) -> str:
     number_, base = integer(name, 2, value), 10 if precision is None else precision
     if not 2 <= base <= 36:
         raise EvaluationError(f"{name}: a base is from 2 to 36")
+    if base in _NATIVE_BASES:
+        bounded(number_.bit_length(), name)
+        return format(number_, _NATIVE_BASES[base])
     if base == 10:
         return str(to_text(number_))
-    bounded(number_.bit_length(), name)
+    if number_.bit_length() > _DIVIDED_BITS_MAX:
+        raise EvaluationError(f"{name}: the integer has more than {_DIVIDED_BITS_MAX} bits; write it in base 16")
     digits, rest = "", abs(number_)
     while rest or not digits:
         rest, digit = divmod(rest, base)

@@ -76,6 +76,13 @@ def test_a_result_much_larger_than_its_arguments_is_refused(name: str, arguments
         FUNCTIONS[name].call(*arguments)
 
 
+@pytest.mark.parametrize("base", [2, 16, 36])
+def test_long_integers_are_written_quickly_or_not_at_all(base: int) -> None:
+    """A payload of 100 kB as one integer took a second to be written digit by digit, for everyone on the broker."""
+    with within(0.5), suppress(EvaluationError):
+        FUNCTIONS["sprintf"].call(f"~.{base}b", (1 << 800_000) - 1)
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
