@@ -233,7 +233,8 @@ class Expressions:
         if atom.kind == "bool":
             return atom.text
         if isinstance(node, (Reference, Access)):
-            return f"({atom.text} is True or reference_condition({atom.text}))"
+            called = f"reference_condition({atom.text})"
+            return f"({atom.text} is True or {called})" if atom.kind in ("any", "defined") else called
         return f"condition({atom.text})"
 
     def _is_condition(self, node: Expr) -> bool:

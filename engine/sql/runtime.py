@@ -337,14 +337,13 @@ def number_or_none(value: Any) -> int | None:
 
 def part(value: Any, first: int, last: int) -> list[Any]:
     """The elements from `first` to `last`; a range past the end is cut, one that begins before the list an error."""
-    if type(value) is str:
-        value = _opened(value)
-    if type(value) is not list:
+    items = _opened(value) if type(value) is str else value
+    if type(items) is not list:
         raise EvaluationError(f"a range needs a list, not {kind_of(value)}")
-    begin, end = _place(first, len(value)), _place(last, len(value))
+    begin, end = _place(first, len(items)), _place(last, len(items))
     if end < begin - 1:
         raise EvaluationError(f"the range [{first}..{last}] ends before it begins")
-    return value[begin - 1 : end]
+    return items[begin - 1 : end]
 
 
 def sequence(first: int, last: int) -> list[int]:
