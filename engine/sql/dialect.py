@@ -352,6 +352,8 @@ class RuleParser(parser.Parser):
             if len(steps) > STEPS_MAX:
                 self._fail(f"a path has more than {STEPS_MAX} steps", remedy="give a part of it an alias of its own")
             if self._match(TokenType.DOT):
+                if not steps and isinstance(base, (exp.Array, PathSlice)):
+                    self._fail("a list has no keys", at, "write [1] for its first element")
                 steps.append(self._key(at))
             elif self._match(TokenType.L_BRACKET):
                 steps.append(self._bracket(at))

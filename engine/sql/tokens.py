@@ -96,6 +96,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _DIGITS = re.compile(r"[0-9]+")
+_FRACTION = re.compile(r"\.([0-9]+)")
 _SUFFIX = re.compile(r"[fFdD](?![\w$@~])")
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|u(?![dD][89A-Fa-f])[0-9A-Fa-f]{4}|.)|''", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
@@ -167,7 +168,7 @@ class _Scan:
         if self._tokens and self._tokens[-1].token_type is TokenType.DOT and self._tokens[-1].end + 1 == offset:
             digits = _DIGITS.match(self._text, offset)
             if digits:
-                return self._add(TokenType.NUMBER, digits[0], offset, digits.end())
+                return self._numeric_key(digits[0], offset, digits.end())
         match = _TOKEN.match(self._text, offset)
         assert match is not None
         kind, text, end = match.lastgroup, match[0], match.end()
@@ -199,6 +200,15 @@ class _Scan:
         if _SUFFIX.match(self._text, end) and len(text) > 1:
             at = self._places.at(offset, end + 1)
             raise RuleError(f"{self._text[offset : end + 1]} is not a number", at, f"write {text}")
+        return self._add(TokenType.NUMBER, text, offset, end)
+
+    def _numeric_key(self, text: str, offset: int, end: int) -> int:
+        """``.1`` is a key; whether ``.1.5`` is one or two can't be told, so that it is neither, as in EMQX."""
+        more = _FRACTION.match(self._text, end)
+        if more:
+            at = self._places.at(offset, more.end())
+            remedy = f"write .'{text}'.'{more[1]}' for two keys, .'{text}{more[0]}' for one"
+            raise RuleError(f".{text}{more[0]} may be one key or two", at, remedy)
         return self._add(TokenType.NUMBER, text, offset, end)
 
     def _is_minus(self, offset: int, comment: str) -> bool:

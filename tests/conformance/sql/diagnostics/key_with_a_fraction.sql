@@ -1,0 +1,1 @@
+SELECT payload.a.1.100 AS a FROM "t"
