@@ -16,7 +16,7 @@ from typing import Any
 
 from engine.clock import Clock, SystemClock
 from engine.errors import EvaluationError, Position, Problem, RuleError
-from engine.events import EVENTS, event_topic, is_event_filter, matches
+from engine.events import EVENTS, SOURCE_PREFIXES, event_topic, is_event_filter, matches
 from engine.jsontext import decode, encode
 from engine.message import NODE, Client, Message, Occurrence, new_message_id, property_columns
 from engine.sql import CompiledRule, Statement, check_rule, compile_rule, parse
@@ -26,7 +26,6 @@ __all__ = ["evaluate_event", "evaluate_line", "main_stream"]
 
 Answer = dict[str, Any]
 
-_SOURCE_PREFIXES = ("$sources/", "$bridges/")
 _PUBLISH = "message_publish"
 
 
@@ -97,7 +96,7 @@ def occurrence_of(event: Any, clock: Clock) -> Message | Occurrence:
     now_ms = clock.now_ms()
     if kind == _PUBLISH:
         return _message(columns, now_ms) or _publish(columns, now_ms)
-    topic = kind if kind.startswith(_SOURCE_PREFIXES) else event_topic(kind)
+    topic = kind if kind.startswith(SOURCE_PREFIXES) else event_topic(kind)
     return Occurrence(topic, _filled(topic, columns, now_ms), _client(columns), now_ms)
 
 
@@ -154,14 +153,14 @@ def _selects(item: str, event: Mapping[str, Any], happening: Message | Occurrenc
     """Whether an item of FROM selects the event: publishes by their topic, all else by what it is."""
     if event.get("event_type", _PUBLISH) == _PUBLISH:
         return not is_event_filter(item) and topic_matches(item, happening.topic)
-    if happening.topic.startswith(_SOURCE_PREFIXES):
+    if happening.topic.startswith(SOURCE_PREFIXES):
         return _is_same_source(item, happening.topic)
     return is_event_filter(item) and matches(item, happening.topic)
 
 
 def _is_same_source(item: str, topic: str) -> bool:
     """Whether both name one source: the two prefixes mean the same, ``type:*`` in the event stands for any name."""
-    if not item.startswith(_SOURCE_PREFIXES):
+    if not item.startswith(SOURCE_PREFIXES):
         return False
     named, found = item.partition("/")[2], topic.partition("/")[2]
     return named == found or (found.endswith(":*") and named.startswith(found[:-1]))

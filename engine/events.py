@@ -17,9 +17,12 @@ from typing import Any
 from engine.topic import topic_matches
 
 __all__ = [
-    "EVENTS", "PUBLISH", "Event", "columns_of", "event_topic", "events_of", "is_event_filter", "matches",
-    "nearest_topic", "topic_matches",
+    "EVENTS", "PUBLISH", "SOURCE_PREFIXES", "Event", "columns_of", "event_topic", "events_of", "is_event_filter",
+    "matches", "nearest_topic", "topic_matches",
 ]  # fmt: skip
+
+SOURCE_PREFIXES = ("$sources/", "$bridges/")
+"""What FROM names a source by, which is neither a publish nor an event; the second is EMQX's older word."""
 
 _PREFIX = "$events/"
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar, cast
 
 from engine.errors import Position, Problem, RuleError
-from engine.events import events_of, is_event_filter, matches, nearest_topic
+from engine.events import SOURCE_PREFIXES, events_of, is_event_filter, matches, nearest_topic
 from engine.sql import CompiledRule, SinkTarget, Source, check_rule, compile_rule, parse
 
 Ack = Literal["receive", "buffer"]
@@ -276,18 +276,32 @@ def _option(header: Header, name: str, default: str) -> str:
 
 
 def _event_problems(sources: Iterable[Source], path: str) -> Iterator[Problem]:
-    """Warnings for events that never happen: misspelt ones, and those of a later version."""
+    """Warnings for what never happens: misspelt events, those of a later version, and sources."""
     for source in sources:
-        if not is_event_filter(source.topic):
-            continue
-        events = events_of(source.topic)
-        if not events:
-            near = nearest_topic(source.topic)
-            remedy = f"did you mean {near}?" if near else "see the list of events in engine/README.md"
-            yield Problem(f"there is no event {source.topic}", path, source.position, remedy, "warning")
-        elif not any(event.happens for event in events):
-            message = f"{source.topic} does not happen in this version, so the rule never runs"
-            yield Problem(message, path, source.position, "select from another event", "warning")
+        found = _what_never_happens(source.topic)
+        if found is not None:
+            message, remedy = found
+            yield Problem(message, path, source.position, remedy, "warning")
+
+
+def _what_never_happens(topic: str) -> tuple[str, str] | None:
+    """Why a rule never sees anything of `topic`, and what to do; None where that can't be told from its name."""
+    if topic.startswith(SOURCE_PREFIXES):
+        return f"{topic} gives nothing in this version: there are no sources yet", "select from a topic or an event"
+    events = events_of(topic)
+    if events:
+        happens = any(event.happens for event in events)
+        message = f"{topic} does not happen in this version, so the rule never runs"
+        return None if happens else (message, "select from another event")
+    if topic == "$events/message_publish" or not topic.startswith("$"):
+        return None
+    near = nearest_topic(topic)
+    if near is None and not is_event_filter(topic):
+        return None
+    return (
+        f"there is no event {topic}",
+        f"did you mean {near}?" if near else "see the list of events in engine/README.md",
+    )
 
 
 def _sinks(
@@ -307,6 +321,8 @@ def _sinks(
             )
         else:
             targets = tuple(_named(value, place))
+            if not targets:
+                problems.append(Problem("the -- sinks: line names no sink", path, place, "write -- sinks: a, b"))
     elif not targets:
         problems.append(
             Problem(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from engine.errors import Position, Problem
 from engine.functions import Function
@@ -24,6 +24,7 @@ from engine.sql.nodes import (
     Field,
     In,
     Index,
+    IndexBy,
     Key,
     ListOf,
     Logic,
@@ -177,6 +178,10 @@ def _field(item: Field) -> Iterator[Problem]:
         yield _warning(
             f"{item.text}{name} is read as {item.text} AS {name}", item.at, f"write .'{key}{name}' for one key"
         )
+    elif item.alias.steps or name in MESSAGE_COLUMNS:
+        yield _warning(
+            f"a column is read as the alias of {item.text} here", item.alias.at, "put a comma before it, or write AS"
+        )
 
 
 def _conditions(statement: Statement) -> Iterator[Problem]:
@@ -202,7 +207,7 @@ def _condition(clause: str, node: Expr) -> Iterator[Problem]:
 
 def _node(node: Expr, functions: Mapping[str, Function], aliases: set[str]) -> Iterator[Problem]:
     if isinstance(node, (Reference, Access)):
-        yield from _steps(node.steps)
+        yield from _steps(node.steps, aliases)
     check: Callable[..., Iterator[Problem]] | None = _CHECKS.get(type(node))
     if check is _call:
         yield from _call(node, functions)
@@ -232,11 +237,11 @@ def _nearest(name: str, functions: Mapping[str, Function]) -> str:
         return f"write {_SQL_FUNCTIONS[lowered]}"
     if lowered in _AGGREGATES:
         return "there are no aggregates: a rule sees one message at a time"
+    if "." in name:
+        return "functions of other modules are not available: call the function by its name alone"
     near = get_close_matches(lowered, functions, n=1)
     if near:
         return f"did you mean {near[0]}?"
-    if "." in name:
-        return "functions of other modules are not available: call the function by its name alone"
     return "headgate functions are listed in engine/README.md"
 
 
@@ -253,12 +258,27 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _steps(steps: tuple[Step, ...]) -> Iterator[Problem]:
+def _steps(steps: tuple[Step, ...], aliases: set[str]) -> Iterator[Problem]:
     for step in steps:
         if isinstance(step, Index) and step.number == 0:
             yield _warning(
                 "there is no element 0: lists count from 1", step.at, "write [1] for the first, [-1] for the last"
             )
+        elif isinstance(step, IndexBy) and _is_unknown_in_quotes(step.expr, aliases):
+            name = step.expr.name
+            yield _warning(
+                f'"{name}" in double quotes is a column that holds the index', step.at, f'write ."{name}" for a key'
+            )
+
+
+def _reference(node: Reference, aliases: set[str]) -> Iterator[Problem]:
+    name = node.name
+    if node.steps or name in aliases:
+        return
+    if not node.quoted and name.lower() in ("true", "false"):
+        yield _warning(f"{name} is the name of a column here, and there is none", node.at, f"write {name.lower()}")
+    elif node.quoted and name.partition(".")[0] in MESSAGE_COLUMNS and "." in name:
+        yield _warning(f'"{name}" is one name, and there is no such column', node.at, f"write {name}, without quotes")
 
 
 def _constant(node: Const, aliases: set[str]) -> Iterator[Problem]:
@@ -287,14 +307,19 @@ def _is_null(node: Expr, aliases: set[str]) -> bool:
     return isinstance(node, Reference) and not node.quoted and node.name.lower() == "null" and node.name not in aliases
 
 
-def _is_text_by_mistake(node: Expr, other: Expr, aliases: set[str]) -> bool:
+def _is_text_by_mistake(node: Expr, other: Expr, aliases: set[str]) -> TypeGuard[Reference]:
     """Whether a name in double quotes was probably meant as text: it is compared with a column and is none itself."""
-    if not isinstance(node, Reference) or not node.quoted or node.steps or isinstance(other, Const):
+    return _is_unknown_in_quotes(node, aliases) and not isinstance(other, Const)
+
+
+def _is_unknown_in_quotes(node: Expr, aliases: set[str]) -> TypeGuard[Reference]:
+    """Whether `node` is a name in double quotes that neither an alias nor a column of a publish has."""
+    if not isinstance(node, Reference) or not node.quoted or node.steps:
         return False
     return node.name not in aliases and node.name not in MESSAGE_COLUMNS
 
 
-def _text_by_mistake(node: Any) -> Problem:
+def _text_by_mistake(node: Reference) -> Problem:
     return _warning(
         f'"{node.name}" in double quotes is the name of a column, not text', node.at, f"write '{node.name}' for text"
     )
@@ -318,4 +343,5 @@ _CHECKS: dict[type[Any], Callable[..., Iterator[Problem]]] = {
     In: _in,
     Arith: _arith,
     Sequence: _sequence,
+    Reference: _reference,
 }

@@ -8,6 +8,7 @@ AND, IN and CASE may stand in a column, a path may follow a call, which EMQX's g
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 from sqlglot import exp, parser
@@ -71,7 +72,14 @@ _FOREIGN_CLAUSES = {
     "LEFT": "there are no joins: name several topics after FROM, with commas",
     "UNION": "there is no UNION: write two rules",
     "LIKE": "there is no LIKE: use regex_match(text, pattern), or =~ for topics",
-    "AS": "topics have no aliases: remove AS and the name",
+    "AS": "only columns have aliases: remove AS and the name",
+    "INSERT": "INSERT INTO stands before SELECT",
+}
+
+_AFTER_NOT = {
+    "NULL": "write IS NOT NULL",
+    "LIKE": "there is no LIKE: use NOT regex_match(text, pattern), or NOT topic =~ filter",
+    "BETWEEN": "write NOT x BETWEEN low AND high",
 }
 
 _FOREIGN_STATEMENTS = {"UPDATE", "DELETE", "CREATE", "WITH", "ALTER", "DROP", "MERGE", "VALUES", "EXPLAIN"}
@@ -109,7 +117,7 @@ class RuleParser(parser.Parser):
         sources = self._sources()
         where = self._condition("WHERE") if self._match(TokenType.WHERE) else None
         if self._curr:
-            self._leftover()
+            self._leftover(None, "WHERE" if where is None else "AND")
         statement = RuleStatement(
             sinks=sinks, many=many, fields=fields, do=do, incase=incase, sources=sources, where=where
         )
@@ -119,7 +127,10 @@ class RuleParser(parser.Parser):
         word = self._curr.text.upper()
         if word in _FOREIGN_STATEMENTS:
             self._fail(f"{word} is no statement of the rule language", remedy="a rule begins with SELECT or FOREACH")
-        self._expected("SELECT or FOREACH", "a rule begins with SELECT, FOREACH or INSERT INTO")
+        remedy = "a rule begins with SELECT, FOREACH or INSERT INTO"
+        if self._curr.token_type in (TokenType.VAR, TokenType.IDENTIFIER) and self._prev:
+            remedy = "put a comma between two sinks"
+        self._expected("SELECT or FOREACH", remedy, "SELECT", "FOREACH", "INSERT")
 
     def _sinks(self) -> list[exp.Expr]:
         if not self._match_text_seq("INTO"):
@@ -139,7 +150,11 @@ class RuleParser(parser.Parser):
 
     def _name(self, what: str) -> str:
         if not self._match_set((TokenType.VAR, TokenType.IDENTIFIER)):
-            remedy = "put it in double quotes" if self._curr.token_type is not TokenType.SENTINEL else None
+            remedy = "put it in double quotes" if self._curr else None
+            if self._prev.token_type is TokenType.COMMA and self._curr.token_type in (TokenType.SELECT, FOREACH):
+                remedy = _REMOVE_COMMA
+            if self._prev.token_type is TokenType.ALIAS and self._curr.token_type is TokenType.FROM:
+                remedy = "write a name after AS, or remove AS"
             self._expected(what, remedy)
         return self._prev.text
 
@@ -163,7 +178,20 @@ class RuleParser(parser.Parser):
             if isinstance(value, (exp.Predicate, exp.Connector, exp.Not, TopicMatch, FilterMatch)):
                 self._fail("a comparison takes its name with AS", remedy=f"write AS {self._curr.text}")
             alias = self._target()
+        if alias is not None and self._curr.token_type is TokenType.ALIAS:
+            self._named_twice(text, alias, written)
         return self._node(RuleField(this=value, alias=alias, written=written, text=text), start)
+
+    def _named_twice(self, text: str, alias: exp.Expr, written: bool | None) -> NoReturn:
+        """A second alias: rather the first was none, but something behind a forgotten comma or parenthesis."""
+        if written:
+            self._fail("a column has one alias", remedy="remove one of the two")
+        at, end = alias.meta["start"], alias.meta["end"] + 1
+        name, before, _, key = self.sql[at:end], *text.rpartition(".")
+        remedy = f"put a comma before {name}; arguments stand in parentheses"
+        if self.sql[at - 1].isdigit():
+            remedy = f"write .'{key}{name}' for one key" if before else "a number has decimal digits alone"
+        raise RuleError(f"{name} is read as the alias of {text}", self._places.at(at, end), remedy)
 
     def _target(self) -> exp.Expr:
         start = self._curr
@@ -182,20 +210,28 @@ class RuleParser(parser.Parser):
 
     def _sources(self) -> list[exp.Expr]:
         if not self._match(TokenType.FROM):
-            if self._curr.token_type is TokenType.WHERE or not self._curr:
+            if self._curr.token_type is TokenType.WHERE:
+                self._expected("FROM", 'name the topics before WHERE: FROM "topic/#" WHERE …')
+            if not self._curr:
                 self._expected("FROM", 'name the topics: FROM "topic/#"')
-            self._leftover("a comma or FROM")
+            self._leftover("a comma or FROM", "FROM", "INCASE")
         return self._parse_csv(self._source)
 
     def _source(self) -> exp.Expr:
         start = self._curr
         if not self._match_set((TokenType.VAR, TokenType.IDENTIFIER, TokenType.STRING)):
-            self._expected("a topic after FROM", 'put topics in double quotes: FROM "sensors/+/temp"')
-        if self._curr.token_type in (TokenType.SLASH, TokenType.DOT, TokenType.DASH) and self._is_connected():
+            trailing = self._prev.token_type is TokenType.COMMA and self._curr.token_type in (
+                *_CLAUSES,
+                TokenType.SENTINEL,
+            )
+            quotes = 'put topics in double quotes: FROM "sensors/+/temp"'
+            self._expected("a topic after FROM", _REMOVE_COMMA if trailing else quotes)
+        is_bare = start.token_type is TokenType.VAR and self._is_connected()
+        if is_bare and self._curr.token_type in (TokenType.SLASH, TokenType.DOT, TokenType.DASH):
             self._fail("a topic needs double quotes", start, 'write FROM "sensors/+/temp"')
         return self._node(TopicName(this=start.text), start)
 
-    def _leftover(self, wanted: str | None = None) -> NoReturn:
+    def _leftover(self, wanted: str | None = None, *near: str) -> NoReturn:
         word = self._curr.text.upper()
         if self._curr.token_type in (TokenType.VAR, TokenType.ALIAS) and word in _FOREIGN_CLAUSES:
             self._fail(f"{word} has no meaning here", remedy=_FOREIGN_CLAUSES[word])
@@ -204,13 +240,17 @@ class RuleParser(parser.Parser):
                 f"{word} can't stand here",
                 remedy="the order is SELECT … FROM … WHERE, or FOREACH … DO … INCASE … FROM … WHERE",
             )
-        if self._curr.token_type in _COMPARISONS:
-            self._fail("comparisons can't be chained", remedy="join two comparisons with AND")
+        if self._curr.token_type is TokenType.NOT:
+            self._expected("the end of the statement", _AFTER_NOT.get(self._next.text.upper()))
         if self._curr.token_type is TokenType.R_PAREN:
             self._fail("this ) closes nothing", remedy="remove it, or add ( where it belongs")
+        if self._curr.token_type in (TokenType.STRING, TokenType.IDENTIFIER) and _meant(self._prev, near) == "FROM":
+            self._advance(-1)  # FROM misspelt is the alias of a column, and its topic one too many
         if self._curr.token_type in (TokenType.VAR, TokenType.IDENTIFIER) and wanted:
-            self._expected(wanted, "put a comma between two columns")
-        self._expected(wanted or "the end of the statement", None)
+            is_into = self._prev.text.upper() == "INTO"
+            remedy = "INSERT INTO stands before SELECT" if is_into else "put a comma between two columns"
+            self._expected(wanted, remedy, *near)
+        self._expected(wanted or "the end of the statement", None, *near)
 
     # -- conditions
 
@@ -233,7 +273,7 @@ class RuleParser(parser.Parser):
             kind = _COMPARISONS[self._prev.token_type]
             result: exp.Expr = self._node(kind(this=left, expression=self._parse_term()), start)
             if self._curr.token_type in _COMPARISONS:
-                self._leftover()
+                self._fail("comparisons can't be chained", remedy="join two comparisons with AND or OR")
             return result
         negated = self._curr.token_type is TokenType.NOT and self._next.token_type is TokenType.IN
         if negated or self._curr.token_type is TokenType.IN:
@@ -324,7 +364,7 @@ class RuleParser(parser.Parser):
             self._fail(f"{word.upper()} is a reserved word", remedy=remedy)
         after_comma = None
         if self._prev.token_type is TokenType.COMMA and token_type in (TokenType.FROM, DO, INCASE, TokenType.R_PAREN):
-            after_comma = "remove the comma before it"
+            after_comma = _REMOVE_COMMA
         self._expected("a value", after_comma)
 
     def _is_like_a_name(self) -> bool:
@@ -414,9 +454,12 @@ class RuleParser(parser.Parser):
         return node
 
     def _argument(self) -> exp.Expr | None:
+        if self._curr.token_type is TokenType.STAR:
+            remedy = "name a column; there are no aggregates: a rule sees one message at a time"
+            self._fail("* is no argument", remedy=remedy)
         value = self._parse_disjunction()
         if self._curr.token_type is TokenType.ALIAS:
-            self._fail("an argument has no alias", remedy="remove AS and the name")
+            self._fail("an argument has no alias", remedy="write ) before AS, or remove AS and the name")
         return value
 
     def _list(self, start: Token) -> exp.Expr:
@@ -437,13 +480,15 @@ class RuleParser(parser.Parser):
             at = self._prev
             condition = self._parse_disjunction()
             if not self._match(TokenType.THEN):
-                self._expected("THEN", "write WHEN condition THEN value")
+                self._expected("THEN", "write WHEN condition THEN value", "THEN")
             branches.append(self._node(exp.If(this=condition, true=self._parse_disjunction()), at))
         if not branches:
-            self._expected("WHEN", "write CASE WHEN condition THEN value END")
+            self._expected("WHEN", "write CASE WHEN condition THEN value END", "WHEN")
         otherwise = self._parse_disjunction() if self._match(ELSE) else None
         if not self._match(TokenType.END):
-            self._expected("END", "end CASE with END")
+            if self._curr.text.upper() in ("ELSIF", "ELSEIF"):
+                self._expected("END", "write another WHEN … THEN …")
+            self._expected("END", "end CASE with END", "ELSE", "WHEN", "END")
         return self._steps(self._node(exp.Case(this=operand, ifs=branches, default=otherwise), start), start)
 
     # -- the cursor
@@ -461,7 +506,8 @@ class RuleParser(parser.Parser):
             return
         if opening is not None and (not self._curr or self._curr.token_type in _CLAUSES):
             self._fail(f"{opening.text} is never closed", opening, f"add {text}")
-        self._expected(text, None)
+        is_range = text == "]" and self._curr.token_type is TokenType.DOT
+        self._expected(text, "write a range as [1..3]: two integers, no spaces" if is_range else None)
 
     def _node(self, node: Node, start: Token) -> Node:
         """`node` with its place: from `start` up to the token read last."""
@@ -469,8 +515,11 @@ class RuleParser(parser.Parser):
         node.meta["end"] = self._prev.end
         return node
 
-    def _expected(self, what: str, remedy: str | None) -> NoReturn:
+    def _expected(self, what: str, remedy: str | None, *near: str) -> NoReturn:
+        """Complain of the token at hand; `near` are keywords that it may be a misspelling of."""
         found = "the end of the statement"
+        meant = _meant(self._curr, near)
+        remedy = f"did you mean {meant}?" if meant else remedy
         if self._curr:
             found = self.sql[self._curr.start : self._curr.end + 1]
             found = found if len(found) <= 40 else found[:40] + "…"
@@ -489,6 +538,12 @@ class RuleParser(parser.Parser):
         self._fail(message, token or None)
 
 
+def _meant(token: Token, keywords: tuple[str, ...]) -> str | None:
+    """Which of some keywords a bare word is a misspelling of."""
+    found = get_close_matches(token.text.upper(), keywords, n=1) if token.token_type is TokenType.VAR else None
+    return found[0] if found else None
+
+
 def _text(value: str) -> exp.Expr:
     return exp.Literal(this=value, is_string=True)
 
@@ -500,6 +555,8 @@ _LITERALS: dict[TokenType, Callable[[str], exp.Expr]] = {
     TokenType.TRUE: lambda value: exp.Boolean(this=True),
     TokenType.FALSE: lambda value: exp.Boolean(this=False),
 }
+
+_REMOVE_COMMA = "remove the comma before it"
 
 _CLAUSES = {TokenType.ALIAS, TokenType.FROM, TokenType.WHERE, TokenType.SELECT, FOREACH, DO, INCASE}
 

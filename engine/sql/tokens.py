@@ -89,7 +89,7 @@ _TOKEN = re.compile(
     | (?P<quoted>  "(?: [^"] | "" )*" )
     | (?P<number>  [0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)? | [0-9]+[eE][+-]?[0-9]+ | [0-9]+ )
     | (?P<word>    [^\W\d][\w$@~]* )
-    | (?P<foreign> <=> | == | => | :: | && | := )
+    | (?P<foreign> <=> | == | => | =< | -> | // | :: | && | := )
     | (?P<operator> =~ | ~= | != | <> | <= | >= | \|\| | [-+*/()\[\],.=<>] )
     | (?P<other>   . )
     """,
@@ -104,6 +104,9 @@ _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "0": "\0"}
 _REMEDIES = {
     "==": "compare with =",
     "=>": "compare with >=",
+    "=<": "compare with <=",
+    "->": "write paths with dots: payload.temp",
+    "//": "a comment begins with --; topics stand in double quotes",
     "<=>": "compare with =",
     "&&": "write AND",
     "::": "convert with a function: int(x), float(x), str(x)",
@@ -116,9 +119,10 @@ _REMEDIES = {
     "$": "write the column's name alone; ${…} belongs into templates",
     "#": "put topics in double quotes; a comment begins with --",
     "?": "use CASE WHEN … THEN … ELSE … END",
+    ":": "write paths with dots: payload.temp; ranges with two: [1..3]",
     "^": "use power(a, b) or bitxor(a, b)",
-    "&": "use bitand(a, b)",
-    "|": "use bitor(a, b), or || to join text",
+    "&": "write AND, or bitand(a, b) for the bits of numbers",
+    "|": "write OR, or bitor(a, b) for the bits of numbers, or || to join text",
     "“": "use straight quotes",
     "”": "use straight quotes",
     "‘": "use straight quotes",
@@ -231,9 +235,10 @@ class _Scan:
         if self._text.startswith("/*", offset):
             raise RuleError("the comment that begins here has no end", at, "add */ where it ends")
         shown = text if text.isprintable() else f"U+{ord(text):04X}"
-        raise RuleError(
-            f"{shown} has no meaning here", at, _REMEDIES.get(text, "remove it, or quote the name it is in")
-        )
+        remedy = _REMEDIES.get(text, "remove it, or quote the name it is in")
+        if text == "$" and not self._text.startswith("${", offset):
+            remedy = "put topics in double quotes; names of columns have no $"
+        raise RuleError(f"{shown} has no meaning here", at, remedy)
 
 
 def _word(text: str) -> TokenType:

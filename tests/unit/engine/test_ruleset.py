@@ -102,3 +102,26 @@ def test_an_event_that_never_happens_is_warned_of() -> None:
     assert severity == "warning"
     assert "does not happen" in message
     assert problems_of('INSERT INTO a SELECT * FROM "$events/client/+"') == []
+
+
+def test_what_looks_like_an_event_and_is_none_is_warned_of_once() -> None:
+    """A topic of that name may exist, but nobody publishes on it; two warnings would contradict each other."""
+    assert problems_of('INSERT INTO a SELECT * FROM "$event/client_connected"') == [
+        ("warning", "there is no event $event/client_connected")
+    ]
+    assert problems_of('INSERT INTO a SELECT * FROM "$events/message_publish"') == [
+        ("warning", "publishes are no event")
+    ]
+    assert problems_of('INSERT INTO a SELECT * FROM "$SYS/brokers"') == []
+
+
+def test_a_source_is_warned_of_as_long_as_there_are_none() -> None:
+    """A rule pasted from EMQX with a bridge in FROM would wait for ever without a word."""
+    ((severity, message),) = problems_of('INSERT INTO a SELECT * FROM "t", "$bridges/mqtt:factory"')
+    assert severity == "warning"
+    assert "$bridges/mqtt:factory" in message
+
+
+def test_a_line_that_names_no_sink_is_a_mistake() -> None:
+    """Whoever writes the names on the lines below it would lose every message without a word."""
+    assert problems_of('-- sinks:\n--   a\nSELECT * FROM "t"') == [("error", "the -- sinks: line names no sink")]

@@ -1,0 +1,1 @@
+SELECT upper clientid AS c FROM "t"

@@ -1,0 +1,1 @@
+SELECT payload->>'temp' AS t FROM "t"

@@ -1,0 +1,1 @@
+SELECT payload.list[1:2] AS t FROM "t"

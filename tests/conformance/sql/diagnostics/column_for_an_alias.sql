@@ -1,0 +1,1 @@
+SELECT clientid payload.temp, qos topic FROM "t"

@@ -1,0 +1,1 @@
+INSERT INTO readings, SELECT clientid FROM "t"

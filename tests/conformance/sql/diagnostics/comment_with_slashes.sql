@@ -1,0 +1,2 @@
+// Hot rooms.
+SELECT clientid FROM "t"

@@ -1,0 +1,1 @@
+SELECT clientid c = 1 FROM "t"

@@ -1,0 +1,1 @@
+SELECT clientid FORM "t"

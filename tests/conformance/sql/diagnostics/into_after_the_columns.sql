@@ -1,0 +1,1 @@
+SELECT clientid INTO readings FROM "t"

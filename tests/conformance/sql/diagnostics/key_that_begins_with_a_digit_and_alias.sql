@@ -1,0 +1,1 @@
+SELECT payload.2nd AS t FROM "t"

@@ -1,0 +1,1 @@
+SELECT payload.x(1) AS x FROM "t"

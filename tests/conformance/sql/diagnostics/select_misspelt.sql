@@ -1,0 +1,1 @@
+SELCT clientid FROM "t"

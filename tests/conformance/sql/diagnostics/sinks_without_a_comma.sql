@@ -1,0 +1,1 @@
+INSERT INTO readings alarms SELECT clientid FROM "t"

@@ -1,0 +1,1 @@
+SELECT clientid FROM "t" WERE payload.x = 1
