@@ -16,7 +16,7 @@ from engine.sql.nodes import Const, Decoded, Expr, Field, Index, IndexBy, Key, R
 from engine.sql.scope import Columns, FieldScope, Scope
 from engine.sql.walk import references
 
-__all__ = ["Fields", "target_of"]
+__all__ = ["Fields", "Places", "target_of"]
 
 Tree = dict[str, Union["Tree", Atom]]
 """A map in the output whose keys are known: written as one dict display."""
@@ -41,6 +41,48 @@ class Root:
     value: Atom | Tree
     is_alias: bool = False
     puts: list[tuple[str, tuple[Step, ...], Atom]] = field(default_factory=list)
+
+
+class Places:
+    """Where the elements of lists come to stand that are selected without alias: in the order in which they are named.
+
+    ``payload.l[3], payload.l[1]`` makes a list of two, and ``payload.l[3].a, payload.l[3].b`` one element of two keys.
+    In a list that is in the output as a whole, or that an alias wrote into, an element has the place that it is read
+    from.
+    """
+
+    def __init__(self) -> None:
+        self._whole: set[tuple[str | int, ...]] = set()
+        self._named: dict[tuple[str | int, ...], list[object]] = {}
+
+    def take(self, target: Target) -> None:
+        """A column or an alias is put there as it is."""
+        path = [target.name]
+        for step in target.steps:
+            if not isinstance(step, Key):
+                break
+            path.append(step.name)
+        self._whole.add(tuple(path))
+
+    def of(self, target: Target) -> tuple[Step, ...]:
+        """The steps by which a path without alias goes into the output."""
+        path: tuple[str | int, ...] = (target.name,)
+        steps: list[Step] = []
+        for number, step in enumerate(target.steps):
+            if path in self._whole:
+                return (*steps, *target.steps[number:])
+            if isinstance(step, Key):
+                path += (step.name,)
+                steps.append(step)
+                continue
+            named = self._named.setdefault(path, [])
+            if _identity(step) not in named:
+                named.append(_identity(step))
+            place = named.index(_identity(step)) + 1
+            path += (place,)
+            steps.append(Index(place, False, step.at))
+        self._whole.add(path)
+        return tuple(steps)
 
 
 class Fields:
@@ -114,7 +156,8 @@ class Fields:
         scope = FieldScope(self._behind, self, index, shows_through=True)
         atom = self._code.value(expr, scope, null=not is_read and not target.steps)
         self._atoms[index] = atom
-        self._steps[index] = self._step_texts(target.steps, scope)
+        if target.written:
+            self._steps[index] = self._step_texts(target.steps, scope)
         self._make_visible(index, atom)
 
     def _make_visible(self, index: int, atom: Atom) -> None:
@@ -157,6 +200,7 @@ class Fields:
     def row(self, star: str | None = None, star_overrides: dict[str, str] | None = None) -> str:
         """The text of the row that the fields make. `star` is what ``*`` stands for, where it is not the columns."""
         roots: dict[str, Root] = {}
+        places = Places()
         has_star = False
         for index, (item, target) in enumerate(zip(self._fields, self._targets, strict=True)):
             if target is None:
@@ -164,8 +208,9 @@ class Fields:
                 self._put_star(roots)
             elif target.written or isinstance(item.expr, Const) or not target.steps:
                 self._put_named(roots, index, target, has_star)
+                places.take(target)
             else:
-                self._put_path(roots, index, target, has_star)
+                self._put_path(roots, index, target, has_star, places)
         texts = {name: self._output(root.value) for name, root in roots.items()}
         if not has_star:
             return _display(texts, self._code)
@@ -203,12 +248,16 @@ class Fields:
         elif not root.is_alias:
             self._replay(root, self._behind.resolve(self._code, name, (), False, self._behind))
 
-    def _put_path(self, roots: dict[str, Root], index: int, target: Target, has_star: bool) -> None:
+    def _put_path(self, roots: dict[str, Root], index: int, target: Target, has_star: bool, places: Places) -> None:
         """A path selected without alias: it comes out under the same path."""
         root = roots.get(target.name)
         if root is None:
             root = roots[target.name] = self._started(target.name, has_star)
-        self._put(root, "put_read", target.steps, self._steps[index], self._atoms[index])
+            if root.value != {}:
+                places.take(Target(target.name, (), target.at, written=False))
+        steps = places.of(target)
+        texts = self._step_texts(steps, FieldScope(self._behind, self, index, shows_through=True))
+        self._put(root, "put_read", steps, texts, self._atoms[index])
 
     def _started(self, name: str, has_star: bool) -> Root:
         if has_star and self._behind.knows(name):
@@ -284,6 +333,16 @@ def _plant(tree: Tree, steps: tuple[Step, ...], atom: Atom) -> bool:
         place = inner
     place[names[-1]] = atom
     return True
+
+
+def _identity(step: Step) -> object:
+    """What tells one element of a list from another as far as the statement shows it."""
+    if isinstance(step, Index):
+        return step.number
+    expr = step.expr if isinstance(step, IndexBy) else None
+    if isinstance(expr, Reference) and all(isinstance(inner, Key) for inner in expr.steps):
+        return (expr.name, *(inner.name for inner in expr.steps if isinstance(inner, Key)))
+    return id(step)
 
 
 def target_of(item: Field) -> Target | None:

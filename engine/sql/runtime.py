@@ -411,7 +411,7 @@ def _put(current: Any, steps: tuple[Any, ...], depth: int, value: Any, appending
         entries[step] = _put(entries.get(step, UNDEFINED), steps, depth + 1, value, appending)
         return entries
     if type(current) is not list:
-        return [_put(UNDEFINED, steps, depth + 1, value, appending)] if _is_place(step) else current
+        return [_put(UNDEFINED, steps, depth + 1, value, appending)]
     place = _element(step, len(current))
     if place is not None:
         items = list(current)

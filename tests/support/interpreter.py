@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from engine.errors import EvaluationError
+from engine.errors import EvaluationError, Position
 from engine.functions import FUNCTIONS
 from engine.jsontext import UNDEFINED
 from engine.message import Message, Occurrence
 from engine.sql import Statement
 from engine.sql import nodes as n
 from engine.sql import runtime as rt
-from engine.sql.fields import target_of
+from engine.sql.fields import Places, target_of
 from engine.sql.walk import references
+
+_NOWHERE = Position(1, 1)
 
 
 class Lookup(Protocol):
@@ -214,18 +216,24 @@ class _List:
         self.values()
         has_star = any(item.expr is None for item in self._fields)
         row = dict(star or self._run.columns()) if has_star else {}
+        places = Places()
+        if has_star:
+            for name in row:
+                places.take(n.Target(name, (), _NOWHERE, written=False))
         for index, target in enumerate(self._targets):
-            if target is not None:
-                row[target.name] = _out(self._into(row.get(target.name, UNDEFINED), index, target))
+            if target is None:
+                continue
+            is_read = not target.written and bool(target.steps)
+            steps = places.of(target) if is_read else target.steps
+            if not is_read:
+                places.take(target)
+            row[target.name] = _out(self._into(row.get(target.name, UNDEFINED), index, target, steps))
         return row
 
-    def _into(self, base: Any, index: int, target: n.Target) -> Any:
+    def _into(self, base: Any, index: int, target: n.Target, steps: tuple[n.Step, ...]) -> Any:
         put = rt.put if target.written else rt.put_read
-        return put(base, self._steps(index, target), self._value(index))
-
-    def _steps(self, index: int, target: n.Target) -> tuple[Any, ...]:
         look = self._lookup(index, shows_through=True)
-        return tuple(self._step(step, look) for step in target.steps)
+        return put(base, tuple(self._step(step, look) for step in steps), self._value(index))
 
     def _step(self, step: n.Step, look: Lookup) -> Any:
         if isinstance(step, n.Key):
@@ -251,7 +259,7 @@ class _List:
             value, is_whole = UNDEFINED, False
             for index, target in enumerate(self._targets[:limit]):
                 if target is not None and target.written and target.name == name:
-                    value = self._into(value, index, target)
+                    value = self._into(value, index, target, target.steps)
                     is_whole = not target.steps or is_whole
             return value, is_whole
 
