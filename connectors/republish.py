@@ -132,9 +132,12 @@ class RepublishSink(Sink):
     def _render_properties(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         properties: dict[str, Any] = {}
         for name, template in self._properties.items():
+            if name == "correlation_data":
+                properties[name] = template.render_bytes(columns)
+                continue
             value = template.render(columns)
             if name not in _NUMERIC:
-                properties[name] = value.encode() if name == "correlation_data" else value
+                properties[name] = value
             elif value.isdecimal():
                 properties[name] = int(value)
         if self._user_properties is not None:

@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from engine.errors import EvaluationError
 from engine.jsontext import UNDEFINED, Undefined, decode
+from engine.value import from_bytes
 
 __all__ = [
     "MESSAGE_COLUMNS", "NODE", "UNDEFINED", "Client", "Message", "Occurrence", "Undefined", "new_message_id",
@@ -219,4 +220,5 @@ def _property_items(properties: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "User-Property-Pairs", [{"key": key, "value": value} for key, value in pairs]
     for name, value in properties.items():
         if name != "user_property":
-            yield "-".join(part.capitalize() for part in name.split("_")), value
+            shown = from_bytes(value) if type(value) is bytes else value
+            yield "-".join(part.capitalize() for part in name.split("_")), shown

@@ -71,6 +71,16 @@ async def test_properties_are_rendered(tmp_path: Path) -> None:
     }
 
 
+async def test_correlation_data_goes_on_byte_for_byte(tmp_path: Path) -> None:
+    """Whoever asked by MQTT 5 request and response finds the answer by it, and it is often no text."""
+    options = {"topic": "out/x", "mqtt_properties": {"Correlation-Data": "${data}"}}
+    published, failures = await republish(tmp_path, options, {"data": b"\x00\xff"}, {"data": "order-7"})
+    assert failures == {}
+    assert [item.properties for item in published] == [
+        {"correlation_data": b"\x00\xff"}, {"correlation_data": b"order-7"},
+    ]  # fmt: skip
+
+
 async def test_a_loop_ends_with_an_error_that_names_the_rules(tmp_path: Path) -> None:
     """Two rules that feed each other would go round for ever in EMQX."""
     published, failures = await republish(tmp_path, {"topic": "out/x"}, {"a": 1}, rule_id="one", trail=("one", "two"))

@@ -72,6 +72,16 @@ def test_generated_code_reads_the_columns_that_the_message_has(name: str, client
     assert rule.evaluate(message) == rule.evaluate(Occurrence("t/a", message.columns(), client, 0))
 
 
+def test_a_binary_property_that_is_text_is_text_to_a_rule() -> None:
+    """A Correlation-Data like ``order-7`` is compared and joined as the payload is."""
+    message = Message("t", b"", 0, False, False, Client("c"), 1, {"correlation_data": b"order-7"})
+    other = Message("t", b"", 0, False, False, Client("c"), 1, {"correlation_data": b"\xff"})
+    sql = "SELECT pub_props.'Correlation-Data' AS data FROM t WHERE strlen(topic) = 1"
+    rule = compile_rule(f"{sql} AND pub_props.'Correlation-Data' != ''", rule_id="test")
+    assert rule.evaluate(message) == {"data": "order-7"}
+    assert rule.evaluate(other) == {"data": b"\xff"}
+
+
 def test_star_is_the_same_for_a_publish_and_for_an_event() -> None:
     """`SELECT *` is written column by column for publishes."""
     message = _message()
