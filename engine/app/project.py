@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connectors import load_kind
 from engine.clock import Clock, SystemClock
 from engine.config.connectors import SinkEntry
 from engine.config.project import LoadedProject, in_order, load_project
+from engine.config.settings import Settings
 from engine.connector import Publish, Sink, SinkContext
 from engine.errors import ConfigError, HeadgateError, Problem
 from engine.ruleset import Ruleset, load_rules
@@ -49,6 +50,12 @@ class Project:
     def active_sinks(self) -> dict[str, SinkEntry[type[Sink]]]:
         """Those that are not disabled."""
         return {sink_id: entry for sink_id, entry in self.sinks.items() if entry.config.enable}
+
+    def within(self, running: Settings) -> Project:
+        """The project as a process that was started with the settings `running` can serve it: of headgate.yaml, what
+        it says of rules takes effect at once, and all else at the next start."""
+        settings = running.model_copy(update={"rules": self.files.settings.rules})
+        return replace(self, files=replace(self.files, settings=settings))
 
     def make_sink(self, entry: SinkEntry[type[Sink]], publish: Publish | None, clock: Clock) -> Sink:
         """A sink ready to be connected. Raises `ConfigError` where its options contradict each other."""

@@ -94,13 +94,14 @@ class App:
         """Read the project again and swap to it; with errors among the answered problems the running set stays."""
         async with self._reloading:
             project = await asyncio.to_thread(read_project, self.directory, self._environ)
-            problems = [*project.problems, *_needs_restart(self.project.files.settings, project.files.settings)]
+            running = self.project.files.settings
+            problems = [*project.problems, *_needs_restart(running, project.files.settings)]
             self.last_reload = problems
             if project.has_errors:
                 log.warning("reload refused", mistakes=sum(p.severity == "error" for p in problems))
                 return problems
             self.texts = project.texts
-            await self._swap(project)
+            await self._swap(project.within(running))
             log.info("reloaded", rules=len(project.ruleset.rules), sinks=len(project.sinks))
             return problems
 
@@ -201,14 +202,14 @@ def _differs(new: SinkEntry[type[Sink]], old: SinkEntry[type[Sink]]) -> bool:
     return new.kind_class is not old.kind_class or new.config != old.config
 
 
-def _needs_restart(old: Settings, new: Settings) -> list[Problem]:
+def _needs_restart(running: Settings, written: Settings) -> list[Problem]:
     """Warnings for what only a restart changes."""
     return [
         Problem(
             f"{name} changed; it takes effect at the next start", SETTINGS_FILE, remedy="restart", severity="warning"
         )
-        for name in type(old).model_fields
-        if name != "rules" and getattr(old, name) != getattr(new, name)
+        for name in Settings.model_fields
+        if name != "rules" and getattr(running, name) != getattr(written, name)
     ]
 
 

@@ -169,12 +169,37 @@ async def test_a_disabled_sink_takes_nothing_and_comes_back(app: App, tmp_path: 
     assert await stored(app, tmp_path) == [2]
 
 
-async def test_what_only_a_restart_changes_is_said(app: App, write: Write) -> None:
-    """An edit without effect would be taken for one that works."""
+async def test_what_only_a_restart_changes_is_said(app: App, tmp_path: Path, write: Write) -> None:
+    """An edit without effect would be taken for one that works: it is said until it has one, or is taken back."""
     write("headgate.yaml", SETTINGS + "data_dir: elsewhere\n")
-    (warning,) = await app.reload()
-    assert warning.severity == "warning"
-    assert "data_dir" in warning.message
+    for _ in range(2):
+        (warning,) = await app.reload()
+        assert warning.severity == "warning"
+        assert "data_dir" in warning.message
+    assert AppAdmin(app).process().data_dir == str(tmp_path / "data")
+    write("headgate.yaml", SETTINGS)
+    assert await app.reload() == []
+
+
+async def test_an_edit_of_the_data_directory_makes_no_sink_skip_rows(tmp_path: Path, write: Write) -> None:
+    """Until the restart the journal is the old one; what a sink remembers of it must not be held against the new."""
+    once = SINKS.replace("table: t", "table: t, exactly_once: true")
+    write("connectors.yaml", once)
+    first = App(tmp_path, environ={})
+    await first.start()
+    write("headgate.yaml", SETTINGS + "data_dir: elsewhere\n")
+    write("connectors.yaml", once.replace("1ms", "2ms"))
+    await first.reload()
+    await publish(first, 1, 2)
+    assert await stored(first, tmp_path) == [1, 2]
+    await first.stop(5.0)
+    second = App(tmp_path, environ={})
+    await second.start()
+    try:
+        await publish(second, 3, 4)
+        assert await stored(second, tmp_path) == [1, 2, 3, 4]
+    finally:
+        await second.stop(5.0)
 
 
 async def test_a_second_process_is_refused_and_told_who_the_first_is(app: App, tmp_path: Path) -> None:
