@@ -113,7 +113,7 @@ class Running:
         if self._watch:
             from engine.cli.watch import FileWatcher
 
-            watcher = FileWatcher(self._directory, app.project.files.rules_dir, lambda: self._reload(app))
+            watcher = FileWatcher(self._directory, lambda: app.project.files.rules_dir, lambda: self._reload(app))
             await watcher.start()
             services.append(watcher.stop)
         if self._demo:

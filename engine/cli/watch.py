@@ -21,11 +21,14 @@ class FileWatcher:
     """Calls `on_change` after each change of a rule or a configuration file. A `Service`.
 
     Folders are watched, not files, so that files which are replaced, which is how editors save, stay in sight.
+    `rules_dir` says where the rules are now: a change of headgate.yaml may move them.
     """
 
-    def __init__(self, directory: Path, rules_dir: Path, on_change: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, directory: Path, rules_dir: Callable[[], Path], on_change: Callable[[], Awaitable[None]]
+    ) -> None:
         self._directory = directory.resolve()
-        self._rules_dir = rules_dir.resolve()
+        self._rules_dir = rules_dir
         self._on_change = on_change
         self._tasks = Tasks("watch")
 
@@ -42,14 +45,15 @@ class FileWatcher:
         changed = Path(path)
         if changed.parent == self._directory and changed.name in (SETTINGS_FILE, CONNECTORS_FILE):
             return True
-        return changed == self._rules_dir or (changed.parent == self._rules_dir and changed.suffix == ".sql")
+        rules_dir = self._rules_dir().resolve()
+        return changed == rules_dir or (changed.parent == rules_dir and changed.suffix == ".sql")
 
     async def _watch(self) -> None:
         try:
             await self._watch_folders(self._folders())
             while True:
-                # The rules' folder came or went. What was written into it before it was watched is read now, and
-                # what was written while the watch began is read at its first answer.
+                # The rules' folder came, went or is another. What was written into it before it was watched is read
+                # now, and what was written while the watch began is read at its first answer.
                 await self._on_change()
                 await self._watch_folders(self._folders(), is_behind=True)
         except OSError as error:
@@ -61,11 +65,11 @@ class FileWatcher:
             *folders, watch_filter=self.is_of_project, debounce=DEBOUNCE_MS, recursive=False, yield_on_timeout=True
         )
         async for changes in answers:
-            if self._folders() != folders:
-                return
-            if changes or is_behind:
+            if self._folders() == folders and (changes or is_behind):
                 is_behind = False
                 await self._on_change()
+            if self._folders() != folders:
+                return
 
     def _folders(self) -> list[Path]:
-        return [folder for folder in (self._directory, self._rules_dir) if folder.is_dir()]
+        return [folder for folder in (self._directory, self._rules_dir().resolve()) if folder.is_dir()]

@@ -37,10 +37,16 @@ def readings(tmp_path: Path) -> Readings:
     return Readings(tmp_path)
 
 
+def rules_dir(project: Path) -> Path:
+    """Where headgate.yaml, which here holds nothing else, says that the rules are."""
+    settings = project / "headgate.yaml"
+    return project / (settings.read_text().strip("{}") or "rules") if settings.exists() else project / "rules"
+
+
 @pytest.fixture
 async def project(tmp_path: Path, readings: Readings) -> AsyncIterator[Path]:
     (tmp_path / "rules").mkdir()
-    watcher = FileWatcher(tmp_path, tmp_path / "rules", readings.read)
+    watcher = FileWatcher(tmp_path, lambda: rules_dir(tmp_path), readings.read)
     await watcher.start()
     # The watch is up once it notices something: until then, keep changing what is watched.
     noticed = asyncio.ensure_future(readings.wait_for("headgate.yaml", "{}"))
@@ -84,9 +90,21 @@ async def test_rules_of_a_folder_that_comes_back_are_noticed(project: Path, read
     await readings.wait_for("rules/a.sql", "SELECT 3")
 
 
+async def test_rules_are_watched_where_an_edit_has_moved_them(project: Path, readings: Readings) -> None:
+    """The folder of the rules is an option like others: what comes after the edit is noticed in the new one."""
+    (project / "other").mkdir()
+    (project / "headgate.yaml").write_text("{other}")
+    await readings.wait_for("headgate.yaml", "{other}")
+    (project / "other" / "a.sql").write_text("SELECT 1")
+    await readings.wait_for("other/a.sql", "SELECT 1")
+    (project / "other" / "a.sql").write_text("SELECT 2")
+
+    await readings.wait_for("other/a.sql", "SELECT 2")
+
+
 def test_data_and_stray_files_are_none_of_its_business(tmp_path: Path, readings: Readings) -> None:
     """The journal changes a thousand times a second, beneath the same folder."""
-    watcher = FileWatcher(tmp_path, tmp_path / "rules", readings.read)
+    watcher = FileWatcher(tmp_path, lambda: tmp_path / "rules", readings.read)
     paths = [
         "data/journal.sqlite",
         "headgate.yaml~",
