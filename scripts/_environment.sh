@@ -45,6 +45,12 @@ environment_is_ready() {
     return 1
 }
 
+# Whether packages can be put into .venv: it was made to the end, in this place, by a Python that is still there.
+environment_is_usable() {
+    grep -qsF "$(pwd -P)/.venv/" .venv/bin/pip &&
+        .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
 create_environment() {
     local python
     python=$(find_python) || exit 1
@@ -68,7 +74,7 @@ pip_install() {
 
 ensure_environment() {
     if ! environment_is_ready "$1"; then
-        if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if ! environment_is_usable; then
             echo "making the environment in .venv" >&2
             create_environment
         fi

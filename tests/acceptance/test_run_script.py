@@ -98,16 +98,42 @@ def test_a_fresh_copy_runs_shows_rows_and_runs_again_offline(fresh_copy: Path) -
         assert readings(fresh_copy) >= before
 
 
-def test_a_python_that_is_too_old_is_named(fresh_copy: Path) -> None:
-    """The script says what it found and what it needs, and makes nothing."""
+@pytest.mark.parametrize("is_linked", [False, True], ids=["by its name", "by a link to it"])
+def test_a_python_that_is_too_old_is_named(fresh_copy: Path, is_linked: bool) -> None:
+    """The script says what it found and what it needs, and makes nothing; also when called by a link from a bin."""
     old = fresh_copy / "python3.9"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" && exit 0\nexit 1\n')
     old.chmod(0o755)
+    script = fresh_copy / "scripts" / "run"
+    if is_linked:
+        link = fresh_copy / "home" / "bin" / "headgate"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(script)
+        script = link
     done = subprocess.run(
-        [str(fresh_copy / "scripts" / "run")],
+        [str(script)],
         env=environment({"PYTHON": str(old)}), capture_output=True, text=True, timeout=START_S, check=False,
     )  # fmt: skip
     assert done.returncode != 0
     assert "3.11" in done.stderr
     assert "3.9.2" in done.stderr
     assert not (fresh_copy / ".venv").exists()
+
+
+@pytest.mark.parametrize("kind", ["never finished", "made elsewhere"])
+def test_an_environment_that_can_not_work_is_made_anew(fresh_copy: Path, kind: str) -> None:
+    """Ctrl-C came while it was made, or the folder was moved: commands in it name a place that is not there."""
+    python = environment({})["PYTHON"]
+    place = fresh_copy / ".venv" if kind == "never finished" else fresh_copy / "before"
+    options = ["--without-pip"] if kind == "never finished" else []
+    subprocess.run([python, "-m", "venv", *options, str(place)], check=True)
+    place.rename(fresh_copy / ".venv")
+    done = subprocess.run(
+        [str(fresh_copy / "scripts" / "run")],
+        env=environment({**NO_NETWORK, "PIP_FIND_LINKS": ""}), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "making the environment in .venv" in done.stderr
+    assert "No module named pip" not in done.stderr
+    assert "needs the network" in done.stderr
+    assert f"{fresh_copy}/.venv/" in (fresh_copy / ".venv" / "bin" / "pip").read_text()
