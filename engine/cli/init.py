@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -44,7 +45,7 @@ def init(directory: Path = typer.Argument(Path("."), help="The folder; made wher
     for path in made:
         print(f"  {path.relative_to(directory)}")
     start = directory.resolve()
-    enter = "" if start == Path.cwd() else f"cd {directory} && "
+    enter = "" if start == Path.cwd() else f"cd {shlex.quote(str(directory))} && "
     print(f"\nstart it:  {enter}{command_name(start)} run")
 
 

@@ -118,8 +118,9 @@ class MqttClient:
 
 def _broker(options: ClientOptions) -> tuple[str, int]:
     """The broker asked for, else that of the project in this folder when it runs, else the usual place."""
-    if options.host is None and options.port is None:
+    if options.host is None:
         running = read_run_file(locate(Path("."), os.environ).data_dir)
-        if running is not None and running.listeners:
-            return running.listeners[0]
+        for host, port in running.listeners if running is not None else ():
+            if options.port in (None, port):
+                return host, port
     return options.host or "127.0.0.1", options.port or DEFAULT_PORT

@@ -18,7 +18,7 @@ import structlog
 import typer
 
 from engine.cli.process import ProjectOption
-from engine.cli.report import render, say, summary, terminal_style
+from engine.cli.report import EXIT_USAGE, CommandError, render, say, summary, terminal_style
 from engine.cli.welcome import Target, target_of, welcome
 from engine.config.project import load_settings
 from engine.config.settings import Address
@@ -61,6 +61,9 @@ def run(
     import uvloop
 
     settings = load_settings(project, os.environ)
+    if demo and not settings.listeners:
+        remedy = "write one under listeners: in headgate.yaml"
+        raise CommandError("--demo needs a listener", exit_code=EXIT_USAGE, remedy=remedy)
     configure(settings.log.format, settings.log.level)
     code = uvloop.run(Running(project.absolute(), demo=demo, watch=watch).run())
     if code:

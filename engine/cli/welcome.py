@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,8 @@ def welcome(
     lines.append(_row("journal", process.data_dir, style))
     if api is not None:
         lines.append(_row("API", api, style))
-    return redact("\n".join([*lines, "", "Try in a second terminal:", *_suggestions(process, project)]))
+    lines += ["", f"Try in a second terminal, in {Path.cwd()}:", *_suggestions(process, project)]
+    return redact("\n".join(lines))
 
 
 def target_of(config: Any) -> str:
@@ -62,18 +64,20 @@ def command_name(start: Path) -> str:
     """How this command can be called again from the folder `start`: by its name where that is on the PATH."""
     if shutil.which("headgate") is not None:
         return "headgate"
-    path = Path(sys.argv[0]).absolute()
+    path = Path(sys.argv[0])
     if path.name != "headgate":
-        return f"{sys.executable} -m engine"
-    return str(path.relative_to(start) if path.is_relative_to(start) else path)
+        return f"{shlex.quote(sys.executable)} -m engine"
+    path = path.parent.resolve() / path.name
+    return shlex.quote(str(path.relative_to(start) if path.is_relative_to(start) else path))
 
 
 def _suggestions(process: ProcessView, project: Path) -> Iterator[str]:
     command = command_name(Path.cwd())
     listener = next((item for item in process.listeners if item.type == "tcp"), None)
-    port = f" -p {listener.port}" if listener is not None and listener.port != 1883 else ""
-    yield f"""  {command} pub{port} -t sensors/kitchen/climate -i kitchen -m '{{"temp": 31.5, "humidity": 48}}'"""
-    yield f"  {command} status{'' if project == Path.cwd() else f' --project {project}'}"
+    if listener is not None:
+        port = "" if listener.port == 1883 else f" -p {listener.port}"
+        yield f"""  {command} pub{port} -t sensors/kitchen/climate -i kitchen -m '{{"temp": 31.5, "humidity": 48}}'"""
+    yield f"  {command} status{'' if project == Path.cwd() else f' --project {shlex.quote(str(project))}'}"
 
 
 def _sinks(sinks: Sequence[Target]) -> Iterator[str]:

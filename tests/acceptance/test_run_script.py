@@ -89,7 +89,7 @@ def test_a_fresh_copy_runs_shows_rows_and_runs_again_offline(fresh_copy: Path) -
         wait_until(lambda: readings(fresh_copy) > 10, ROWS_S, "rows arrive", detail=output.read_text)
         said = output.read_text()
         assert "plant.db" in said
-        commands = re.findall(r"^  (.+)$", said.partition("Try in a second terminal:")[2], re.MULTILINE)
+        commands = re.findall(r"^  (.+)$", said.partition("Try in a second terminal")[2], re.MULTILINE)
         assert len(commands) >= 2
         for command in commands[:2]:
             subprocess.run(command, shell=True, cwd=fresh_copy, timeout=START_S, check=True, stdout=subprocess.DEVNULL)

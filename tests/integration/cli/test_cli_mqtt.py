@@ -133,3 +133,25 @@ async def test_the_broker_of_the_running_project_is_found(broker: RunningBroker,
     finished = await headgate("pub", "-t", "a", "-m", "x", "-q", "1", cwd=tmp_path)
 
     assert (finished.code, finished.err) == (0, "")
+
+
+async def test_a_port_of_the_running_project_is_looked_for_where_it_listens(
+    broker: RunningBroker, tmp_path: Path
+) -> None:
+    """`headgate run` prints -p for a port of one's own; the address it is on may be any of this machine's."""
+    (tmp_path / "data").mkdir()
+    listeners = [
+        {"type": "tcp", "host": "192.0.2.1", "port": 1},
+        {"type": "tcp", "host": "localhost", "port": int(broker.port)},
+    ]
+    (tmp_path / "data" / "run.json").write_text(json.dumps({"pid": 1, "listeners": listeners, "api": None}))
+
+    finished = await headgate("pub", "-p", broker.port, "-t", "a", "-m", "x", "-q", "1", cwd=tmp_path)
+    elsewhere = await headgate("pub", "-p", "2", "-t", "a", "-m", "x", cwd=tmp_path)
+    listeners[1]["port"] = 2
+    (tmp_path / "data" / "run.json").write_text(json.dumps({"pid": 1, "listeners": listeners, "api": None}))
+    named = await headgate("pub", "-p", "2", "-t", "a", "-m", "x", cwd=tmp_path)
+
+    assert (finished.code, finished.err) == (0, "")
+    assert "no broker at 127.0.0.1:2" in elsewhere.err
+    assert "no broker at localhost:2" in named.err

@@ -70,3 +70,13 @@ async def test_run_where_there_is_no_project_says_how_to_make_one(tmp_path: Path
     assert "is no project" in finished.err
     assert "headgate init" in finished.err
     assert "Traceback" not in finished.err
+
+
+async def test_a_demonstration_without_a_listener_is_refused_in_words(tmp_path: Path) -> None:
+    """The simulated devices would have nowhere to go."""
+    (tmp_path / "headgate.yaml").write_text("listeners: []\napi: {enable: false}\n")
+
+    finished = await headgate("run", "--demo", cwd=tmp_path)
+
+    assert finished.code == 2
+    assert finished.err.startswith("error: --demo needs a listener\n")

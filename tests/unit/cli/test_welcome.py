@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from engine.cli.report import Style
-from engine.cli.welcome import target_of, welcome
+from engine.cli.welcome import command_name, target_of, welcome
 from support.admin_port import FakeApp
 
 
@@ -69,6 +69,36 @@ def test_it_names_the_port_where_it_is_not_the_usual_one() -> None:
 
     assert " pub -p 2883 -t " in text
     assert "--project" not in text
+
+
+def test_commands_work_in_folders_that_a_shell_would_take_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are copied as they stand, into a terminal that is somewhere else."""
+    app = FakeApp()
+    process = app.process()
+    other = type(process)(**{**_fields(process), "project": "/my plant"})
+
+    assert " status --project '/my plant'" in welcome(other, [], [], None, Style())
+    assert f"in {Path.cwd()}:\n" in welcome(other, [], [], None, Style())
+    (tmp_path / "my plant" / "bin").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("my plant")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "link" / "bin" / "headgate")])
+    assert command_name(tmp_path / "my plant") == "bin/headgate"
+    assert command_name(Path.cwd()) == f"'{tmp_path}/my plant/bin/headgate'"
+
+
+def test_nothing_is_to_be_published_where_nobody_listens() -> None:
+    """A command that is shown must work as shown."""
+    app = FakeApp()
+    process = app.process()
+    other = type(process)(**{**_fields(process), "listeners": ()})
+
+    text = welcome(other, [], [], None, Style())
+
+    assert " pub " not in text
+    assert " status" in text
 
 
 def _fields(process: object) -> dict[str, object]:
