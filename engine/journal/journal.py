@@ -47,10 +47,7 @@ FLUSH_S = 0.05
 """How long positions and counters may wait for a group to travel with."""
 
 TICK_S = 1.0
-"""How often rules that only filter are stored, and old records are looked for."""
-
-PROBE_S = 1.0
-"""Pause between attempts to write while the disk refuses."""
+"""How often rules that only filter are stored, old records are looked for, and a disk that refused is tried again."""
 
 
 class Journal:
