@@ -38,7 +38,7 @@ def read_lane(db: sqlite3.Connection, lane: int, from_seq: int, to_seq: int, siz
         (lane, from_seq if start is None else start, to_seq),
     )
     reading = Reading(to_seq)
-    total = 0
+    total = last_seq = 0
     expected = from_seq
     for block_id, *columns, crc, data in rows:
         head = Head(*columns)
@@ -49,6 +49,9 @@ def read_lane(db: sqlite3.Connection, lane: int, from_seq: int, to_seq: int, siz
                 raise DamagedError("the index of the blocks does not say what they say") from error
             reading.damaged.append((block_id, str(error)))
             continue
+        if head.lane != lane or head.seq < last_seq:
+            raise DamagedError("the index of the blocks leads to others")
+        last_seq = head.seq
         if head.seq + head.rows <= from_seq:
             continue
         _check_gap(db, reading, lane, expected, head.seq - 1)

@@ -167,6 +167,27 @@ async def test_a_block_that_the_index_misses_is_found_all_the_same(tmp_path: Pat
     await world.stop()
 
 
+async def test_a_block_that_the_index_puts_into_another_lane_is_not_delivered_there(tmp_path: Path) -> None:
+    """It is sound, it only stands in the wrong place: there it would come twice, or out of order."""
+    world = await filled(tmp_path, blocks=40)
+    data = bytearray(world.path.read_bytes())
+    with sqlite3.connect(world.path) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'block_by_lane'").fetchone()
+    db.close()
+    # Two lanes of 20 blocks stand one behind the other on the index's only page, as pointers to its cells.
+    pointers = (root - 1) * 4096 + 8
+    one, other = pointers + 2 * 10, pointers + 2 * 30
+    data[other : other + 2] = data[one : one + 2]
+    world.path.write_bytes(data)
+
+    await world.start()
+    numbers, outbox = await delivered(world)
+
+    assert sorted(numbers) == list(range(40 * ROWS))
+    assert outbox.counters.dropped_corrupted == 0
+    await world.stop()
+
+
 def _forget_in_index(path: Path, index: str, kept: str) -> None:
     """Take entries out of an index by making it a partial one, filling it anew, and taking that back."""
     schema = "UPDATE sqlite_schema SET sql = {} WHERE name = ?"
