@@ -39,6 +39,7 @@ def measurements(folder: Path, messages: int) -> Iterator[tuple[str, Measurement
             yield f"sink {kind} {count}", partial(pipeline.to_sink, fresh(), kind, count, messages)
     yield "mosquitto slow", partial(broker.mosquitto_alone, 50, messages // 4, at_a_time=50)
     yield "alone slow", partial(broker.publish_alone, fresh(), 50, messages // 4, at_a_time=50)
+    yield "sink file slow", partial(pipeline.to_sink, fresh(), "file", 50, messages // 4, at_a_time=50)
     for rules in RULES:
         yield f"rules {rules}", partial(pipeline.one_of_many_rules, fresh(), rules, 1, messages)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.meter import IN_FLIGHT, Figure, load_of, measure
+from bench.meter import IN_FLIGHT, Figure, load_of, measure, named
 from servers.install import missing
 from servers.mosquitto import Mosquitto
 from support.crowd import crowd
@@ -28,7 +28,7 @@ def publish_alone(directory: Path, connections: int, messages: int, *, at_a_time
     """QoS 1 publishes to Headgate without any rule."""
     with Headgate(directory, sinks={}, rules={}) as process:
         load = load_of(process.port, connections, messages, in_flight=at_a_time)
-        return measure(_name("publish alone", at_a_time), process.pid, load)
+        return measure(named("publish alone", at_a_time), process.pid, load)
 
 
 def mosquitto_alone(connections: int, messages: int, *, at_a_time: int = IN_FLIGHT) -> Figure | None:
@@ -37,7 +37,7 @@ def mosquitto_alone(connections: int, messages: int, *, at_a_time: int = IN_FLIG
         return None
     with _mosquitto() as server:
         load = load_of(server.port, connections, messages, in_flight=at_a_time)
-        return measure(_name("publish alone, mosquitto", at_a_time), server.pid, load)
+        return measure(named("publish alone, mosquitto", at_a_time), server.pid, load)
 
 
 def idle_memory(directory: Path) -> Memory:
@@ -50,10 +50,6 @@ def idle_memory(directory: Path) -> Memory:
             before = process.rss()
             with crowd(process.port, count, "idle"):
                 return Memory(at_start, (process.rss() - before) / count)
-
-
-def _name(name: str, at_a_time: int) -> str:
-    return name if at_a_time == IN_FLIGHT else f"{name}, {at_a_time} in flight"
 
 
 @contextlib.contextmanager

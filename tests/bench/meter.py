@@ -69,6 +69,11 @@ def load_of(port: int, connections: int, messages: int, *, in_flight: int = IN_F
     return Load(port=port, connections=connections, messages=messages, window=window, version=version)
 
 
+def named(name: str, at_a_time: int) -> str:
+    """The name of a measurement, with how many are in flight where that is not the usual number."""
+    return name if at_a_time == IN_FLIGHT else f"{name}, {at_a_time} in flight"
+
+
 def publish(load: Load) -> Outcome:
     """Run the load in a process of its own, so that its CPU is nobody else's."""
     arguments = [

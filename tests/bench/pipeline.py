@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from bench.meter import Figure, cpu_s, load_of, measure, publish
+from bench.meter import IN_FLIGHT, Figure, cpu_s, load_of, measure, named, publish
 from servers.install import missing
 from servers.kafka import Kafka
 from servers.postgresql import Postgresql
@@ -53,12 +53,14 @@ class Backlog:
         return self.rows / self.seconds
 
 
-def to_sink(directory: Path, kind: str, connections: int, messages: int) -> Figure | None:
+def to_sink(
+    directory: Path, kind: str, connections: int, messages: int, *, at_a_time: int = IN_FLIGHT
+) -> Figure | None:
     """The rule with the journal into a sink of that kind; None where its server is not installed."""
     if not has_server(kind):
         return None
     with _target(kind, directory) as sink, Headgate(directory, sinks={"target": sink}, rules={"half": HALF}) as process:
-        return _measure(f"rule, journal, {kind} sink", process, connections, messages)
+        return _measure(f"rule, journal, {kind} sink", process, connections, messages, at_a_time=at_a_time)
 
 
 def one_of_many_rules(directory: Path, rules: int, connections: int, messages: int) -> Figure:
@@ -91,11 +93,11 @@ def drain(directory: Path, kind: str, rows: int) -> Backlog | None:
         return Backlog(kind, left, rss_before, rss_full, process.rss_max(), seconds, cpu / max(left, 1) * 1e6)
 
 
-def _measure(name: str, process: Headgate, connections: int, messages: int) -> Figure:
+def _measure(name: str, process: Headgate, connections: int, messages: int, *, at_a_time: int = IN_FLIGHT) -> Figure:
     figure = measure(
-        name,
+        named(name, at_a_time),
         process.pid,
-        load_of(process.port, connections, messages),
+        load_of(process.port, connections, messages, in_flight=at_a_time),
         settle=lambda: process.settle(deadline_s=SETTLE_S),
     )
     process.check_counters()
