@@ -16,6 +16,7 @@ from servers import kafka, postgresql
 from servers.fixtures import SERVER_FIXTURES
 
 COMPOSE = Path(__file__).parents[2] / "compose"
+SERVERS = Path(kafka.__file__).parent
 SERVICES: dict[str, Any] = yaml.safe_load((COMPOSE / "docker-compose.yaml").read_text())["services"]
 
 
@@ -45,6 +46,12 @@ def test_logins_are_those_of_the_test_servers() -> None:
     assert environment["POSTGRES_DB"] == postgresql.DATABASE
     login = SERVICES["kafka"]["environment"]["KAFKA_LISTENER_NAME_SASL__PLAINTEXT_PLAIN_SASL_JAAS_CONFIG"]
     assert f'user_{kafka.USER}="{kafka.PASSWORD}"' in login
+
+
+def test_kafka_is_the_version_that_is_tested() -> None:
+    """A sink that works in the tests should meet the same server here."""
+    (version,) = set(re.findall(r"<version>(4\.[\d.]+)</version>", (SERVERS / "kafka-pom.xml").read_text()))
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{version}"
 
 
 def test_kafka_listens_where_it_says_it_does() -> None:
