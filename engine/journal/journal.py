@@ -27,7 +27,7 @@ import structlog
 from engine.clock import Clock, SystemClock, Timer
 from engine.errors import JournalError
 from engine.journal.commit import Commit, Entry, write
-from engine.journal.opening import Opened, RecoveryReport, close_in_order, is_damage, open_journal, rescue
+from engine.journal.opening import Opened, RecoveryReport, close_in_order, is_damage, leave_log, open_journal, rescue
 from engine.journal.reading import Reading, read_lane
 from engine.journal.retention import Trim, Trimmed, give_back
 from engine.journal.schema import DamagedError, connect
@@ -128,9 +128,14 @@ class Journal:
             await self.flush()
         except JournalError as error:
             log.error("the journal could not be flushed", reason=str(error))
-        if self.failing is None:
+        try:
             await ask(self._writer, close_in_order)
-        await self.abandon()
+        except sqlite3.Error as error:
+            log.error("the journal could not be closed in order; nothing in it is lost", reason=str(error))
+            await self.abandon()
+            leave_log(self.path)
+        else:
+            await self.abandon()
 
     async def abandon(self) -> None:
         """Let go of the file as it is, as the end of the process would."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +101,7 @@ def open_journal(path: Path, now_ms: int, on_renumbered: Callable[[], None] = la
             if not is_damage(error):
                 raise
             return _recover(path, str(error), now_ms, on_renumbered)
-    except (OSError, sqlite3.DatabaseError) as error:
+    except (OSError, sqlite3.DatabaseError, JournalError) as error:
         raise JournalError(f"the journal {path} can't be opened: {error}") from error
 
 
@@ -130,6 +131,12 @@ def close_in_order(db: sqlite3.Connection) -> None:
     """Carry the log over into the file and note that nothing is amiss."""
     db.execute("REPLACE INTO meta VALUES ('clean', 1)")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def leave_log(path: Path) -> None:
+    """Make an empty log where the last connection took it along: all of it is in the file, none of it was lost."""
+    with suppress(OSError):
+        path.with_name(path.name + "-wal").touch()
 
 
 def _recover(path: Path, reason: str, now_ms: int, on_renumbered: Callable[[], None]) -> Opened:

@@ -122,13 +122,11 @@ def prepare(db: sqlite3.Connection, *, now_ms: int) -> None:
         return
     stated = _stated_format(db)
     if application != APPLICATION_ID and stated is None:
-        raise JournalError("the file is a database, but not a journal of Headgate")
+        raise JournalError("it is a database, but not a journal of Headgate")
     if application != APPLICATION_ID or found != stated:
         raise DamagedError("its header does not say what its tables say")
     if found > FORMAT:
-        raise JournalError(
-            f"the journal has format {found}, made by a newer Headgate; this one reads formats up to {FORMAT}"
-        )
+        raise JournalError(f"it has format {found}, made by a newer Headgate; this one reads formats up to {FORMAT}")
     for version in range(found, FORMAT):
         _migrate(db, version)
 

@@ -421,7 +421,7 @@ async def test_a_journal_of_a_newer_format_is_refused_and_left_alone(tmp_path: P
     db.close()
     data = world.path.read_bytes()
 
-    with pytest.raises(JournalError, match="newer"):
+    with pytest.raises(JournalError, match=f"{FILE}.*newer"):
         await Journal(world.path).start()
 
     assert world.path.read_bytes() == data
@@ -435,7 +435,7 @@ async def test_a_database_of_another_application_is_refused_and_left_alone(tmp_p
         db.execute("CREATE TABLE precious (x)")
     db.close()
 
-    with pytest.raises(JournalError, match="not a journal"):
+    with pytest.raises(JournalError, match=f"{FILE}.*not a journal"):
         await Journal(path).start()
 
     with sqlite3.connect(path) as db:

@@ -12,7 +12,9 @@ import pytest
 from engine.errors import JournalError
 from engine.journal import Journal, Segment, Ticket
 from engine.journal.block import pack, unpack
+from engine.journal.opening import close_in_order
 from engine.journal.schema import FORMAT
+from engine.journal.worker import Answer, Job, T
 from engine.record import Chunk
 from engine.testing import FakeClock, InlineWorker, pump
 from support.deliveries import SlowDisk, World, chunk
@@ -155,6 +157,29 @@ async def test_a_journal_may_be_stopped_twice_and_before_it_started(tmp_path: Pa
     await journal.start()
     await journal.stop()
     await journal.stop()
+
+
+class ReluctantDisk(InlineWorker):
+    """A disk that has room for everything but what closing takes."""
+
+    def submit(self, job: Job[T], answer: Answer[T]) -> None:
+        if job is close_in_order:
+            asyncio.get_running_loop().call_soon(answer, None, sqlite3.OperationalError("database or disk is full"))
+        else:
+            super().submit(job, answer)
+
+
+async def test_a_disk_that_is_full_when_the_journal_is_closed_costs_nothing(tmp_path: Path) -> None:
+    """Everything is in the log beside the file, and the next start says so. Nobody needs to see a traceback."""
+    world = World(tmp_path, make_worker=ReluctantDisk)
+    await world.start()
+    append(world, "a", 0, 1)
+    await world.journal.stop()
+    assert world.journal._writer._db is None  # type: ignore[attr-defined]
+    report = await world.start()
+    assert "nothing is lost" in report.message
+    assert await count(world, "block") == 1
+    await world.journal.stop()
 
 
 async def test_starting_and_stopping_with_threads_many_times_leaves_nothing_behind(tmp_path: Path) -> None:
