@@ -271,7 +271,7 @@ class Journal:
             for sink in self._sinks.values():
                 sink.trimmed_bytes = 0
         except (OSError, sqlite3.Error) as error:
-            log.exception("the damaged journal could not be replaced", reason=str(error))
+            log.error("the damaged journal could not be replaced", reason=str(error))
         finally:
             self._start_workers()
             self._repairing = False

@@ -114,7 +114,13 @@ def rescue(path: Path, reason: str, now_ms: int) -> RecoveryReport:
     found = salvage(path, fresh, now_ms)
     # From here on a crash leaves what tells the next start to go on: a salvaged file of that name is whole.
     fresh.replace(_rescued(path))
-    quarantined = _put_in_place(path, now_ms)
+    try:
+        quarantined = _put_in_place(path, now_ms)
+    except OSError:
+        if path.exists():
+            # The process goes on with the damaged file; what was salvaged will soon be older than that.
+            _rescued(path).unlink()
+        raise
     report = RecoveryReport(
         was_clean=False,
         salvaged_records=found.records,

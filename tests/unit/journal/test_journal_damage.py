@@ -485,3 +485,26 @@ async def test_a_rescue_that_was_interrupted_is_completed(tmp_path: Path, moved:
     assert report.numbers_may_repeat
     assert "interrupted" in report.message
     await world.stop()
+
+
+async def test_a_rescue_that_failed_leaves_nothing_to_be_completed(tmp_path: Path) -> None:
+    """The process goes on with the damaged file. What was salvaged of it before must not take its place at the next
+    start: messages that were acknowledged meanwhile would be gone."""
+    world = await filled(tmp_path)
+    await world.start()
+    outbox = await world.open(never_connected(), options(lanes=2))
+    obstacle = tmp_path / "quarantine"
+    obstacle.write_text("in the way")
+    world.journal._repair_soon("a bad page")
+    await world.journal._repaired.wait()
+    ticket = await world.put(outbox, chunk({"n": BLOCKS * ROWS}, client="c0"))
+    assert ticket.done
+    assert not ticket.failed
+    await world.stop()
+    obstacle.unlink()
+
+    await world.start()
+    numbers, _ = await delivered(world)
+
+    assert sorted(numbers) == list(range(BLOCKS * ROWS + 1))
+    await world.stop()
