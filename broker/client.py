@@ -43,9 +43,9 @@ from broker.subscribing import subscribe, unsubscribe
 
 log = logging.getLogger(__name__)
 
-_UNREAD, _HELD, _DECIDING, _STOPPING = 1, 2, 4, 8
+_UNREAD, _HELD, _DECIDING, _STOPPING, _ENDING = 1, 2, 4, 8, 16
 """Why a client is not read from: it does not read itself, its acknowledgements are held, its CONNECT is decided on,
-the broker stops."""
+the broker stops, a held answer will end the connection."""
 
 
 class Client:
@@ -244,7 +244,7 @@ class Client:
 
     def _handle(self, events: Sequence[Event]) -> None:
         for event in events:
-            if self._ended:
+            if self._ended or self._connection.is_ending:
                 return
             _HANDLERS[type(event)](self, event)
 
@@ -368,6 +368,8 @@ class Client:
         connection = self._connection
         if connection.refusal is not None:
             self._end(reason_word(connection.refusal))
+        elif connection.is_ending:
+            self._pause_reading(_ENDING)
         elif connection.held_share() >= 1:
             self._pause_reading(_HELD)
         elif self._pauses & _HELD and connection.held_share() <= 0.5:

@@ -108,8 +108,8 @@ class Connection:
 
     __slots__ = (
         "_aliases", "_config", "_early", "_held", "_held_quota", "_last_hold", "_out", "_parser", "_quota",
-        "_released", "_under_way", "_wake", "held_bytes", "held_count", "keep_alive", "last_received", "opened_at",
-        "packet_size_max", "phase", "refusal", "session", "version", "writable",
+        "_released", "_under_way", "_wake", "held_bytes", "held_count", "is_ending", "keep_alive", "last_received",
+        "opened_at", "packet_size_max", "phase", "refusal", "session", "version", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +135,8 @@ class Connection:
         self.held_count = 0
         """Publishes that wait to be acknowledged, QoS 0 included where they came under a hold."""
         self.held_bytes = 0
+        self.is_ending = False
+        """Whether a held answer will end a connection before MQTT 5: what comes behind it will be sent again."""
         self.refusal: int | None = None
         """The reason code that ended a connection before MQTT 5, which has no way to say it."""
         self.phase = Phase.CONNECTING
@@ -376,6 +378,8 @@ class Connection:
         acks = b"" if refused else encode_acks(publishes, codes, self.version)
         quota = _count(acks) if plain and acks else sum(publish.qos == 1 for publish in publishes)
         self._held.append(_Held(hold, publishes, codes, acks, quota, size))
+        if refused and self.version < 5:
+            self.is_ending = any(code >= 0x80 and p.qos for p, code in zip(publishes, codes, strict=True))
         self._held_quota += quota
         self.held_count += len(publishes)
         self.held_bytes += size

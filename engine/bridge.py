@@ -72,7 +72,9 @@ class Bridge:
         if self._names_messages:
             for publish in publishes:
                 publish.message_id = new_message_id(now_ms)
-        outcome = self._publishes(info.context or client_of(info), publishes, now_ms)
+        outcome = self._publishes(
+            info.context or client_of(info), publishes, now_ms, sends_again=info.protocol_version < 5
+        )
         return None if outcome is None else Verdict(outcome.ticket, outcome.refused)
 
     async def publish(self, broker: Broker, publications: Sequence[Publication]) -> Mapping[int, DeliveryError]:

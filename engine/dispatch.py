@@ -206,9 +206,18 @@ class Dispatcher:
         return bool(self._routes_of_event(event_topic))
 
     def publishes(
-        self, client: Client, publishes: Sequence[Incoming], now_ms: int, trail: tuple[str, ...] = ()
+        self,
+        client: Client,
+        publishes: Sequence[Incoming],
+        now_ms: int,
+        trail: tuple[str, ...] = (),
+        sends_again: bool = False,
     ) -> Outcome | None:
-        """Run the publishes of one read through their rules; None where nothing is to be waited for or refused."""
+        """Run the publishes of one read through their rules; None where nothing is to be waited for or refused.
+
+        `sends_again` says that the client, once refused, sends everything behind that again too (MQTT 3): so all of it
+        is refused, or it would be stored anew each time the client tries.
+        """
         by_topic = self._by_topic
         touched: list[Route] = []
         refused: dict[int, int] | None = None
@@ -227,6 +236,8 @@ class Dispatcher:
                 if not self._run_several(routes, message, touched):
                     refused = refused or {}
                     refused[index] = QUOTA_EXCEEDED
+                    if sends_again:
+                        break
                 continue
             # The common case, one rule that makes at most one row, is written out: it is the hot path.
             route = routes[0]
@@ -248,17 +259,25 @@ class Dispatcher:
                     if not self._run_full(routes, [[row]], message, touched):
                         refused = refused or {}
                         refused[index] = QUOTA_EXCEEDED
+                        if sends_again:
+                            break
                     continue
                 touched.append(route)
             counters.emitted += 1
             rows.append(row)
             route.topics.append(topic)
-        if not touched:
-            return None if refused is None else Outcome(None, refused)
+        if refused is None and not touched:
+            return None
         needs_ticket = False
         for route in touched:
             route.flush(client, now_ms, trail)
             needs_ticket = needs_ticket or route.needs_ticket
+        if refused is not None and sends_again:
+            (first,) = refused
+            rest = range(first + 1, len(publishes))
+            refused.update((index, QUOTA_EXCEEDED) for index in rest if publishes[index].qos)
+            # Nobody sends these again.
+            self.publishes(client, [publishes[index] for index in rest if not publishes[index].qos], now_ms, trail)
         if needs_ticket:
             return Outcome(self._ticket(), refused)
         return None if refused is None else Outcome(None, refused)

@@ -238,6 +238,21 @@ def test_what_is_behind_a_refused_publish_is_new_when_it_comes_again_after_a_dup
     assert listener.payloads() == [b"1", b"2", b"3"]
 
 
+def test_nothing_is_taken_behind_a_refusal_that_is_still_held_in_3_1_1() -> None:
+    """It is sent again after the connection has ended; taken now, it would be stored twice."""
+    world = World()
+    hold = ManualHold()
+    application = Application(world, Verdict(hold), Verdict(None, {0: 0x97}))
+    peer = world.connect("a", version=4)
+    peer.send(qos1(1))
+    peer.send(qos1(2), Subscribe(9, [Subscription("x")]), qos1(3))
+    peer.send(qos1(4))
+    assert application.payloads == [b"1", b"2"]
+    hold.finish()
+    assert peer.received() == [PubAck(1)]
+    assert peer.transport.closed
+
+
 def test_refused_qos_0_of_3_1_1_is_only_dropped() -> None:
     """Nobody waits for an answer to it."""
     world = World()

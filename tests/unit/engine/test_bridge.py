@@ -63,7 +63,12 @@ class Listening(Dispatcher):
         self.events.append(event)
 
     def publishes(
-        self, client: Client, publishes: Sequence[Any], now_ms: int, trail: tuple[str, ...] = ()
+        self,
+        client: Client,
+        publishes: Sequence[Any],
+        now_ms: int,
+        trail: tuple[str, ...] = (),
+        sends_again: bool = False,
     ) -> Outcome | None:
         self.runs.append((client.clientid, [publish.topic for publish in publishes], trail))
         return self.outcome

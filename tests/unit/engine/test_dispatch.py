@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from engine.dispatch import QUOTA_EXCEEDED, Dispatcher, Outcome, Route
 from engine.message import Client, Occurrence
 from engine.record import Chunk
@@ -64,8 +66,8 @@ class House:
         routes = {rule.id: Route(rule, boxes, self.counts[rule.id]) for rule in loaded}
         self.dispatcher.swap(Ruleset(loaded), routes)
 
-    def publish(self, *publishes: Publish, client: str = "c") -> Outcome | None:
-        return self.dispatcher.publishes(Client(client), publishes, NOW)
+    def publish(self, *publishes: Publish, client: str = "c", sends_again: bool = False) -> Outcome | None:
+        return self.dispatcher.publishes(Client(client), publishes, NOW, sends_again=sends_again)
 
     @staticmethod
     def _load(rule_id: str, sql: str, boxes: dict[str, Box]) -> Rule:
@@ -140,6 +142,25 @@ def test_a_full_sink_refuses_only_what_it_would_have_stored() -> None:
     assert outcome is not None
     assert outcome.refused == {1: QUOTA_EXCEEDED}
     assert house.counts["r"].filtered == house.counts["r"].received == 1
+
+
+@pytest.mark.parametrize("full", ["full", "full/too"])
+def test_what_comes_again_behind_a_refusal_is_not_taken_now(full: str) -> None:
+    """An MQTT 3 client whose sink is full tries again for as long as it is. What follows would be stored each time."""
+    boxes = {"a": Box(), "b": Box(refusing=True)}
+    house = House(
+        boxes,
+        one='INSERT INTO a SELECT payload.v AS v FROM "t", "full/too"',
+        two='INSERT INTO b SELECT qos FROM "full/#"',
+    )
+    publishes = [Publish("t", b'{"v": %d}' % n, qos=qos) for n, qos in enumerate((1, 0, 2, 1, 0))]
+    publishes[1] = Publish(full)
+    outcome = house.publish(*publishes, sends_again=True)
+    assert outcome is not None
+    assert outcome.refused == dict.fromkeys((1, 2, 3), QUOTA_EXCEEDED)
+    assert outcome.ticket is TICKET
+    assert boxes["a"].rows == [{"v": 0}, {"v": 4}], "nobody sends QoS 0 again"
+    assert house.counts["one"].received == 2
 
 
 def test_qos_0_is_dropped_for_the_full_sink_and_stored_in_the_others() -> None:
