@@ -62,6 +62,9 @@ class IncomingPublish(Protocol):
     def dup(self) -> bool: ...
     @property
     def properties(self) -> Properties | None: ...
+    @property
+    def is_will(self) -> bool:
+        """Whether nobody would hear of its being refused: the client it comes from is gone."""
 
 
 class Hold(Protocol):

@@ -12,7 +12,7 @@ from typing import Any
 
 from broker.access import Access, AllowAll
 from broker.client import Client
-from broker.codec.packets import Publish, Will, check_publish_properties
+from broker.codec.packets import Publish, Will, WillPublish, check_publish_properties
 from broker.codec.properties import check_properties
 from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
@@ -232,7 +232,7 @@ class Broker:
             core.stats.messages_refused += 1
             return
         properties = {name: value for name, value in (will.properties or {}).items() if name != "will_delay_interval"}
-        publish = Publish(will.topic, will.payload, will.qos, will.retain, False, 0, properties or None)
+        publish = WillPublish(will.topic, will.payload, will.qos, will.retain, False, 0, properties or None)
         now_ms = core.now_ms()
         verdict = core.hooks.published(info, [publish], now_ms) if core.hooks.published is not None else None
         if verdict is not None and verdict.refused:

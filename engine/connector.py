@@ -127,6 +127,7 @@ class Publication:
     trail: tuple[str, ...]
     dup: ClassVar[bool] = False
     message_id: ClassVar[None] = None
+    is_will: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)

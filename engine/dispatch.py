@@ -5,7 +5,7 @@ which goes to every sink of the rule; all chunks of a read stand in the same gro
 the journal of all its sinks or of none.
 
 What a full buffer means is decided here: a publish with QoS 1 or 2 that any of its sinks would refuse is refused as a
-whole, before anything of it is put anywhere; a publish with QoS 0 and an event have nobody to tell, so they are
+whole, before anything of it is put anywhere; a publish with QoS 0, a will and an event have nobody to tell, so they are
 dropped for the sinks that refuse and counted there.
 """
 
@@ -74,6 +74,8 @@ class Incoming(Protocol):
     def properties(self) -> Mapping[str, Any] | None: ...
     @property
     def message_id(self) -> str | None: ...
+    @property
+    def is_will(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -233,7 +235,7 @@ class Dispatcher:
                 trail, publish.message_id,
             )  # fmt: skip
             if len(routes) > 1 or routes[0].many:
-                if not self._run_several(routes, message, touched):
+                if not self._run_several(routes, message, publish, touched):
                     refused = refused or {}
                     refused[index] = QUOTA_EXCEEDED
                     if sends_again:
@@ -256,7 +258,7 @@ class Dispatcher:
             if not rows:
                 if route.is_refusing():
                     counters.received -= 1
-                    if not self._run_full(routes, [[row]], message, touched):
+                    if not self._run_full(routes, [[row]], message, publish, touched):
                         refused = refused or {}
                         refused[index] = QUOTA_EXCEEDED
                         if sends_again:
@@ -292,11 +294,13 @@ class Dispatcher:
                 where = topic if isinstance(topic, str) else event.topic
                 route.put_past_full(rows, where, event.client, event.timestamp, event.trail)
 
-    def _run_several(self, routes: tuple[Route, ...], message: Message, touched: list[Route]) -> bool:
+    def _run_several(
+        self, routes: tuple[Route, ...], message: Message, publish: Incoming, touched: list[Route]
+    ) -> bool:
         """Whether the publish is accepted: by all of its rules or by none."""
         results = [route.run(message) for route in routes]
         if any(rows and route.is_refusing() for route, rows in zip(routes, results, strict=True)):
-            return self._run_full(routes, results, message, touched)
+            return self._run_full(routes, results, message, publish, touched)
         for route, rows in zip(routes, results, strict=True):
             route.count(rows)
             if rows:
@@ -306,13 +310,18 @@ class Dispatcher:
         return True
 
     def _run_full(
-        self, routes: tuple[Route, ...], results: Sequence[list[Row] | None], message: Message, touched: list[Route]
+        self,
+        routes: tuple[Route, ...],
+        results: Sequence[list[Row] | None],
+        message: Message,
+        publish: Incoming,
+        touched: list[Route],
     ) -> bool:
         """A publish of which some sink is full: whether it is accepted all the same.
 
         A refused one counts as refused and as nothing else; it is received when the client sends it again.
         """
-        if message.qos:
+        if publish.qos and not publish.is_will:
             for route in routes:
                 route.counters.refused += 1
             return False

@@ -149,11 +149,18 @@ class Publish(Struct, gc=False):
     packet_id: int = 0
     properties: PropertyDict | None = None
     message_id: str | None = None
+    is_will: ClassVar[bool] = False
 
     def encode(self, version: int) -> bytes:
         flags = self.dup << 3 | self.qos << 1 | self.retain
         packet_id = u16(self.packet_id) if self.qos else b""
         return _frame(0x30 | flags, string(self.topic), packet_id, _properties(self.properties, version), self.payload)
+
+
+class WillPublish(Publish, gc=False):
+    """A will whose time has come: nobody waits for its acknowledgement."""
+
+    is_will: ClassVar[bool] = True
 
 
 def check_publish_properties(properties: PropertyDict | None) -> None:

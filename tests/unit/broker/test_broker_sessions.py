@@ -415,15 +415,15 @@ def test_will_goes_through_the_rules() -> None:
     """It is a publish as any other; what refuses it is heard."""
     world = World()
     listener = will_listener(world)
-    seen: list[tuple[str, bytes]] = []
+    seen: list[tuple[str, bytes, bool]] = []
 
     def published(client: ClientInfo, publishes: Any, now_ms: int) -> Verdict:
-        seen.extend((client.client_id, each.payload) for each in publishes)
+        seen.extend((client.client_id, each.payload, each.is_will) for each in publishes)
         return Verdict(refused={0: 0x97})
 
     world.hooks.published = published
     world.connect("a", will=Will("will", b"gone")).lose()
-    assert seen == [("a", b"gone")]
+    assert seen == [("a", b"gone", True)]
     assert listener.received() == []
 
 

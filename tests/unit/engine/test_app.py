@@ -51,6 +51,7 @@ async def app(tmp_path: Path, write: Write) -> AsyncIterator[App]:
 class Publish:
     topic, qos, retain, dup, properties = "t", 1, False, False, None
     message_id: str | None = None
+    is_will: bool = False
 
     def __init__(self, value: int) -> None:
         self.payload = b'{"v": %d}' % value

@@ -132,6 +132,7 @@ def test_the_id_of_a_message_is_the_same_in_all_events_about_it() -> None:
     class Publish:
         topic, payload, qos, retain, dup, properties = "t", b"", 1, False, False, None
         message_id: str | None = None
+        is_will: bool = False
 
     publish = Publish()
     bridge.on_published(CLIENT, [publish], 5)

@@ -24,6 +24,7 @@ class Publish:
     dup: bool = False
     properties: None = None
     message_id: str | None = None
+    is_will: bool = False
 
 
 @dataclass
@@ -170,6 +171,15 @@ def test_qos_0_is_dropped_for_the_full_sink_and_stored_in_the_others() -> None:
     assert house.publish(Publish("t", qos=0)) is None
     assert (boxes["a"].rows, boxes["b"].dropped) == ([{"v": 1}], 1)
     assert (house.counts["r"].emitted, house.counts["r"].records) == (1, 2)
+
+
+def test_a_will_is_not_refused_for_nobody_would_hear_of_it() -> None:
+    """One sink that is full would keep it from all others, and from those who wait for just this message."""
+    boxes = {"a": Box(), "b": Box(refusing=True)}
+    house = House(boxes, one='INSERT INTO a SELECT qos FROM "t"', two='INSERT INTO b SELECT qos FROM "t"')
+    outcome = house.publish(Publish("t", qos=1, is_will=True))
+    assert outcome is None or outcome.refused is None
+    assert (boxes["a"].rows, boxes["b"].dropped) == ([{"qos": 1}], 1)
 
 
 def test_order_holds_when_a_sink_fills_up_between_two_rules() -> None:
