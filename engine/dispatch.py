@@ -183,9 +183,10 @@ class Route:
 class Dispatcher:
     """Runs the rules in service. `swap` replaces them all at once, between two reads."""
 
-    def __init__(self, ticket: Callable[[], Ticket]) -> None:
-        """`ticket` answers that of the group commit which is open now."""
+    def __init__(self, ticket: Callable[[], Ticket], pressure: Callable[[], Ticket | None] = lambda: None) -> None:
+        """`ticket` answers that of the group commit which is open now; `pressure` the same where the disk is behind."""
         self._ticket = ticket
+        self._pressure = pressure
         self._ruleset = Ruleset()
         self._routes: dict[str, Route] = {}
         self._by_topic: dict[str, tuple[Route, ...]] = {}
@@ -280,9 +281,8 @@ class Dispatcher:
             refused.update((index, QUOTA_EXCEEDED) for index in rest if publishes[index].qos)
             # Nobody sends these again.
             self.publishes(client, [publishes[index] for index in rest if not publishes[index].qos], now_ms, trail)
-        if needs_ticket:
-            return Outcome(self._ticket(), refused)
-        return None if refused is None else Outcome(None, refused)
+        ticket = self._ticket() if needs_ticket else self._pressure()
+        return None if ticket is None and refused is None else Outcome(ticket, refused)
 
     def occurrence(self, event: Occurrence) -> None:
         """Run a client event, or anything else that is no publish, through the rules that select from its topic."""

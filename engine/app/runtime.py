@@ -127,7 +127,7 @@ class App:
 
         hooks = Hooks()
         self.broker = Broker(_broker_config(settings), hooks, now_ms=self.clock.now_ms, monotonic=self.clock.monotonic)
-        self.dispatcher = Dispatcher(self.delivery.ticket)
+        self.dispatcher = Dispatcher(self.delivery.ticket, self.delivery.pressure)
         self.bridge = Bridge(hooks, self.dispatcher, self.clock)
         self.outboxes: dict[str, Outbox] = {}
         await self._open_sinks(project, project.active_sinks.values())

@@ -89,6 +89,10 @@ class Delivery:
         """Done once everything put so far is on disk."""
         return self.journal.ticket()
 
+    def pressure(self) -> Ticket | None:
+        """What those who need not wait should wait for all the same, because the disk does not keep up."""
+        return self.journal.pressure()
+
     def rule_counters(self, rule_id: str) -> RuleCounters:
         """The counters of a rule, as they were left; the journal stores them with the records they count."""
         return self.journal.rule(rule_id)

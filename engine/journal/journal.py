@@ -49,6 +49,9 @@ FLUSH_S = 0.05
 TICK_S = 1.0
 """How often rules that only filter are stored, old records are looked for, and a disk that refused is tried again."""
 
+GROUP_BYTES = 16 << 20
+"""How much may wait for a disk that is slower than what comes; in memory it takes some six times that."""
+
 
 class Journal:
     """The journal at `path`. Everything but the two workers belongs to the event loop."""
@@ -188,6 +191,12 @@ class Journal:
         if self._fresh or self._group.has_orders:
             return self._ticket
         return _DONE if self._committing is None else self._committing.ticket
+
+    def pressure(self) -> Ticket | None:
+        """What to wait for before more is put, though nobody asks for safety; None as long as the disk keeps up."""
+        if self._committing is None and not self._repairing:
+            return None
+        return self._ticket if sum([lane.fresh_bytes for lane in self._fresh]) > GROUP_BYTES else None
 
     def touch(self, sink: SinkLog) -> None:
         """The positions or counters of `sink` have changed: store them soon."""

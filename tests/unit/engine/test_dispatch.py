@@ -62,7 +62,8 @@ class House:
     def __init__(self, boxes: dict[str, Box], **rules: str) -> None:
         self.boxes = boxes
         loaded = [self._load(rule_id, sql, boxes) for rule_id, sql in rules.items()]
-        self.dispatcher = Dispatcher(lambda: TICKET)
+        self.pressure: Ticket | None = None
+        self.dispatcher = Dispatcher(lambda: TICKET, lambda: self.pressure)
         self.counts = {rule.id: Counts() for rule in loaded}
         routes = {rule.id: Route(rule, boxes, self.counts[rule.id]) for rule in loaded}
         self.dispatcher.swap(Ruleset(loaded), routes)
@@ -222,6 +223,15 @@ def test_ack_receive_waits_for_nothing() -> None:
     house = House({"a": Box()}, r='-- ack: receive\nINSERT INTO a SELECT qos FROM "t"')
     assert house.publish(Publish("t")) is None
     assert len(house.boxes["a"].chunks) == 1
+
+
+def test_ack_receive_waits_when_the_disk_does_not_keep_up() -> None:
+    """Otherwise what comes faster than it can be written would fill the memory."""
+    house = House({"a": Box()}, r='-- ack: receive\nINSERT INTO a SELECT qos FROM "t"')
+    house.pressure = TICKET
+    outcome = house.publish(Publish("t"))
+    assert outcome is not None
+    assert outcome.ticket is TICKET
 
 
 def test_events_reach_the_rules_that_select_from_them() -> None:

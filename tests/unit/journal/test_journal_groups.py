@@ -12,6 +12,7 @@ import pytest
 from engine.errors import JournalError
 from engine.journal import Journal, Segment, Ticket
 from engine.journal.block import pack, unpack
+from engine.journal.journal import GROUP_BYTES
 from engine.journal.opening import close_in_order
 from engine.journal.schema import FORMAT
 from engine.journal.worker import Answer, Job, T
@@ -81,6 +82,24 @@ async def test_a_group_fills_while_the_one_before_is_written(tmp_path: Path) -> 
     SlowDisk.release()
     await second.wait()
     assert world.journal.commits == commits + 2
+    await world.stop()
+
+
+async def test_a_disk_that_does_not_keep_up_is_felt(tmp_path: Path) -> None:
+    """Who waits for no commit is asked to wait once too much does: memory is not the place for it."""
+    world = World(tmp_path, make_worker=SlowDisk)
+    await world.start()
+    SlowDisk.is_slow = True
+    append(world, "a", 0, 1)
+    await pump()
+    large = chunk({"text": "x" * (1 << 20)})
+    for _ in range(GROUP_BYTES >> 20):
+        assert world.journal.pressure() is None
+        world.journal.sink("a").lane(0).append(large, len(large.encode()))
+    assert world.journal.pressure() is world.journal.ticket()
+    SlowDisk.release()
+    await world.journal.ticket().wait()
+    assert world.journal.pressure() is None
     await world.stop()
 
 
