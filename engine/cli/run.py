@@ -79,6 +79,7 @@ class Running:
         self._demo = demo
         self._watch = watch
         self._tasks = Tasks("run")
+        self._started = asyncio.Event()
         self._stop_asked = asyncio.Event()
 
     async def run(self) -> int:
@@ -97,6 +98,7 @@ class Running:
         failure = starting.result()
         if failure is not None:
             raise failure
+        self._started.set()
         services = await self._start_around(app)
         _relieve_garbage_collector()
         await asked
@@ -141,6 +143,7 @@ class Running:
         self._stop_asked.set()
 
     async def _reload(self, app: App) -> None:
+        await self._started.wait()
         problems = await app.reload()
         if problems:
             say(reload_report(problems, self._directory), sys.stderr)
