@@ -421,7 +421,7 @@ class Journal:
         if self.failing is None:
             log.error("the journal can't be written; nothing is acknowledged until it can", reason=str(error))
         for entry in commit.entries:
-            entry.lane.state.next_seq = entry.seq
+            entry.lane.take_back(entry.seq, entry.rows)
             sink = entry.lane.sink.state
             sink.waiting_bytes -= entry.size
             sink.counters.dropped_unwritten += entry.rows

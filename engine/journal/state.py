@@ -73,6 +73,14 @@ class LaneLog:
         self.fresh_rows += len(chunk.rows)
         self.fresh_bytes += size
 
+    def take_back(self, seq: int, rows: int) -> None:
+        """Forget that `rows` records got numbers from `seq` on: the next ones get them, and are as new as they are."""
+        self.state.next_seq = seq
+        number = self.state.number
+        for barrier in self.sink.state.barriers:
+            if number in barrier:
+                barrier[number] -= min(max(barrier[number] - seq + 1, 0), rows)
+
     @property
     def waiting(self) -> int:
         """Records that are not settled, those included that are not on disk yet."""

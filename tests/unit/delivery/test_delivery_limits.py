@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -195,4 +196,41 @@ async def test_dead_letters_and_cursors_wait_for_a_disk_that_is_full(tmp_path: P
         FullDisk.is_full = False
     await world.clock.advance(2.0)
     assert [letter.row["n"] for letter in await world.delivery.dead_letters("s")] == [1]
+    await world.stop()
+
+
+class DyingDisk(InlineWorker):
+    """Takes its time, while `answers` is a list, and then is full."""
+
+    answers: ClassVar[list[Answer[Any]] | None] = None
+
+    def submit(self, job: Job[T], answer: Answer[T]) -> None:
+        if DyingDisk.answers is None:
+            super().submit(job, answer)
+        else:
+            DyingDisk.answers.append(answer)
+
+
+async def test_a_commit_that_fails_while_lanes_change_mixes_up_no_order(tmp_path: Path) -> None:
+    """The numbers of what could not be written go to what comes after the change, and that must wait for what came
+    before it and is still in its old lane."""
+    world = World(tmp_path, make_worker=DyingDisk)
+    await world.start()
+    outbox = await world.open(away(), options(lanes=2))
+    await world.put(outbox, chunk("first", client="c", lane=1))
+    DyingDisk.answers = []
+    await world.put(outbox, chunk(1, 2, 3, client="d", lane=0))
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    sink = FlakySink(writes=[lambda _: answer])
+    await world.delivery.replace("s", sink, options(lanes=1))
+    answers, DyingDisk.answers = DyingDisk.answers, None
+    for refuse in answers:
+        refuse(None, OSError("full"))
+    await world.clock.advance(2.0)
+    await world.put(outbox, chunk("second", client="c", lane=1))
+    await pump()
+    answer.set_result(None)
+    await pump()
+    assert [row["n"] for row in sink.rows] == ["first", "second"]
+    assert [batch.lane for batch in sink.attempts] == [1, 0]
     await world.stop()
