@@ -43,9 +43,9 @@ from broker.subscribing import subscribe, unsubscribe
 
 log = logging.getLogger(__name__)
 
-_UNREAD, _HELD, _DECIDING, _STOPPING, _ENDING = 1, 2, 4, 8, 16
+_UNREAD, _HELD, _DECIDING, _STOPPING, _REFUSING = 1, 2, 4, 8, 16
 """Why a client is not read from: it does not read itself, its acknowledgements are held, its CONNECT is decided on,
-the broker stops, a held answer will end the connection."""
+the broker stops, it is about to be closed for a publish that was refused."""
 
 
 class Client:
@@ -243,10 +243,15 @@ class Client:
     # Events
 
     def _handle(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if self._ended or self._connection.is_ending:
+        for index, event in enumerate(events):
+            if self._ended or self._pauses & _REFUSING:
+                self._connection.give_back(events[index:])
                 return
-            _HANDLERS[type(event)](self, event)
+            try:
+                _HANDLERS[type(event)](self, event)
+            except Exception:
+                self._connection.give_back(events[index:])
+                raise
 
     def _on_reply(self, event: Reply) -> None:
         self._connection.send(event.packet)
@@ -368,8 +373,8 @@ class Client:
         connection = self._connection
         if connection.refusal is not None:
             self._end(reason_word(connection.refusal))
-        elif connection.is_ending:
-            self._pause_reading(_ENDING)
+        elif connection.is_refusing:
+            self._pause_reading(_REFUSING)
         elif connection.held_share() >= 1:
             self._pause_reading(_HELD)
         elif self._pauses & _HELD and connection.held_share() <= 0.5:

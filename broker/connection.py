@@ -108,7 +108,7 @@ class Connection:
 
     __slots__ = (
         "_aliases", "_config", "_early", "_held", "_held_quota", "_last_hold", "_out", "_parser", "_quota",
-        "_released", "_under_way", "_wake", "held_bytes", "held_count", "is_ending", "keep_alive", "last_received",
+        "_released", "_under_way", "_wake", "held_bytes", "held_count", "is_refusing", "keep_alive", "last_received",
         "opened_at", "packet_size_max", "phase", "refusal", "session", "version", "writable",
     )  # fmt: skip
 
@@ -135,8 +135,8 @@ class Connection:
         self.held_count = 0
         """Publishes that wait to be acknowledged, QoS 0 included where they came under a hold."""
         self.held_bytes = 0
-        self.is_ending = False
-        """Whether a held answer will end a connection before MQTT 5: what comes behind it will be sent again."""
+        self.is_refusing = False
+        """Before MQTT 5: a publish was refused, and the connection ends once all in front of it is acknowledged."""
         self.refusal: int | None = None
         """The reason code that ended a connection before MQTT 5, which has no way to say it."""
         self.phase = Phase.CONNECTING
@@ -334,6 +334,8 @@ class Connection:
         was acknowledged.
         """
         size = self._parser.size
+        if not codes.isascii():  # some code is 0x80 or more
+            self._free_refused(batch.fresh, codes)
         if batch.answers is not batch.fresh and len(batch.answers) > len(batch.fresh):
             self._acknowledge_duplicates(batch, codes, hold, size)
         else:
@@ -345,6 +347,14 @@ class Connection:
             return 0.0
         config = self._config
         return max(self.held_count / config.receive_maximum, self.held_bytes / config.max_held_bytes)
+
+    def give_back(self, events: Sequence[Event]) -> None:
+        """These events were not acted upon: what they brought is new when it comes again."""
+        waiting = {} if self.session is None else self.session.awaiting_release
+        for event in events:
+            for publish in event.fresh if isinstance(event, Publishes) else ():
+                if publish.qos == 2:
+                    waiting.pop(publish.packet_id, None)
 
     def release(self) -> None:
         """Send all acknowledgements that need not wait any more."""
@@ -358,6 +368,8 @@ class Connection:
             self.held_bytes -= entry.size
             self._held_quota -= entry.quota
             failed = hold is not None and hold.failed
+            if failed:
+                self._free_failed(entry.publishes, hold)
             if failed or not entry.codes.isascii():
                 self._answer_refused(entry.publishes, _failed(entry.codes) if failed else entry.codes)
             elif entry.acks and self.phase is Phase.CONNECTED:
@@ -366,7 +378,7 @@ class Connection:
     def _acknowledge(
         self, publishes: Sequence[Publish], codes: bytes | bytearray, hold: Hold | None, size: int, plain: bool
     ) -> None:
-        refused = not codes.isascii()  # some code is 0x80 or more
+        refused = not codes.isascii()
         if hold is None and not self._held:
             if refused:
                 self._answer_refused(publishes, codes)
@@ -376,10 +388,8 @@ class Connection:
         if not plain:
             self._note_hold(publishes, hold)
         acks = b"" if refused else encode_acks(publishes, codes, self.version)
-        quota = _count(acks) if plain and acks else sum(publish.qos == 1 for publish in publishes)
+        quota = _count(acks) if plain and acks else _quota(publishes, codes)
         self._held.append(_Held(hold, publishes, codes, acks, quota, size))
-        if refused and self.version < 5:
-            self.is_ending = any(code >= 0x80 and p.qos for p, code in zip(publishes, codes, strict=True))
         self._held_quota += quota
         self.held_count += len(publishes)
         self.held_bytes += size
@@ -394,10 +404,6 @@ class Connection:
         index = 0
         for publish in batch.answers:
             if index < len(batch.fresh) and batch.fresh[index] is publish:
-                if self.version < 5 and publish.qos and codes[index] >= 0x80:
-                    # The connection ends here, and all that is behind comes again.
-                    self._acknowledge(batch.fresh[index:], codes[index:], hold, size, False)
-                    return
                 self._acknowledge([publish], codes[index : index + 1], hold, size // len(batch.answers), False)
                 index += 1
             else:
@@ -411,17 +417,34 @@ class Connection:
             if publish.qos == 2 and publish.packet_id in waiting:
                 waiting[publish.packet_id] = hold
 
-    def _answer_refused(self, publishes: Sequence[Publish], codes: bytes | bytearray) -> None:
-        """Acknowledge publishes of which some were refused; the packet ids of those are free again [4.3.3-9]."""
+    def _free_refused(self, publishes: Sequence[Publish], codes: bytes | bytearray) -> None:
+        """The packet ids of refused publishes are free again [4.3.3-9], before their answer is due: who comes back
+        meanwhile sends them again, and before MQTT 5 everything behind the first of them as well.
+        """
         assert self.session is not None
+        waiting = self.session.awaiting_release
+        for publish, code in zip(publishes, codes, strict=True):
+            self.is_refusing |= self.version < 5 and publish.qos > 0 and code >= 0x80
+            if publish.qos == 2 and (code >= 0x80 or self.is_refusing):
+                waiting.pop(publish.packet_id, None)
+
+    def _free_failed(self, publishes: Sequence[Publish], hold: Hold | None) -> None:
+        """So are those whose hold failed, unless they have come again and wait for another one."""
+        assert self.session is not None
+        waiting = self.session.awaiting_release
+        for publish in publishes:
+            if publish.qos == 2 and waiting.get(publish.packet_id) is hold:
+                waiting.pop(publish.packet_id, None)
+
+    def _answer_refused(self, publishes: Sequence[Publish], codes: bytes | bytearray) -> None:
+        """Acknowledge publishes of which some were refused, before MQTT 5 only those in front of the first of them."""
         count = len(publishes)
-        for index, (publish, code) in enumerate(zip(publishes, codes, strict=True)):
-            if not publish.qos or (code < 0x80 and index < count):
-                continue
-            self.session.awaiting_release.pop(publish.packet_id, None) if publish.qos == 2 else None
-            if self.version < 5 and index < count:
-                self.refusal = code
-                count = index
+        if self.version < 5:
+            for index, (publish, code) in enumerate(zip(publishes, codes, strict=True)):
+                if publish.qos and code >= 0x80:
+                    self.refusal = code
+                    count = index
+                    break
         if self.phase is Phase.CONNECTED:
             self._put(encode_acks(publishes[:count], codes[:count], self.version))
             if self.refusal is not None:
@@ -478,6 +501,13 @@ class Connection:
 def _count(acks: bytes) -> int:
     """How many acknowledgements `acks` holds: all have the length that the second byte says."""
     return len(acks) // (2 + acks[1])
+
+
+def _quota(publishes: Sequence[Publish], codes: bytes | bytearray) -> int:
+    """How much of the peer's quota waits with these acknowledgements; a QoS 2 id that was taken counts by itself."""
+    return sum(
+        publish.qos == 1 or (publish.qos == 2 and code >= 0x80) for publish, code in zip(publishes, codes, strict=True)
+    )
 
 
 def _failed(codes: bytes | bytearray) -> bytes:

@@ -253,6 +253,68 @@ def test_nothing_is_taken_behind_a_refusal_that_is_still_held_in_3_1_1() -> None
     assert peer.transport.closed
 
 
+@versions
+def test_refused_publish_is_new_when_it_comes_again_before_it_was_answered(version: int) -> None:
+    """Its answer waits for what is in front of it; taken for known meanwhile, it would be acknowledged and lost."""
+    world = World()
+    hold = ManualHold()
+    application = Application(world, Verdict(hold, {1: 0x97}))
+    listener = listen(world)
+    fields: dict[str, Any] = {"properties": {"session_expiry_interval": 9}} if version == 5 else {}
+    peer = world.connect("a", version, clean_start=False, **fields)
+    peer.send(qos1(1), qos2(2))
+    again = world.connect("a", version, clean_start=False, **fields)
+    again.send(qos2(2, dup=True))
+    hold.finish()
+    assert again.received() == [PubRec(2)]
+    assert listener.payloads() == [b"1", b"2"]
+    assert application.payloads == [b"1", b"2", b"2"]
+
+
+def test_nothing_is_taken_from_a_client_of_3_1_1_between_a_refusal_and_its_end() -> None:
+    """Everything behind the refused publish comes again: taken now it would be doubled, and out of order."""
+    world = World()
+    hold = ManualHold()
+    application = Application(world, Verdict(hold, {1: 0x97}))
+    listen(world)
+    peer = world.connect("a", version=4, clean_start=False)
+    peer.send(qos1(1), qos1(2), Subscribe(7, [Subscription("x")]), qos2(3))
+    assert not peer.transport.reading
+    hold.finish()
+    assert peer.received() == [PubAck(1)]
+    assert peer.transport.closed
+    world.connect("a", version=4, clean_start=False).send(qos1(2), qos2(3, dup=True))
+    assert application.payloads == [b"1", b"2", b"2", b"3"]
+
+
+def test_refused_publish_counts_against_receive_maximum_until_it_is_answered() -> None:
+    """[4.9.0-1] The client has no answer yet."""
+    world = World(BrokerConfig(receive_maximum=2))
+    hold = ManualHold()
+    Application(world, Verdict(hold, {0: 0x97, 1: 0x97}))
+    peer = world.connect("a")
+    peer.send(qos2(1), qos2(2))
+    peer.send(qos2(3))
+    assert peer.received() == [Disconnect(0x93)]
+
+
+@pytest.mark.parametrize("broken", ["filter", "hook"])
+def test_publish_behind_an_error_of_the_same_read_is_new_when_it_comes_again(broken: str) -> None:
+    """It was not handed on, so its packet id must not be remembered."""
+    world = World()
+    listener = listen(world)
+    peer = world.connect("a", version=4, clean_start=False)
+    if broken == "hook":
+        world.hooks.published = lambda *_: 1 / 0  # type: ignore[assignment, return-value]
+    peer.send(Subscribe(1, [Subscription("a#" if broken == "filter" else "a")]), qos2(2))
+    world.hooks.published = None
+    assert peer.transport.closed
+    again = world.connect("a", version=4, clean_start=False)
+    again.send(qos2(2, dup=True))
+    assert again.received() == [PubRec(2)]
+    assert listener.payloads() == [b"2"]
+
+
 def test_refused_qos_0_of_3_1_1_is_only_dropped() -> None:
     """Nobody waits for an answer to it."""
     world = World()
@@ -384,6 +446,24 @@ def test_qos_2_message_whose_hold_failed_is_new_while_another_hold_is_waited_for
     second = world.connect("a", clean_start=False, properties={"session_expiry_interval": 60})
     second.send(qos2(2, dup=True))
     assert second.received() == [PubRec(2)]
+    assert application.payloads == [b"1", b"2", b"2"]
+
+
+def test_failed_hold_does_not_forget_a_message_that_has_come_again_since() -> None:
+    """The old connection learns of it late, because something in front of it waited."""
+    world = World()
+    first, second = ManualHold(), ManualHold()
+    application = Application(world, Verdict(first), Verdict(second))
+    fields: dict[str, Any] = {"clean_start": False, "properties": {"session_expiry_interval": 9}}
+    peer = world.connect("a", **fields)
+    peer.send(qos1(1))
+    peer.send(qos2(2))
+    second.finish(failed=True)
+    again = world.connect("a", **fields)
+    again.send(qos2(2, dup=True))
+    first.finish()
+    again.send(PubRel(2))
+    assert again.received() == [PubRec(2, 0x10), PubComp(2)]
     assert application.payloads == [b"1", b"2", b"2"]
 
 
