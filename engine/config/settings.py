@@ -78,8 +78,8 @@ class Listener(Model):
 class MqttSettings(Model):
     """Limits of the protocol, for all listeners. The names are EMQX's."""
 
-    max_packet_size: Size = 1 << 20
-    """Largest packet a client may send."""
+    max_packet_size: Annotated[Size, Field(ge=1, le=268_435_460)] = 1 << 20
+    """Largest packet a client may send; MQTT itself has none above 256 MiB and 4 bytes."""
     max_inflight: Annotated[int, Field(ge=1, le=65535)] = 32
     """Most unacknowledged QoS 1 and 2 messages on their way to one client."""
     receive_maximum: Annotated[int, Field(ge=1, le=65535)] = 8192

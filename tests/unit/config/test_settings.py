@@ -75,6 +75,14 @@ def test_defaults_of_limits_are_those_of_the_broker() -> None:
     assert {name: getattr(broker, name) for name in Settings().mqtt.options()} == Settings().mqtt.options()
 
 
+@pytest.mark.parametrize(("size", "is_taken"), [("256MiB", True), ("257MiB", False), ("5GiB", False), ("0", False)])
+def test_the_largest_packet_is_one_that_mqtt_can_speak_of(tmp_path: Path, size: str, is_taken: bool) -> None:
+    """MQTT 5 clients are told the limit: one that does not fit would refuse them all, and 0 is no limit to tell."""
+    (tmp_path / "headgate.yaml").write_text(f"mqtt: {{max_packet_size: {size}}}\n")
+
+    assert (load_project(tmp_path, no_kinds, {}).problems == []) is is_taken
+
+
 def test_paths_start_at_the_project(tmp_path: Path) -> None:
     """Whatever folder the command is called from."""
     (tmp_path / "headgate.yaml").write_text("data_dir: state\nrules: {dir: /opt/rules}\n")
