@@ -77,12 +77,12 @@ class Outgoing:
         known, delivery = self._session.receive(packet.packet_id, refused=refused)
         if delivery is not None:
             self._acked(delivery, packet.properties)
-        if not known:
-            self._connection.send(PubRel(packet.packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND))
-        elif refused:
+        if refused:
             self.pump()
-        else:
+        elif known:
             self._connection.send(PubRel(packet.packet_id))
+        else:
+            self._connection.send(PubRel(packet.packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND))
 
     def complete(self, packet: PubComp) -> None:
         """A QoS 2 message is done with."""

@@ -565,11 +565,11 @@ def test_refused_delivery_is_over(code: int) -> None:
 
 
 def test_acknowledgements_nobody_waits_for_are_ignored() -> None:
-    """An unknown PUBREC is answered with PUBREL, in MQTT 5 saying that the id was not found."""
+    """An unknown PUBREC is answered with PUBREL, in MQTT 5 saying that the id was not found; a refusal ends a flow."""
     world = World()
     for version, code in ((4, 0), (5, 0x92)):
         peer = world.connect(f"c{version}", version)
-        peer.send(PubAck(9), PubComp(9), PubRec(9))
+        peer.send(PubAck(9), PubComp(9), PubRec(9), *[PubRec(8, 0x80)] * (version == 5))
         assert peer.received() == [PubRel(9, code)]
         assert peer.is_alive()
 
