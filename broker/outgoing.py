@@ -188,8 +188,8 @@ class _Replay:
         message = next(iter(self._retained.match(topic, now_ms)), None)
         if subscribed is None or message is None:
             return None
-        subscription, identifier = subscribed.subscription, subscribed.identifier
-        if subscription.no_local and message.publisher.client_id == self._session.client_id:
-            return None  # [3.8.3-3]
+        subscription, identifier, info = subscribed.subscription, subscribed.identifier, self._session.info
+        if subscription.no_local and message.publisher.client_id == info.client_id and not info.is_bridge:
+            return None  # [3.8.3-3]; a bridge may have restarted empty, and Mosquitto gives it back what it had
         identifiers = () if identifier is None else (identifier,)
         return Delivery(message, min(message.qos, subscription.qos), True, identifiers)
