@@ -152,7 +152,7 @@ class Registry:
 
     def check(self, now: float) -> None:
         """End the sessions and publish the wills that are due."""
-        for client_id in list(self._deadlines.due(now)):
+        for client_id in self._deadlines.due(now):  # one by one: what raises must not take the others' deadlines along
             session = self.sessions.get(client_id)
             if session is None or session.outlet is not None:
                 continue

@@ -457,6 +457,20 @@ def test_will_comes_at_the_end_of_the_session_at_the_latest(seconds: int) -> Non
     assert listener.received() == []
 
 
+def test_bug_in_a_hook_does_not_keep_other_sessions() -> None:
+    """They are due in the same moment, and would never end again."""
+    world = World()
+    world.hooks.published = lambda *_: 1 / 0  # type: ignore[assignment, return-value]
+    will = Will("will", b"gone", properties={"will_delay_interval": 100})
+    for client_id in "abc":
+        world.connect(client_id, **keep(5, seconds=10), will=will).lose()
+    world.seconds += 11
+    for _ in "abc":
+        with pytest.raises(ZeroDivisionError):
+            world.broker.check_deadlines()
+    assert world.broker.session_count == 0
+
+
 def test_clean_start_publishes_a_delayed_will_at_once() -> None:
     """[3.1.3-9] The session it belonged to has ended."""
     world = World()
