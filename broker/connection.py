@@ -107,7 +107,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_aliases", "_config", "_early", "_held", "_held_quota", "_last_hold", "_out", "_parser", "_quota",
+        "_aliases", "_config", "_early", "_held", "_held_ids", "_held_quota", "_last_hold", "_out", "_parser", "_quota",
         "_released", "_under_way", "_wake", "held_bytes", "held_count", "is_refusing", "keep_alive", "last_received",
         "opened_at", "packet_size_max", "phase", "refusal", "session", "version", "writable",
     )  # fmt: skip
@@ -131,6 +131,7 @@ class Connection:
         self._aliases: dict[int, str] = {}
         self._quota = config.receive_maximum
         self._held_quota = 0
+        self._held_ids: set[int] | None = None
         self._under_way = 0
         self.held_count = 0
         """Publishes that wait to be acknowledged, QoS 0 included where they came under a hold."""
@@ -231,6 +232,7 @@ class Connection:
             error = self._parser.error
         except WireError as raised:
             error = raised
+        self._held_ids = None
         if error is not None:
             events.append(Failed(error))
         return events
@@ -291,9 +293,10 @@ class Connection:
         return True
 
     def _is_held(self, packet_id: int) -> bool:
-        return any(
-            publish.qos == 1 and publish.packet_id == packet_id for entry in self._held for publish in entry.publishes
-        )
+        if self._held_ids is None:
+            publishes = (publish for entry in self._held for publish in entry.publishes)
+            self._held_ids = {publish.packet_id for publish in publishes if publish.qos == 1}
+        return packet_id in self._held_ids
 
     def _take_properties(self, publish: Publish) -> None:
         properties = publish.properties
