@@ -71,4 +71,4 @@ class BrokerConfig:
     """Given to MQTT 5 clients that ask for it; empty: there is none."""
 
     topic_cache_size: int = 50_000
-    """Topic names remembered with their receivers; when full the memory starts over."""
+    """Topic names remembered with their receivers, ten each on average; when full the memory starts over."""
