@@ -7,7 +7,8 @@ names of the rules, and becomes a dead letter instead of going round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -18,15 +19,10 @@ from engine.connector import ConnectorConfig, Publication, Sink, SinkContext
 from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError
 from engine.record import Batch, Record
 from engine.template import Template
+from engine.template.kind import as_text
 
-_PROPERTIES = {
-    "Payload-Format-Indicator": "payload_format_indicator",
-    "Message-Expiry-Interval": "message_expiry_interval",
-    "Content-Type": "content_type",
-    "Response-Topic": "response_topic",
-    "Correlation-Data": "correlation_data",
-}
-_NUMERIC = ("payload_format_indicator", "message_expiry_interval")
+_PROPERTY_BYTES_MAX = 65_535
+_LONE = re.compile(r"\$\{[^{}]*\}")
 
 
 class RepublishConfig(ConnectorConfig):
@@ -65,18 +61,22 @@ class RepublishSink(Sink):
         self._connected = False
         self._topic = Template.compile(config.topic, kind="topic", allow_unconfined=config.allow_unconfined)
         self._payload = None if config.payload is None else Template.compile(config.payload or "${.}", kind="payload")
-        self._qos = Template.compile(str(config.qos), kind="text")
-        self._retain = Template.compile(str(config.retain).lower(), kind="text")
-        self._user_properties = (
-            None if config.user_properties is None else Template.compile(config.user_properties, kind="text")
-        )
+        self._qos = _checked("qos", Template.compile(str(config.qos), kind="text"), _qos)
+        self._retain = _checked("retain", Template.compile(str(config.retain), kind="text"), _retain)
+        self._user_properties = None
+        if config.user_properties is not None:
+            self._user_properties = Template.compile(config.user_properties, kind="text")
+            if not _LONE.fullmatch(config.user_properties):
+                raise ConfigError("`user_properties` is no lone placeholder", remedy="write it like ${properties}")
         unknown = [name for name in config.mqtt_properties if name not in _PROPERTIES]
         if unknown:
             raise ConfigError(
                 f"{unknown[0]} is not a property that can be set", remedy=f"use one of {', '.join(_PROPERTIES)}"
             )
         self._properties = {
-            _PROPERTIES[name]: Template.compile(text, kind="text", missing="empty")
+            name: _checked(
+                "mqtt_properties", Template.compile(text, kind="text", missing="empty"), _PROPERTIES[name][1]
+            )
             for name, text in config.mqtt_properties.items()
         }
 
@@ -125,26 +125,33 @@ class RepublishSink(Sink):
         if self._payload is not None:
             return self._payload.render_bytes(columns)
         value = record.row.get("payload")
-        if isinstance(value, bytes):
-            return value
-        return value.encode() if isinstance(value, str) else jsontext.encode(record.row)
+        if value is None:
+            return jsontext.encode(record.row)
+        text = as_text(value)
+        return text.encode() if isinstance(text, str) else text
 
     def _render_properties(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         properties: dict[str, Any] = {}
         for name, template in self._properties.items():
-            if name == "correlation_data":
-                properties[name] = template.render_bytes(columns)
-                continue
-            value = template.render(columns)
-            if name not in _NUMERIC:
-                properties[name] = value
-            elif value.isdecimal():
-                properties[name] = int(value)
+            data = template.render_bytes(columns)
+            if data:
+                key, convert = _PROPERTIES[name]
+                properties[key] = convert(data)
         if self._user_properties is not None:
             pairs = self._user_properties.value(columns)
             if isinstance(pairs, dict):
-                properties["user_property"] = [(key, str(value)) for key, value in pairs.items()]
+                properties["user_property"] = [(_text(key), _text(as_text(value))) for key, value in pairs.items()]
         return properties
+
+
+def _checked(option: str, template: Template, convert: Callable[[Any], Any]) -> Template:
+    """`template`; where it is constant, it must be what `convert` takes. Raises `ConfigError`."""
+    if template.is_constant:
+        try:
+            convert(template.render({}))
+        except RejectError as error:
+            raise ConfigError(f"`{option}`: {error.message}", remedy="correct it, or write a placeholder") from error
+    return template
 
 
 def _qos(value: Any) -> int:
@@ -163,3 +170,53 @@ def _retain(value: Any) -> bool:
     if value is None or text in ("false", "0", "", "undefined"):
         return False
     raise RejectError(f"{text!r} is neither true nor false")
+
+
+def _flag(value: bytes | str) -> int:
+    text = _text(value)
+    if text not in ("0", "1"):
+        raise RejectError(f"{text[:80]!r} is not 0 or 1, as Payload-Format-Indicator is")
+    return int(text)
+
+
+def _seconds(value: bytes | str) -> int:
+    text = _text(value)
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < 2**32):
+        raise RejectError(f"{text[:80]!r} is not a number of seconds, as Message-Expiry-Interval is")
+    return int(text)
+
+
+def _text(value: bytes | str) -> str:
+    """Text that MQTT can carry; anything else would end the connections of those who subscribe to it."""
+    data = _data(value)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise RejectError("a property can't hold bytes that are no UTF-8 text") from None
+    if "\0" in text:
+        raise RejectError("a property can't hold a NUL character")
+    return text
+
+
+def _response_topic(value: bytes | str) -> str:
+    text = _text(value)
+    if "+" in text or "#" in text:
+        raise RejectError(f"the topic {text[:80]!r} has a wildcard, which a Response-Topic can't have")
+    return text
+
+
+def _data(value: bytes | str) -> bytes:
+    data = value.encode() if isinstance(value, str) else value
+    if len(data) > _PROPERTY_BYTES_MAX:
+        raise RejectError(f"a property can't be longer than {_PROPERTY_BYTES_MAX} bytes")
+    return data
+
+
+_PROPERTIES: dict[str, tuple[str, Callable[[bytes | str], Any]]] = {
+    "Payload-Format-Indicator": ("payload_format_indicator", _flag),
+    "Message-Expiry-Interval": ("message_expiry_interval", _seconds),
+    "Content-Type": ("content_type", _text),
+    "Response-Topic": ("response_topic", _response_topic),
+    "Correlation-Data": ("correlation_data", _data),
+}
+"""By the names of the specification: the broker's name, and how a value becomes one."""

@@ -116,6 +116,13 @@ def _with_big_ints(value: Any) -> Any:
     return value
 
 
+class RecordColumns(Row):
+    """The columns of a record by their names, its own included; ``row`` is what ``${.}`` stands for."""
+
+    __slots__ = ("row",)
+    row: Row
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One row with where it comes from. ``seq`` counts from 1 within its sink and lane."""
@@ -135,12 +142,15 @@ class Record:
         """Stable over retries and restarts, unique in the project: ``sink-lane-seq``."""
         return f"{self.sink_id}-{self.lane}-{self.seq}"
 
-    def columns(self) -> Row:
+    def columns(self) -> RecordColumns:
         """The row, with what templates may ask of the record itself (names that begin with ``_``)."""
-        return {
-            "_id": self.id, "_rule": self.rule_id, "_sink": self.sink_id, "_client": self.client_id,
-            "_topic": self.topic, "_time": self.time_ms, **self.row,
-        }  # fmt: skip
+        columns = RecordColumns(
+            _id=self.id, _rule=self.rule_id, _sink=self.sink_id, _client=self.client_id, _topic=self.topic,
+            _time=self.time_ms,
+        )  # fmt: skip
+        columns.update(self.row)
+        columns.row = self.row
+        return columns
 
 
 class Batch:

@@ -114,7 +114,8 @@ def reader(placeholder: Placeholder, policy: Missing) -> Callable[[Mapping[str, 
 
 
 def _whole(columns: Mapping[str, Any]) -> Any:
-    return columns
+    """The row alone, where more can be asked for by name (`engine.record.RecordColumns`)."""
+    return getattr(columns, "row", columns)
 
 
 def _column(name: str) -> Callable[[Mapping[str, Any]], Any]:

@@ -36,9 +36,16 @@ async def republish(
 
 async def test_the_payload_is_the_column_of_that_name_or_the_row(tmp_path: Path) -> None:
     """As in EMQX where the rule selects `payload`; else what anybody would expect instead of `undefined`."""
-    rows: list[Row] = [{"payload": "text"}, {"payload": b"\xff"}, {"a": 1}]
+    rows: list[Row] = [{"payload": "text"}, {"payload": b"\xff"}, {"a": 1}, {"payload": {"a": 1}}, {"payload": 21.5}]
     published, _ = await republish(tmp_path, {"topic": "out/x"}, *rows)
-    assert [item.payload for item in published] == [b"text", b"\xff", b'{"a":1}']
+    assert [item.payload for item in published] == [b"text", b"\xff", b'{"a":1}', b'{"a":1}', b"21.5"]
+
+
+async def test_the_whole_row_is_what_the_rule_made(tmp_path: Path) -> None:
+    """Whatever else a template may ask of the record by name."""
+    options = {"topic": "out/${_rule}", "payload": "${.}"}
+    published, _ = await republish(tmp_path, options, {"a": 1}, {"_id": "mine"})
+    assert [item.payload for item in published] == [b'{"a":1}', b'{"_id":"mine"}']
 
 
 async def test_qos_and_retain_come_from_the_row_or_the_options(tmp_path: Path) -> None:
@@ -79,6 +86,47 @@ async def test_correlation_data_goes_on_byte_for_byte(tmp_path: Path) -> None:
     assert [item.properties for item in published] == [
         {"correlation_data": b"\x00\xff"}, {"correlation_data": b"order-7"},
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Payload-Format-Indicator", 2), ("Message-Expiry-Interval", 2**32), ("Message-Expiry-Interval", -1),
+        ("Message-Expiry-Interval", "soon"), ("Response-Topic", "a/#"), ("Content-Type", "a\0b"),
+        ("Content-Type", "x" * 65_536), ("Content-Type", b"\xff"), ("Correlation-Data", "x" * 65_536),
+    ],
+)  # fmt: skip
+async def test_a_property_that_mqtt_can_not_carry_rejects_its_row(tmp_path: Path, name: str, value: Any) -> None:
+    """It would end the connection of whoever subscribes to it, and a retained one would do so every time."""
+    options = {"topic": "out/x", "mqtt_properties": {name: "${v}"}}
+    published, failures = await republish(tmp_path, options, {"v": value}, {"v": None})
+    assert {index: type(error) for index, error in failures.items()} == {0: RejectError}
+    assert [item.properties for item in published] == [{}]
+
+
+async def test_properties_keep_bytes_and_kinds(tmp_path: Path) -> None:
+    """Correlation data is binary; what is no text in a map reads as it does in JSON."""
+    options = {"topic": "out/x", "mqtt_properties": {"Correlation-Data": "${id}"}, "user_properties": "${props}"}
+    row = {"id": b"\xff\x00", "props": {"on": True, "list": [1], "n": 1.0}}
+    published, failures = await republish(tmp_path, options, row, {"id": "x", "props": {"a": b"\xff"}})
+    assert published[0].properties == {
+        "correlation_data": b"\xff\x00", "user_property": [("on", "true"), ("list", "[1]"), ("n", "1.0")],
+    }  # fmt: skip
+    assert list(failures) == [1]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("qos", 3), ("retain", "maybe"), ("user_properties", "source=${s}"),
+        ("mqtt_properties", {"Message-Expiry-Interval": "1h"}),
+    ],
+)  # fmt: skip
+def test_what_no_row_can_make_right_is_refused_at_load_time(tmp_path: Path, option: str, value: Any) -> None:
+    """Every message would become a dead letter."""
+    config = RepublishConfig.model_validate({"type": "republish", "topic": "out/x", option: value})
+    with pytest.raises(ConfigError, match=f"`{option}`"):
+        RepublishSink(config, SinkContext("again", tmp_path, tmp_path))
 
 
 async def test_a_loop_ends_with_an_error_that_names_the_rules(tmp_path: Path) -> None:
