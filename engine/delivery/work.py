@@ -31,6 +31,7 @@ from engine.errors import (
     RetryableError,
     SplitError,
 )
+from engine.log import redact
 from engine.record import Batch, Record
 
 Outcome = Mapping[int, DeliveryError] | BaseException | None
@@ -216,11 +217,11 @@ def code_of(error: BaseException) -> str | None:
 
 
 def text_of(error: BaseException) -> str:
-    """The reason in words: what the sink said, or the exception's name and text."""
+    """The reason in words, without secrets: what the sink said, or the exception's name and text."""
     if isinstance(error, DeliveryError):
-        return error.message
+        return redact(error.message)
     text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return redact(f"{type(error).__name__}: {text}") if text else type(error).__name__
 
 
 _CLASSES: Mapping[type[BaseException], str] = {

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.delivery import Outbox
-from engine.errors import RejectError
+from engine.errors import HoldError, RejectError
+from engine.log import hide
 from engine.testing import FlakySink, MemorySink, pump
 from support.deliveries import World, chunk, options
 
@@ -37,6 +38,22 @@ async def test_letters_are_listed_in_pages_oldest_first(world: World) -> None:
     assert [letter.row["n"] for letter in first + second] == [0, 1, 2, 3]
     assert (await world.delivery.dead_letter("s", first[1].id)).row == {"n": 1}
     assert await world.delivery.dead_letter_reasons("s") == {"bad 0": 3, "bad 1": 2}
+
+
+async def test_reasons_show_no_secrets(world: World) -> None:
+    """A server may answer with the token it refuses, and an address may hold one; both are stored and shown."""
+    hide(["tok-en-1"])
+    sink = FlakySink(
+        writes=[
+            HoldError("401: tok-en-1 is no valid token"),
+            RejectError("the URL 'http://h/..?token=tok-en-1' has a dot segment"),
+        ]
+    )
+    outbox = await world.open(sink)
+    await world.put(outbox, chunk(1))
+    assert outbox.status().reason == "401: *** is no valid token"
+    await world.advance_until(lambda: outbox.counters.dead_lettered == 1)
+    assert list(await world.delivery.dead_letter_reasons("s")) == ["the URL 'http://h/..?token=***' has a dot segment"]
 
 
 async def test_who_asks_for_what_is_not_there_is_told(world: World) -> None:
