@@ -118,6 +118,7 @@ class PostgresqlSink(Sink):
         self._where = _address(config)
         self._rows: Rows = _rows(config)
         self._pool: Pool | None = None
+        self._turn = 0
         self._looked_at = -LOOK_AGAIN_S
         self._has_stored = False
 
@@ -130,6 +131,7 @@ class PostgresqlSink(Sink):
                 async with pool.acquire() as connection:
                     await self._look(connection)
             except BaseException:
+                self._turn += 1
                 pool.terminate()
                 raise
         self._pool = pool
@@ -162,7 +164,7 @@ class PostgresqlSink(Sink):
         if config.prepared_statements:
             settings["statement_timeout"] = str(round(config.statement_timeout * 1000))
         options: dict[str, Any] = {
-            "dsn": _text(config.dsn),
+            "dsn": _dsn(config, self._turn),
             "host": config.host,
             "port": config.port,
             "database": config.database,
@@ -316,6 +318,18 @@ def _address(config: PostgresqlConfig) -> str:
     hosts = config.host or parts.netloc.rpartition("@")[2] or "localhost"
     place = hosts if config.host is None or config.port is None else f"{hosts}:{config.port}"
     return f"PostgreSQL at {place}/{config.database or parts.path.lstrip('/')}".rstrip("/")
+
+
+def _dsn(config: PostgresqlConfig, turn: int) -> str | None:
+    """The address, each `turn` with another of its hosts first: one that hangs takes the whole time of a connect."""
+    dsn = _text(config.dsn)
+    parts = urlsplit(dsn or "")
+    user, at, text = parts.netloc.rpartition("@")
+    hosts = text.split(",")
+    if len(hosts) == 1:
+        return dsn
+    first = turn % len(hosts)
+    return parts._replace(netloc=f"{user}{at}{','.join(hosts[first:] + hosts[:first])}").geturl()
 
 
 def _text(secret: SecretStr | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -475,6 +476,19 @@ async def test_a_value_that_the_driver_refuses_names_the_column(target: Target) 
     target.execute("CREATE TABLE readings (n float4)")
     failures = await write(await target.connected(mode="insert"), {"n": 1.0}, {"n": 1e300})
     assert failures[1].message == "column n (real) can't take 1e+300: out of range: 4 bytes hold up to 3.4e38"
+
+
+async def test_a_host_that_hangs_does_not_keep_the_next_one_from_being_tried(target: Target) -> None:
+    """A machine that lost its power answers nothing at all, which is when the other one is needed."""
+    target.execute("CREATE TABLE readings (n int)")
+    with socket.create_server(("127.0.0.1", 0)) as dead:
+        hosts = f"127.0.0.1:{dead.getsockname()[1]},{target.server.host}:{target.server.port}"
+        dsn = target.server.dsn(target.database).replace(f"{target.server.host}:{target.server.port}", hosts)
+        sink = target.sink(dsn=dsn, connect_timeout="500ms")
+        with pytest.raises(NotConnectedError):
+            await sink.connect()
+        await sink.connect()
+        assert await write(sink, {"n": 1}) == {}
 
 
 async def test_no_server_to_write_to_says_so(target: Target) -> None:
