@@ -28,7 +28,6 @@ from pydantic import Field
 from connectors._shared.archive import Archive
 from connectors._shared.disk import classify, place, prepare_folder, sync_folder
 from connectors._shared.encoding import RowEncoder
-from connectors._shared.field import templated
 from connectors._shared.routing import Routing, verdict
 from connectors._shared.thread import WriterThread
 from engine import jsontext
@@ -37,6 +36,7 @@ from engine.connector import ConnectorConfig, Sink, SinkContext
 from engine.errors import ConfigError, DeliveryError, NotConnectedError, RejectError
 from engine.record import Batch
 from engine.template import Template
+from engine.template.field import templated
 
 log = structlog.get_logger()
 

@@ -32,7 +32,6 @@ from pydantic import BeforeValidator, Field, SecretStr
 from yarl import URL
 
 from connectors._shared.encoding import RowEncoder
-from connectors._shared.field import checked, templated
 from connectors._shared.routing import Route, Routing, verdict
 from connectors._shared.tls import TlsConfig
 from engine.clock import Clock
@@ -50,6 +49,7 @@ from engine.errors import (
 )
 from engine.record import Batch
 from engine.template import Template
+from engine.template.field import checked, templated
 
 REASON_CHARACTERS = 200
 """How much of a response is quoted as the reason of a failure."""

@@ -13,12 +13,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from connectors._shared.field import templated
 from engine import jsontext
 from engine.connector import ConnectorConfig, Publication, Sink, SinkContext
 from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError
 from engine.record import Batch, Record
 from engine.template import Template
+from engine.template.field import templated
 from engine.template.kind import as_text
 
 _PROPERTY_BYTES_MAX = 65_535

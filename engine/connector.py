@@ -27,6 +27,7 @@ from engine.config.model import Model
 from engine.config.units import Duration, Size
 from engine.errors import DeliveryError
 from engine.record import Batch
+from engine.template.field import templated
 
 
 class BufferConfig(Model):
@@ -99,7 +100,7 @@ class ConnectorConfig(Model):
     """How a held or disconnected sink is tried again."""
     lanes: Annotated[int, Field(ge=1, le=64)] = 4
     """Parallel ordered lanes. Records of one lane key always take the same lane, in order."""
-    lane_key: str | None = None
+    lane_key: Annotated[str, templated("text")] | None = None
     """Template of the key whose records stay in order; the client id unless set."""
     connect_timeout: Duration = 5.0
     """Longest wait for a connection."""

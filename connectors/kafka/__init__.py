@@ -29,6 +29,7 @@ from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedErr
 from engine.record import Batch
 from engine.service import Tasks
 from engine.template import Template
+from engine.template.field import templated
 
 FIND_TOPIC_S = 2.0
 """How long a topic may take to be known, as one that was just created does."""
@@ -64,15 +65,15 @@ class KafkaConfig(ConnectorConfig):
 
     brokers: Annotated[tuple[str, ...], BeforeValidator(_split_brokers), Field(min_length=1)]
     """Some brokers of the cluster, `host:port`; the others are found through them."""
-    topic: str
+    topic: Annotated[str, templated("kafka_topic")]
     """Template of the topic; it must begin with text of its own unless `allow_unconfined` is set."""
-    key: str | None = None
+    key: Annotated[str, templated("text")] | None = None
     """Template of the key; the client's id unless set. A lone placeholder without a value gives no key."""
-    value: str | None = None
+    value: Annotated[str, templated("payload")] | None = None
     """Template of the value; the whole row as JSON unless set."""
-    headers: Annotated[dict[str, str], Field(default_factory=dict)]
+    headers: dict[str, Annotated[str, templated("header")]] = Field(default_factory=dict)
     """Templates of headers by name."""
-    timestamp: str | None = None
+    timestamp: Annotated[str, templated("text")] | None = None
     """Template of the time in milliseconds; the time the message came unless set."""
     acks: Literal["all", 1] = "all"
     """Who must have a batch before it counts as delivered: all replicas in sync, or the leader alone."""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import ConsumerRecord
+from pydantic import ValidationError
 
 from connectors import kafka as module
 from connectors.kafka import KafkaConfig, KafkaSink
@@ -408,13 +409,13 @@ async def test_a_server_that_hangs_is_left_in_time(target: Target, kafka_topic: 
         ({"brokers": "kafka.plant:99999"}, "address of a broker"),
         ({"brokers": "kafka://kafka.plant:9092"}, "address of a broker"),
         ({"topic": "${area}"}, "."),
-        ({"topic": "sensors/temp"}, "."),
-        ({"value": "${"}, "."),
+        ({"topic": "sensors/temp"}, "no Kafka topic"),
+        ({"value": "${"}, "is not closed"),
         ({"tls": {"server_name": "x"}}, "server_name"),
     ],
 )
 def test_options_that_can_not_work_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
     """At load time, where the file and line are known."""
     given = {"type": "kafka", "brokers": "kafka:9092", "topic": "readings", **options}
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises((ConfigError, ValidationError), match=words):
         KafkaSink(KafkaConfig.model_validate(given), SinkContext("s", tmp_path, tmp_path))
