@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import quote
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, meta
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -48,7 +48,7 @@ def compile_jinja(source: str, kind: Kind, policy: Missing) -> Compiled:
     environment = _Environment(kind, policy)
     try:
         names = tuple(sorted(meta.find_undeclared_variables(environment.parse(source))))
-        template = environment.from_string(source)
+        template = environment.from_string(_with_time_checks(environment.parse(source)))
     except TemplateSyntaxError as error:
         raise ConfigError(f"the template is wrong: {error.message}", position=Position(error.lineno, 1)) from error
     mark = _MARK.search(source)
@@ -75,16 +75,25 @@ def _renderer(template: JinjaTemplate, kind: Kind, prefix: str) -> Callable[[Map
     return render
 
 
+def _with_time_checks(parsed: nodes.Template) -> nodes.Template:
+    """Look at the time in every round of a loop and every call of a macro: they may go on without writing anything."""
+    repeated: list[nodes.For | nodes.Macro] = [*parsed.find_all(nodes.For), *parsed.find_all(nodes.Macro)]
+    for node in repeated:
+        check = nodes.Call(nodes.EnvironmentAttribute("check_time"), [], [], None, None)
+        node.body.insert(0, nodes.ExprStmt(check))
+    return parsed
+
+
 def _bounded(template: JinjaTemplate, columns: Mapping[str, Any]) -> str:
     parts: list[str] = []
-    size, deadline = 0, time.thread_time() + _CPU_SECONDS_MAX
+    size, environment = 0, cast(_Environment, template.environment)
+    environment.deadline = time.thread_time() + _CPU_SECONDS_MAX
     for part in template.generate(columns):
         parts.append(part)
         size += len(part)
         if size > TEXT_BYTES_MAX:
             raise TemplateError(f"the template: the result is longer than {TEXT_BYTES_MAX} characters")
-        if time.thread_time() > deadline:
-            raise TemplateError(f"the template takes longer than {_CPU_SECONDS_MAX} s")
+        environment.check_time()
     return "".join(parts)
 
 
@@ -99,6 +108,8 @@ class _Environment(ImmutableSandboxedEnvironment):
     """A sandbox whose expressions are written as placeholders are."""
 
     intercepted_binops = frozenset({"*", "**"})
+    deadline = 0.0
+    """In CPU seconds of the thread that renders."""
 
     def __init__(self, kind: Kind, policy: Missing) -> None:
         absent = {"null": "null", "empty": "", "undefined": "undefined", "error": ""}[policy]
@@ -119,6 +130,11 @@ class _Environment(ImmutableSandboxedEnvironment):
         super().__init__(
             undefined=StrictUndefined if policy == "error" else Undefined, finalize=written, autoescape=False
         )
+
+    def check_time(self) -> None:
+        """Raise `TemplateError` when the time of one rendering is over."""
+        if time.thread_time() > self.deadline:
+            raise TemplateError(f"the template takes longer than {_CPU_SECONDS_MAX} s")
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         found = super().getattr(obj, attribute)
