@@ -72,7 +72,7 @@ class Column:
             return None
         try:
             return self.converter.one(value)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise RejectError(
                 f"column {self.name} ({self.type_name}) can't take {shown(value)}: {error}", code="22000"
             ) from error
@@ -168,7 +168,7 @@ def make_run(
     """`rows` with their values converted, column by column; where that fails, row by row, to find which it is."""
     if not check_all and rows and columns:
         values = list(zip(*rows, strict=True))
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             done = [column.converter.column(each) for column, each in zip(columns, values, strict=True)]
             converted = rows if all(map(is_, done, values)) else list(zip(*done, strict=True))
             return Run(statement, indices, converted)

@@ -38,6 +38,7 @@ _NUMERIC_DIGITS_MAX = 131_072
 """Digits of a numeric before its point. The driver does not look, and would store 0 for a number past them."""
 _PLAIN_INTEGER_MAX = 10**1000
 """Up to here an integer needs no look at its digits."""
+_DIMENSIONS_MAX = 6
 _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
@@ -236,7 +237,7 @@ def _microseconds(value: Any) -> int:
         if not _NUMBER.fullmatch(text):
             return _parsed(text)
         value = float(text) if "." in text else int(text)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if type(value) is not int and not (type(value) is float and math.isfinite(value)):
         raise ValueError("not a time: give RFC 3339 text, or seconds or milliseconds since 1970")
     size = abs(value)
     for unit_us in (1_000_000, 1_000, 1):
@@ -300,9 +301,25 @@ def _array(element: Converter) -> Converter:
         items = _list(value)
         if items is None:
             raise ValueError("not a list")
-        return [None if item is None else one(item) if isinstance(item, list) else element.one(item) for item in items]
+        _shape(items)
+        return converted(items)
+
+    def converted(items: list[Any]) -> list[Any]:
+        return [
+            None if item is None else converted(item) if isinstance(item, list) else element.one(item) for item in items
+        ]
 
     return Converter(one)
+
+
+def _shape(items: list[Any], dimension: int = 1) -> tuple[int, ...]:
+    """The lengths of lists within lists, which have to be the same in each dimension."""
+    if dimension > _DIMENSIONS_MAX:
+        raise ValueError(f"an array has at most {_DIMENSIONS_MAX} dimensions")
+    inner = {_shape(item, dimension + 1) if isinstance(item, list) else () for item in items}
+    if len(inner) > 1:
+        raise ValueError("an array has no lists of different lengths, nor lists beside values")
+    return (len(items), *(inner.pop() if inner else ()))
 
 
 def _list(value: Any) -> list[Any] | None:
@@ -329,7 +346,10 @@ def _array_text(element_text: Callable[[Any], str]) -> Converter:
 
     def one(value: Any) -> str:
         items = _list(value)
-        return text_form(value) if items is None else literal(items)
+        if items is None:
+            return text_form(value)
+        _shape(items)
+        return literal(items)
 
     return Converter(one)
 
