@@ -62,9 +62,9 @@ class BatchConfig(Model):
 class RetryConfig(Model):
     """The back-off after a failure: it doubles from `initial` to `max`, each time a random part of it (full jitter)."""
 
-    initial: Duration = 0.5
+    initial: Annotated[Duration, Field(gt=0)] = 0.5
     """First back-off."""
-    max: Duration = 30.0
+    max: Annotated[Duration, Field(gt=0)] = 30.0
     """Longest back-off."""
     max_attempts: Annotated[int, Field(ge=0)] = 0
     """Attempts after which a record becomes a dead letter; 0 is no limit."""
@@ -75,9 +75,9 @@ class RetryConfig(Model):
 class HealthConfig(Model):
     """How a held or disconnected sink is tried again."""
 
-    interval: Duration = 15.0
+    interval: Annotated[Duration, Field(gt=0)] = 15.0
     """Pause between probes of a held sink."""
-    timeout: Duration = 5.0
+    timeout: Annotated[Duration, Field(gt=0)] = 5.0
     """Longest wait for one probe."""
 
 
@@ -102,9 +102,9 @@ class ConnectorConfig(Model):
     """Parallel ordered lanes. Records of one lane key always take the same lane, in order."""
     lane_key: Annotated[str, templated("text")] | None = None
     """Template of the key whose records stay in order; the client id unless set."""
-    connect_timeout: Duration = 5.0
+    connect_timeout: Annotated[Duration, Field(gt=0)] = 5.0
     """Longest wait for a connection."""
-    request_timeout: Duration = 10.0
+    request_timeout: Annotated[Duration, Field(gt=0)] = 10.0
     """Longest wait for one write; when it passes, the outcome is unknown and the batch is sent again."""
 
 
