@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from engine.errors import (
 )
 from engine.record import Row
 from servers.postgresql import Postgresql
+from support.certificates import make_certificates
 from support.sinks.harness import batch_of
 
 pytestmark = pytest.mark.server("postgresql")
@@ -546,6 +548,70 @@ async def test_a_server_that_hangs_is_left_in_time(target: Target) -> None:
         await asyncio.to_thread(target.server.resume)
     await deliver(sink, [{"n": 3}])
     assert set(target.values("SELECT n FROM readings")) >= {1, 3}
+
+
+@pytest.fixture(scope="module")
+def secure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgresql, Path]]:
+    """A server that speaks TLS, with a folder of certificates."""
+    folder = make_certificates(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
+    server = Postgresql()
+    try:
+        server.start()
+        server.stop()
+        data = server.directory / "data"
+        for name in ("ca.pem", "server.pem", "server.key"):
+            shutil.copy(folder / name, data)
+            (data / name).chmod(0o600)
+            shutil.chown(data / name, data.owner(), data.group())
+        with (data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(
+                "ssl = on\nssl_ca_file = 'ca.pem'\nssl_cert_file = 'server.pem'\nssl_key_file = 'server.key'\n"
+            )
+        server.start()
+        server.execute(
+            "CREATE FUNCTION peer() RETURNS text LANGUAGE sql AS "
+            "$$ SELECT coalesce(client_dn, ssl::text) FROM pg_stat_ssl WHERE pid = pg_backend_pid() $$;"
+            "CREATE TABLE readings (n int, peer text DEFAULT peer())"
+        )
+        yield server, folder
+    finally:
+        server.remove()
+
+
+@pytest.mark.parametrize(
+    ("tls", "found"),
+    [
+        (None, "true"),
+        ({"ca": "ca.pem"}, "true"),
+        ({"ca": "ca.pem", "cert": "client.pem", "key": "client.key", "min_version": "1.3"}, "/CN=client"),
+        ({"verify": "none"}, "true"),
+        ({"ca": "client.pem"}, "certificate verify failed"),
+        ({}, "certificate verify failed"),
+        ({"ca": "gone.pem"}, "gone.pem"),
+    ],
+)
+async def test_connections_are_secured_as_asked_for(
+    secure_server: tuple[Postgresql, Path], tls: dict[str, str] | None, found: str
+) -> None:
+    """Rows and the password must not go to somebody else; without a word about TLS it is used where it is offered."""
+    server, folder = secure_server
+    server.execute("TRUNCATE readings")
+    target = Target(server, "headgate", folder)
+    sink = target.sink(tls=tls)
+    try:
+        if found in ("true", "/CN=client"):
+            await sink.connect()
+            assert await write(sink, {"n": 1}) == {}
+            assert target.values("SELECT peer FROM readings") == [found]
+        else:
+            assert found in await held(sink.connect)
+    finally:
+        await target.close()
+
+
+async def test_a_server_without_tls_is_not_talked_to_where_it_is_asked_for(target: Target) -> None:
+    """A password in the clear is what `tls` is there to prevent."""
+    assert "correct `tls` or `dsn`" in await held(target.sink(tls={"verify": "none"}).connect)
 
 
 @pytest.mark.parametrize(

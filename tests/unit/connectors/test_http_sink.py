@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from email.utils import formatdate
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 
 from engine.errors import ConfigError, HoldError, NotConnectedError, RejectError, RetryableError, SplitError
 from engine.record import Row
+from support.certificates import make_certificates
 from support.http_server import Behaviour, RecordingServer
 from support.sinks.harness import NewSink, batch_of
 
@@ -402,21 +402,7 @@ async def test_options_that_make_no_sense(new_sink: NewSink, options: dict[str, 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An authority, a server's certificate for plant.example, and a client's."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Plant CA", "-days", "2")
-    for name in ("server", "client"):
-        (folder / "names").write_text("subjectAltName=DNS:plant.example")
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-out", f"{name}.pem",
-            "-days", "2", "-extfile", "names",
-        )  # fmt: skip
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("tls"), "DNS:plant.example")
 
 
 class TestTls:
