@@ -14,7 +14,9 @@ from support.sinks.harness import NewSink
 
 
 class HandClock:
-    """Stands still until it is moved."""
+    """Stands still until it is moved, but for `step_s` each time it is looked at."""
+
+    step_s = 0.0
 
     def __init__(self) -> None:
         self.now_s = 1_769_868_000.0  # 2026-01-31 14:00:00 UTC
@@ -23,6 +25,7 @@ class HandClock:
         return int(self.now_s * 1000)
 
     def monotonic(self) -> float:
+        self.now_s += self.step_s
         return self.now_s
 
     async def sleep(self, seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -30,11 +31,12 @@ async def test_line_has_the_name_of_its_rule(new_sink: NewSink, capfd: pytest.Ca
 
 
 async def test_reader_that_is_slow_gets_every_line_once_and_whole(
-    new_sink: NewSink, pipe: tuple[int, int], clock: object
+    new_sink: NewSink, pipe: tuple[int, int], clock: Any
 ) -> None:
     """What fitted into the pipe is delivered, the rest comes again; the line between them is completed first."""
     read_end, write_end = pipe
-    sink = await new_sink("console", stream=write_end, request_timeout="0s")
+    clock.step_s = 1.0
+    sink = await new_sink("console", stream=write_end, request_timeout="1ms")
     rows = [{"n": n, "text": "x" * 333} for n in range(1000)]
     text = b""
     batch = batch_of(rows)
