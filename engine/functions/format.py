@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from engine.errors import EvaluationError
+from engine.functions.memo import remembered
 
 _DIRECTIVE = re.compile(r"%(?:3N|6N|N|::z|:z|z|[YymdHMSjaAbBIp%])")
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -69,9 +70,9 @@ class Format:
         return tuple(parts)
 
 
-@lru_cache(maxsize=256)
+@remembered
 def compile_format(source: str) -> Format:
-    """The format of a source text, made once."""
+    """The format of a source text."""
     return Format(source)
 
 

@@ -20,6 +20,7 @@ import regex
 from engine.errors import EvaluationError
 from engine.functions import argument
 from engine.functions.argument import Text
+from engine.functions.memo import remembered
 from engine.functions.registry import function
 from engine.value import as_binary, bounded, from_bytes
 
@@ -165,7 +166,7 @@ def _value(part: Text) -> Text:
 _PIECE = regex.compile(r"&|\\(?:g\{(\d{1,3})\}|g(\d{1,3})|([1-9]\d?)|(.))", regex.DOTALL)
 
 
-@lru_cache(maxsize=128)
+@remembered
 def _replacement(template: str) -> tuple[str | int, ...]:
     """The literal parts and group numbers of a replacement, in order; 0 is the match itself."""
     pieces: list[str | int] = []

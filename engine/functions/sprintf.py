@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from functools import lru_cache
 from math import copysign
 from typing import Any, NamedTuple
 
 from engine.errors import EvaluationError
 from engine.functions.argument import integer, items, number, text
+from engine.functions.memo import remembered
 from engine.functions.registry import function
 from engine.value import UNDEFINED, Bits, bounded, to_text
 
@@ -67,7 +67,7 @@ def _formatted(name: str, pattern: Any, values: Sequence[Any]) -> str:
     return "".join(parts)
 
 
-@lru_cache(maxsize=128)
+@remembered
 def _pieces(name: str, pattern: str) -> tuple[str | _Directive, ...]:
     pieces: list[str | _Directive] = []
     position = 0
@@ -160,9 +160,13 @@ def _upper_based(name: str, value: Any, precision: int | None) -> str:
 
 
 def _prefixed(name: str, value: Any, precision: int | None) -> str:
-    written = _upper_based(name, value, precision)
+    written = _based(name, value, precision)
     sign, digits = ("-", written[1:]) if written[0] == "-" else ("", written)
     return f"{sign}{10 if precision is None else precision}#{digits}"
+
+
+def _upper_prefixed(name: str, value: Any, precision: int | None) -> str:
+    return _prefixed(name, value, precision).upper()
 
 
 def _fixed(name: str, value: Any, precision: int | None) -> str:
@@ -221,7 +225,7 @@ def _pretty(name: str, value: Any, precision: int | None) -> str:
 
 
 _WRITERS = {
-    "s": _text, "c": _character, "b": _based, "B": _upper_based, "+": _prefixed, "#": _prefixed, "f": _fixed,
+    "s": _text, "c": _character, "b": _based, "B": _upper_based, "+": _prefixed, "#": _upper_prefixed, "f": _fixed,
     "e": _exponent, "g": _general, "p": _pretty, "w": _term,
 }  # fmt: skip
 

@@ -148,12 +148,13 @@ def tokens(text: str, separators: str, option: str = "") -> list[Text]:
     if option != "":
         word("tokens", 3, option, ("nocrlf",))
         by += "\r\n" if type(whole) is str else b"\r\n"
-    if not by:
-        return [text] if whole else []
-    first = by[:1]
-    for position in range(1, len(by)):
-        whole = whole.replace(by[position : position + 1], first)
-    return [part if type(part) is str else from_bytes(part) for part in whole.split(first) if part]
+    first, others = by[:1], by[1:]
+    if others:
+        is_text = type(whole) is str
+        table = dict.fromkeys(map(ord, others), first) if is_text else bytes.maketrans(others, first * len(others))
+        whole = whole.translate(table)
+    parts = whole.split(first) if by else [whole]
+    return [part if type(part) is str else from_bytes(part) for part in parts if part]
 
 
 @function(

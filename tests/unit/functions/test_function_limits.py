@@ -16,6 +16,7 @@ from engine.errors import EvaluationError
 from engine.functions import FUNCTIONS
 from engine.functions.compression import DECOMPRESSED_BYTES_MAX
 from engine.functions.identity import use_random
+from engine.functions.memo import remembered
 from engine.functions.memory import Memory, use_store
 from engine.jsontext import UNDEFINED
 from engine.message import Client, Occurrence
@@ -74,6 +75,26 @@ def test_a_result_much_larger_than_its_arguments_is_refused(name: str, arguments
     """Ten thousand times ten thousand characters would be a hundred megabytes for each message."""
     with pytest.raises(EvaluationError, match="would be longer than"):
         FUNCTIONS[name].call(*arguments)
+
+
+def test_tokens_does_not_slow_down_with_its_separators() -> None:
+    """Where a payload names the separators, a megabyte of them must not be searched one by one."""
+    with within(0.5):
+        assert FUNCTIONS["tokens"].call("a" * 1_000_000, "ab" * 100_000) == []
+        assert FUNCTIONS["tokens"].call(b"\xff" * 1_000_000, "ab" * 100_000) == [b"\xff" * 1_000_000]
+
+
+def test_long_texts_are_not_remembered() -> None:
+    """A hundred patterns of a megabyte each, taken apart, would be gigabytes that no message needs any more."""
+    made: list[int] = []
+
+    @remembered
+    def take_apart(text: str) -> int:
+        made.append(len(text))
+        return len(text)
+
+    assert [take_apart("ab"), take_apart("ab"), take_apart("a" * 5000), take_apart("a" * 5000)] == [2, 2, 5000, 5000]
+    assert made == [2, 5000, 5000]
 
 
 @pytest.mark.parametrize("base", [2, 16, 36])
