@@ -17,7 +17,8 @@ from engine.functions.argument import text as plain
 from engine.functions.registry import function
 from engine.value import TEXT_BYTES_MAX, as_binary, bounded, float_text, from_bytes, to_text
 
-_cluster = regex.compile(r"\X")
+_cluster = regex.compile(r"[\U0001F1E6-\U0001F1FF]{2}[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]*|\X")
+"""A character as a reader sees it. Flags are pairs of letters: ``\\X`` alone counts all letters before each of them."""
 _WHERE = ("all", "leading", "trailing")
 _SPLITS = ("notrim", "leading", "leading_notrim", "trailing", "trailing_notrim")
 _SIDES = ("leading", "trailing", "both")

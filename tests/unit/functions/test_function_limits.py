@@ -77,6 +77,13 @@ def test_a_result_much_larger_than_its_arguments_is_refused(name: str, arguments
         FUNCTIONS[name].call(*arguments)
 
 
+@pytest.mark.parametrize("name", ["strlen", "reverse"])
+def test_many_flags_are_counted_in_linear_time(name: str) -> None:
+    """A payload of flags and nothing else took minutes, in which the broker served nobody."""
+    with within(1.0):
+        FUNCTIONS[name].call("🇩🇪" * 60_000)
+
+
 def test_tokens_does_not_slow_down_with_its_separators() -> None:
     """Where a payload names the separators, a megabyte of them must not be searched one by one."""
     with within(0.5):
