@@ -20,6 +20,7 @@ from engine.functions.format import Format, compile_format, offset_text, parse_f
 from engine.functions.registry import function
 from engine.jsontext import UNDEFINED
 
+_FORMAT_LENGTH_MAX = 4096
 _SECOND = 10**9
 _UNITS = {"second": _SECOND, "millisecond": 10**6, "microsecond": 10**3, "nanosecond": 1}
 """Nanoseconds in one of each."""
@@ -239,4 +240,7 @@ def _signed(sign: str, hours: int, minutes: int, seconds: int) -> int:
 
 
 def _format(name: str, position: int, format: Any) -> Format:
-    return compile_format(text(name, position, format))
+    source = text(name, position, format)
+    if len(source) > _FORMAT_LENGTH_MAX:
+        raise EvaluationError(f"{name}: the format is longer than {_FORMAT_LENGTH_MAX} characters")
+    return compile_format(source)

@@ -84,6 +84,16 @@ def test_many_flags_are_counted_in_linear_time(name: str) -> None:
         FUNCTIONS[name].call("🇩🇪" * 60_000)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("format_date", ["second", "Z", "%Y" * 3000, 0]), ("date_to_unix_ts", ["second", "%Y" * 3000, "2"])],
+)
+def test_a_format_longer_than_any_is_refused(name: str, arguments: list[object]) -> None:
+    """Where a payload names the format, a megabyte of directives took seconds."""
+    with pytest.raises(EvaluationError, match="the format is longer than"):
+        FUNCTIONS[name].call(*arguments)
+
+
 def test_tokens_does_not_slow_down_with_its_separators() -> None:
     """Where a payload names the separators, a megabyte of them must not be searched one by one."""
     with within(0.5):
