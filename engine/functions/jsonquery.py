@@ -39,6 +39,7 @@ texts times a number of the value, elements put at an index of the value; and wh
 @function(
     ("jq('.', '{\"b\": 2}')", [{"b": 2}]),
     ("jq('.t, .t * 2', '{\"t\": 10}')", [10, 20]),
+    pure=False,  # a program may use up its time, which no rule may while it is loaded
 )
 def jq(program: str, value: Any, timeout_ms: int = _TIMEOUT_MS) -> list[Any]:
     """All outputs of a jq program for a value or a JSON text, as a list. Needs the extra `headgate[jq]`.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import pytest
 
 from engine.errors import EvaluationError
 from engine.functions import FUNCTIONS, jsonquery
+from engine.sql import compile_rule
 
 
 @pytest.mark.parametrize(
@@ -74,3 +76,11 @@ def test_programs_see_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch
     pytest.importorskip("jq")
     monkeypatch.setenv("HG_SECRET", "hidden")
     assert "hidden" not in str(FUNCTIONS["jq"].call("env, $ENV", "1"))
+
+
+def test_no_program_runs_while_a_rule_is_loaded() -> None:
+    """Ten rules whose programs do not end would keep the broker from starting for as many seconds."""
+    pytest.importorskip("jq")
+    started = time.perf_counter()
+    compile_rule("SELECT jq('def f: f; f', '1') AS x FROM \"t\"", rule_id="r")
+    assert time.perf_counter() - started < 0.9
