@@ -1,7 +1,8 @@
 """jq programs, through the `jq` library (an extra: it is imported when first used).
 
-Most programs take values apart and put them together; they end when their value does, and run right here. One that
-can loop, grow without bound or see the environment runs in a process of its own, which ends when its time is over.
+Many programs only take values apart and put them together; they end when their value does, and run right here. One
+that can loop, whose time grows faster than its value, that grows without bound or sees the environment runs in a
+process of its own, which ends when its time is over. (The way there and back takes some 20 µs.)
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ _TIMEOUT_MS = 1_000
 _TIMEOUT_MS_MAX = 60_000
 
 _ENDLESS = re.compile(
-    r"\b(?:def|repeat|while|until|recurse|walk|range|limit|skip|reduce|foreach|inputs?|combinations|getpath|setpath"
+    r"\[\s*\]|\.\.|\b(?:map|map_values|with_entries|any|all|paths|leaf_paths|\w+_by|del|tostream|flatten|combinations)\b"
+    r"|-(?!\s*\d)|\b(?:contains|inside|indices|index|rindex|IN|INDEX)\b"
+    r"|\b(?:def|repeat|while|until|recurse|walk|range|limit|skip|reduce|foreach|inputs?|getpath|setpath"
     r"|test|match|capture|scan|splits?|sub|gsub|tojson|env|debug|stderr|halt|halt_error)\b"
     r"|\$ENV|\$__prog|\*(?!\s*-?\d)|(?<!\d)\]\s*[-+*/%|?]{0,3}=(?!=)"
 )
-"""What a program has that may not end, or whose result may be much larger than its input: loops, regular expressions,
-texts times a number of the value, elements put at an index of the value; and what looks at the process."""
+"""What a program has that may not end, or whose time or result may be much larger than its input. By line: iteration,
+for what stands beside it is done for every element; lists compared or searched with lists; loops and regular
+expressions; what looks at the process, texts times a number of the value, elements put at an index of the value."""
 
 
 @function(

@@ -71,6 +71,17 @@ def test_programs_that_do_not_end_are_ended() -> None:
         FUNCTIONS["jq"].call('def f: error("no"); f', "1")
 
 
+@pytest.mark.parametrize("program", [".a - .b", ".a|contains(.)", "[.a[] as $x | .b[] as $y | 1] | length"])
+def test_programs_slower_than_their_value_is_long_are_ended(program: str) -> None:
+    """Half a megabyte from one device held the whole broker for a quarter of a minute, whatever the timeout said."""
+    pytest.importorskip("jq")
+    value = {"a": list(range(20_000)), "b": list(range(20_000, 40_000))}
+    started = time.perf_counter()
+    with pytest.raises(EvaluationError, match="takes longer than 200 ms"):
+        FUNCTIONS["jq"].call(program, value, 200)
+    assert time.perf_counter() - started < 1.5
+
+
 def test_programs_see_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Secrets stand in environment variables; a rule that could read them could send them anywhere."""
     pytest.importorskip("jq")
