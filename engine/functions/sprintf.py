@@ -9,7 +9,7 @@ from math import copysign
 from typing import Any, NamedTuple
 
 from engine.errors import EvaluationError
-from engine.functions.argument import integer, items, number, text
+from engine.functions.argument import integer, items, number, shown, text
 from engine.functions.memo import remembered
 from engine.functions.registry import function
 from engine.value import UNDEFINED, Bits, bounded, to_text
@@ -134,7 +134,10 @@ def _text(name: str, value: Any, precision: int | None) -> str:
 
 
 def _character(name: str, value: Any, precision: int | None) -> str:
-    return chr(integer(name, 2, value)).encode().decode()
+    code = integer(name, 2, value)
+    if not 0 <= code <= 0x10FFFF or 0xD800 <= code <= 0xDFFF:
+        raise EvaluationError(f"{name}: {shown(code)} is no character's code")
+    return chr(code)
 
 
 def _based(name: str, value: Any, precision: int | None) -> str:
