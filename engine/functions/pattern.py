@@ -65,7 +65,7 @@ def _compiled(name: str, source: str) -> _Pattern:
 def _backtracking(name: str, source: str) -> regex.Pattern[str]:
     try:
         return regex.compile(source, regex.VERSION0 | regex.ASCII)
-    except (regex.error, RecursionError) as error:
+    except (regex.error, ValueError, RecursionError) as error:
         raise EvaluationError(f"{name}: not a regular expression: {error}") from error
 
 
