@@ -24,7 +24,7 @@ Tree = dict[str, Union["Tree", Atom]]
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """What an alias is from the field at ``index`` on; ``whole`` tells a name from a path into one."""
+    """What an alias is from the field at ``index`` on; ``whole`` tells one of the whole column from paths into it."""
 
     index: int
     atom: Atom
@@ -164,18 +164,16 @@ class Fields:
         target = self._targets[index]
         if target is None or not target.written or target.name not in self._referenced:
             return
-        whole = not target.steps
-        if not whole:
-            base = self._visible_base(target.name, index)
-            steps = self._steps[index]
-            atom = self._code.writer.assign(f"put({base.text}, {steps}, {atom.text})", "defined")
+        whole = True
+        if target.steps:
+            earlier = self.visible(target.name, index)
+            base = self._visible_base(target.name, index) if earlier is None else earlier.atom
+            whole = earlier is not None and earlier.whole
+            atom = self._code.writer.assign(f"put({base.text}, {self._steps[index]}, {atom.text})", "defined")
         self._visible.setdefault(target.name, []).append(Visible(index, atom, whole))
 
     def _visible_base(self, name: str, index: int) -> Atom:
-        """What a path is put into: the alias so far, or the column where it was selected as a whole."""
-        earlier = self.visible(name, index)
-        if earlier is not None:
-            return earlier.atom
+        """What the first path is put into: the column, where it was selected as a whole."""
         for item, target in zip(self._fields[:index], self._targets, strict=False):
             if item.expr is None or (target is not None and target.name == name and not target.steps):
                 return self._behind.resolve(self._code, name, (), False, self._behind)
@@ -243,9 +241,9 @@ class Fields:
             self._put(root, "put", target.steps, self._steps[index], atom)
         elif target.written:
             roots[name] = Root(atom, is_alias=True)
-        elif root is None or not (root.is_alias or root.puts):
-            roots[name] = Root(atom)
-        elif not root.is_alias:
+        elif root is None or root.is_alias or not root.puts:
+            roots[name] = Root(atom, is_alias=root is not None and root.is_alias)
+        else:
             self._replay(root, self._behind.resolve(self._code, name, (), False, self._behind))
 
     def _put_path(self, roots: dict[str, Root], index: int, target: Target, has_star: bool, places: Places) -> None:

@@ -150,6 +150,8 @@ class FieldScope:
         found = code.walk(alias.atom, steps, outer, False)
         if alias.whole and not self._shows_through:
             return found
+        if found.kind == "undefined":
+            return self._behind.resolve(code, name, steps, null, outer)
         if not found.may_be_undefined or not self._behind.knows(name):
             return found
         memo = ("through", alias.atom.text, found.text)

@@ -81,7 +81,7 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 _expressions = st.recursive(st.one_of(_names, _constants), _grown, max_leaves=8)
-_aliases = st.sampled_from(["x", "y", "x.k", "x[1]", "y[-0]", "y[0].a", "z.a.b", "x[qos]", "payload.a"])
+_aliases = st.sampled_from(["x", "y", "x.k", "x[1]", "y[-0]", "y[0].a", "z.a.b", "x[qos]", "payload", "payload.a"])
 _columns = st.one_of(
     st.tuples(_expressions, _aliases).map(lambda part: "{} AS {}".format(*part)), st.sampled_from(["topic", "qos"])
 )

@@ -7,6 +7,7 @@ fast path, nothing read once for two readers, no order of lines. Functions are t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from engine.errors import EvaluationError, Position
@@ -64,13 +65,22 @@ class _Run:
 
     def run(self) -> Any:
         statement = self.statement
-        fields = _List(self, statement.fields, _Names(self.column_path))
+        fields = _List(self, self.fields(), _Names(self.column_path))
         names = set() if statement.where is None else {ref.name for ref in references(statement.where)}
         fields.compute(names, len(statement.fields))
         if statement.where is not None and not self.condition(statement.where, fields.behind):
             return None
         values = fields.values()
         return self.rows(fields, values[-1]) if statement.many else fields.row({})
+
+    def fields(self) -> tuple[n.Field, ...]:
+        """The fields; FOREACH goes through the column payload itself as through what that is decoded."""
+        *before, last = self.statement.fields
+        is_payload = isinstance(last.expr, n.Reference) and (last.expr.name, last.expr.steps) == ("payload", ())
+        is_aliased = any(item.alias is not None and item.alias.name == "payload" for item in before)
+        if not self.statement.many or not is_payload or is_aliased:
+            return self.statement.fields
+        return (*before, replace(last, expr=n.Decoded(last.at)))
 
     def rows(self, fields: _List, array: Any) -> list[Any]:
         alias = self.statement.fields[-1].alias
@@ -112,6 +122,9 @@ class _Run:
 
     def _const(self, node: n.Const, look: Lookup) -> Any:
         return node.value
+
+    def _decoded(self, node: n.Decoded, look: Lookup) -> Any:
+        return self.event.json
 
     def _reference(self, node: n.Reference, look: Lookup) -> Any:
         return look.path(node.name, node.steps, look)
