@@ -191,6 +191,8 @@ def load_rule(
     try:
         statement = parse(header.statement)
     except RuleError as error:
+        if "sinks" in header.options:
+            problems += _sinks((), header, path, sink_ids)[1]
         return None, [*problems, Problem(error.message, path, error.position, error.remedy)]
     problems += (_in_file(problem, path) for problem in check_rule(header.statement))
     problems += _event_problems(statement.sources, path)

@@ -93,6 +93,15 @@ def test_all_mistakes_of_a_rule_are_told_in_one_run() -> None:
     assert any("'b'" in message for message in messages)
 
 
+def test_a_syntax_error_hides_nothing_of_the_opening_comment() -> None:
+    """Whoever puts the statement right must not find the next mistake only then."""
+    assert problems_of('-- sinks: b\n-- ack: later\nSELECT * FORM "t"') == [
+        ("error", "ack can't be 'later'"),
+        ("error", "unknown sink 'b'"),
+        ("error", "expected a comma or FROM, found FORM"),
+    ]
+
+
 def test_an_event_that_never_happens_is_warned_of() -> None:
     """A rule on a misspelt event would wait for ever without a word."""
     assert problems_of('INSERT INTO a SELECT * FROM "$events/client_conected"') == [
