@@ -40,6 +40,9 @@ NESTING_MAX = 40
 STEPS_MAX = 80
 """How many keys and indexes may follow a name."""
 
+RANGES_MAX = 4
+"""How many ranges a path may have: each is a level of nesting, on top of those that `NESTING_MAX` bounds."""
+
 LENGTH_MAX = 100_000
 """How many characters a statement may have."""
 
@@ -387,6 +390,7 @@ class RuleParser(parser.Parser):
     def _steps(self, base: exp.Expr, start: Token) -> exp.Expr:
         """`base` with the keys, indexes and ranges that follow it."""
         steps: list[exp.Expr] = []
+        ranges = 0
         while True:
             at = self._curr
             if len(steps) > STEPS_MAX:
@@ -398,6 +402,9 @@ class RuleParser(parser.Parser):
             elif self._match(TokenType.L_BRACKET):
                 steps.append(self._bracket(at))
             elif self._match(RANGE):
+                ranges += 1
+                if ranges > RANGES_MAX:
+                    self._fail(f"a path has more than {RANGES_MAX} ranges", at, "give a part of it an alias of its own")
                 base, steps = self._with_steps(base, steps, start), []
                 base = self._node(PathSlice(this=base, text=at.text), start)
             else:

@@ -168,6 +168,8 @@ def test_doubling_by_aliases_is_bounded(operation: str) -> None:
         "SELECT a" + "[b" * 500 + "]" * 500 + ' FROM "t"',
         "SELECT a FROM t WHERE " + "not " * 500 + "a",
         "SELECT " + "upper(" * 500 + "a" + ")" * 500 + ' FROM "t"',
+        "SELECT a" + "[1..2]" * 1000 + ' FROM "t"',
+        "SELECT a" + "[1..2][1]" * 1000 + ' AS x FROM "t"',
         "SELECT " + "x" * 200_000 + ' FROM "t"',
         "SELECT " + "9" * 5_000 + ' FROM "t"',
         'SELECT "\ud800" FROM "t"',
@@ -197,6 +199,7 @@ def test_nesting_as_deep_as_the_parser_allows_compiles() -> None:
         "SELECT " + "CASE WHEN payload.a = 1 THEN " * depth + "1" + " END" * depth + ' AS x FROM "t"',
         "SELECT " + "(payload.a = 1 AND payload.b = 2 OR " * depth + "payload.a = 1" + ")" * depth + ' AS x FROM "t"',
         "FOREACH payload.l AS e DO " + "[" * depth + "e" + "]" * depth + ' AS x FROM "t"',
+        "SELECT " + "(" * depth + "payload.l" + ")[1..2][1..2][1..2][1..2]" * depth + ' AS x FROM "t"',
     ):
         compile_rule(sql, rule_id="r")
 
