@@ -17,6 +17,7 @@ from engine.sql.fields import target_of
 from engine.sql.nodes import (
     Access,
     Arith,
+    Between,
     Call,
     Compare,
     Const,
@@ -303,6 +304,12 @@ def _in(node: In, aliases: set[str]) -> Iterator[Problem]:
             yield _text_by_mistake(choice)
 
 
+def _between(node: Between, aliases: set[str]) -> Iterator[Problem]:
+    for bound in (node.low, node.high):
+        if _is_text_by_mistake(bound, node.operand, aliases):
+            yield _text_by_mistake(bound)
+
+
 def _is_null(node: Expr, aliases: set[str]) -> bool:
     return isinstance(node, Reference) and not node.quoted and node.name.lower() == "null" and node.name not in aliases
 
@@ -341,6 +348,7 @@ _CHECKS: dict[type[Any], Callable[..., Iterator[Problem]]] = {
     Const: _constant,
     Compare: _compare,
     In: _in,
+    Between: _between,
     Arith: _arith,
     Sequence: _sequence,
     Reference: _reference,

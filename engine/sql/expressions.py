@@ -7,6 +7,7 @@ What is read twice is read once, as long as every way to the second reading lead
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from engine.errors import EvaluationError
@@ -16,6 +17,7 @@ from engine.sql.emit import UNDEFINED_ATOM, Atom, Writer, literal_atom
 from engine.sql.nodes import (
     Access,
     Arith,
+    Between,
     Call,
     Case,
     Compare,
@@ -245,36 +247,52 @@ class Expressions:
     def _compare(self, node: Compare, scope: Scope) -> str:
         left, right = self.value(node.left, scope), self.value(node.right, scope)
         self.writer.at = node.at
-        if node.op == "=~":
+        return self._compared(node.op, left, right)
+
+    def _compared(self, op: str, left: Atom, right: Atom) -> str:
+        if op == "=~":
             return f"topic_match({left.text}, {right.text})"
-        fast = f"{left.text} {_PYTHON_OPERATORS[node.op]} {right.text}"
-        slow = f"{_COMPARE_CALLS[node.op]}({left.text}, {right.text})"
+        fast = f"{left.text} {_PYTHON_OPERATORS[op]} {right.text}"
+        slow = f"{_COMPARE_CALLS[op]}({left.text}, {right.text})"
         guard = number_guard(left, right)
         if guard is None or (guard and "str" in (left.kind, right.kind)):
             guard = _text_guard(left, right)
-        elif not (left.is_number or right.is_number) and node.op in ("=", "!="):
+        elif not (left.is_number or right.is_number) and op in ("=", "!="):
             guard = None  # two unknown values are as likely two texts
         if guard is None:
             return slow
         return f"({fast} if {guard} else {slow})" if guard else fast
 
     def _logic(self, node: Logic, scope: Scope) -> str:
-        """Short circuit: what a later operand needs is computed under a test of the earlier ones, if it needs any."""
-        texts = [self.truth(node.operands[0], scope)]
+        return self._short_circuit(node.op, [partial(self.truth, operand, scope) for operand in node.operands])
+
+    def _between(self, node: Between, scope: Scope) -> str:
+        operand = self.value(node.operand, scope)
+        return self._short_circuit(
+            "and",
+            [
+                lambda: self._compared(">=", operand, self.value(node.low, scope)),
+                lambda: self._compared("<=", operand, self.value(node.high, scope)),
+            ],
+        )
+
+    def _short_circuit(self, op: str, operands: list[Callable[[], str]]) -> str:
+        """What a later operand needs is computed under a test of the earlier ones, if it needs any."""
+        texts = [operands[0]()]
         variable: str | None = None
-        for operand in node.operands[1:]:
-            text, lines = self.writer.apart(lambda operand=operand: self.truth(operand, scope))  # type: ignore[misc]
+        for write in operands[1:]:
+            text, lines = self.writer.apart(write)
             if not lines:
                 texts.append(text)
                 continue
             variable = variable or self.writer.fresh("c")
             if texts != [variable]:
-                self.writer.line(f"{variable} = {_joined(node.op, texts)}")
-            with self.writer.block(f"if {variable}:" if node.op == "and" else f"if not {variable}:"):
+                self.writer.line(f"{variable} = {_joined(op, texts)}")
+            with self.writer.block(f"if {variable}:" if op == "and" else f"if not {variable}:"):
                 self.writer.replay(lines, extra_indent=1)
                 self.writer.line(f"{variable} = {text}")
             texts = [variable]
-        return _joined(node.op, texts)
+        return _joined(op, texts)
 
     def _not(self, node: Not, scope: Scope) -> str:
         """The opposite of a condition; of anything else that is no boolean, false."""
@@ -382,6 +400,7 @@ _CONDITIONS: dict[type[Any], Callable[[Expressions, Any, Scope], str]] = {
     Logic: Expressions._logic,
     Not: Expressions._not,
     In: Expressions._in,
+    Between: Expressions._between,
     IsNull: Expressions._is_null,
 }
 

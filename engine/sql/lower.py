@@ -13,6 +13,7 @@ from engine.sql.dialect import parse_tree
 from engine.sql.nodes import (
     Access,
     Arith,
+    Between,
     Call,
     Case,
     Compare,
@@ -165,9 +166,8 @@ class _Lowering:
         return Compare(_COMPARISONS[type(node)], left, right, self._at(node))
 
     def _between(self, node: Any) -> Expr:
-        operand, at = self._expr(node.this), self._at(node)
         low, high = self._expr(node.args["low"]), self._expr(node.args["high"])
-        return Logic("and", (Compare(">=", operand, low, at), Compare("<=", operand, high, at)), at)
+        return Between(self._expr(node.this), low, high, self._at(node))
 
     def _not(self, node: Any) -> Expr:
         at = self._at(node)

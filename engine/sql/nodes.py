@@ -167,6 +167,16 @@ class In:
 
 
 @dataclass(frozen=True, slots=True)
+class Between:
+    """Whether a value is neither less than ``low`` nor greater than ``high``."""
+
+    operand: Expr
+    low: Expr
+    high: Expr
+    at: Position
+
+
+@dataclass(frozen=True, slots=True)
 class IsNull:
     """Whether a value is missing or JSON null."""
 
@@ -216,6 +226,7 @@ Expr = (
     | Logic
     | Not
     | In
+    | Between
     | IsNull
     | ListOf
     | Case

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from engine.sql.nodes import (
     Access,
     Arith,
+    Between,
     Call,
     Case,
     Compare,
@@ -53,6 +54,8 @@ def children(node: Expr) -> Iterator[Expr]:
             yield from operands
         case Sign(operand=inner) | Not(operand=inner) | IsNull(operand=inner):
             yield inner
+        case Between(operand=inner, low=low, high=high):
+            yield from (inner, low, high)
         case In(item=item, choices=choices):
             yield item
             yield from choices

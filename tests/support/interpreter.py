@@ -182,6 +182,10 @@ class _Run:
         choices = [self.value(choice, look) for choice in node.choices]
         return any(rt.same(item, choice) for choice in choices) is not node.negated
 
+    def _between(self, node: n.Between, look: Lookup) -> Any:
+        value = self.value(node.operand, look)
+        return rt.ge(value, self.value(node.low, look)) and rt.le(value, self.value(node.high, look))
+
     def _isnull(self, node: n.IsNull, look: Lookup) -> Any:
         value = self.value(node.operand, look)
         return (value is None or value is UNDEFINED) is not node.negated

@@ -199,6 +199,7 @@ def test_nesting_as_deep_as_the_parser_allows_compiles() -> None:
         "SELECT " + "CASE WHEN payload.a = 1 THEN " * depth + "1" + " END" * depth + ' AS x FROM "t"',
         "SELECT " + "(payload.a = 1 AND payload.b = 2 OR " * depth + "payload.a = 1" + ")" * depth + ' AS x FROM "t"',
         "FOREACH payload.l AS e DO " + "[" * depth + "e" + "]" * depth + ' AS x FROM "t"',
+        "SELECT " + "(" * depth + "payload.a" + " BETWEEN 0 AND true)" * depth + ' AS x FROM "t"',
         "SELECT " + "(" * depth + "payload.l" + ")[1..2][1..2][1..2][1..2]" * depth + ' AS x FROM "t"',
     ):
         compile_rule(sql, rule_id="r")
