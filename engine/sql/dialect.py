@@ -182,18 +182,19 @@ class RuleParser(parser.Parser):
                 self._fail("a comparison takes its name with AS", remedy=f"write AS {self._curr.text}")
             alias = self._target()
         if alias is not None and self._curr.token_type is TokenType.ALIAS:
-            self._named_twice(text, alias, written)
+            self._named_twice(value, text, alias, written)
         return self._node(RuleField(this=value, alias=alias, written=written, text=text), start)
 
-    def _named_twice(self, text: str, alias: exp.Expr, written: bool | None) -> NoReturn:
+    def _named_twice(self, value: exp.Expr | None, text: str, alias: exp.Expr, written: bool | None) -> NoReturn:
         """A second alias: rather the first was none, but something behind a forgotten comma or parenthesis."""
         if written:
             self._fail("a column has one alias", remedy="remove one of the two")
         at, end = alias.meta["start"], alias.meta["end"] + 1
-        name, before, _, key = self.sql[at:end], *text.rpartition(".")
+        name, key = self.sql[at:end], text.rpartition(".")[2]
         remedy = f"put a comma before {name}; arguments stand in parentheses"
         if self.sql[at - 1].isdigit():
-            remedy = f"write .'{key}{name}' for one key" if before else "a number has decimal digits alone"
+            is_path = isinstance(value, Path)
+            remedy = f"write .'{key}{name}' for one key" if is_path else "a number has decimal digits alone"
         raise RuleError(f"{name} is read as the alias of {text}", self._places.at(at, end), remedy)
 
     def _target(self) -> exp.Expr:
