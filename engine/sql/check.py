@@ -33,9 +33,11 @@ from engine.sql.nodes import (
     Sequence,
     Sign,
     SinkTarget,
+    Slice,
     Source,
     Statement,
     Step,
+    Target,
 )
 from engine.sql.walk import descendants, expressions
 
@@ -164,24 +166,39 @@ def _repeated(rows: tuple[Field, ...]) -> Iterator[Problem]:
 
 
 def _field(item: Field) -> Iterator[Problem]:
-    if item.alias is None and isinstance(item.expr, (Arith, Call, Sign, Compare, Logic)):
-        yield _warning(f"a column without a name: it is called {item.text}", item.at, "add AS and a name")
-    if item.alias is None or item.alias.written or not isinstance(item.expr, Reference):
+    if item.expr is None:
+        return
+    if item.alias is None and not isinstance(item.expr, (Reference, Slice, Const)):
+        name = " ".join(item.text.split())
+        yield _warning(f"a column without a name: it is called {name}", item.at, "add AS and a name")
+    if item.alias is None or item.alias.written:
         return
     name = item.alias.name
-    if item.expr.name.upper() in _FOREIGN_WORDS and not item.expr.steps:
+    if item.text[-1].isdigit() and item.alias.at.column == item.expr.at.column + len(item.text):
+        message = f"{item.text}{name} is read as {item.text} AS {name}"
+        yield _warning(message, item.at, _remedy_for_digits(item.expr, name))
+    elif isinstance(item.expr, Reference):
+        yield from _missing_comma(item, item.expr, item.alias)
+
+
+def _remedy_for_digits(expr: Expr, name: str) -> str:
+    last = expr.steps[-1] if isinstance(expr, Reference) and expr.steps else None
+    if isinstance(last, Key):
+        return f"write .'{last.name}{name}' for one key"
+    return "write AS before the name; a number has decimal digits alone"
+
+
+def _missing_comma(item: Field, expr: Reference, alias: Target) -> Iterator[Problem]:
+    name = alias.name
+    if expr.name.upper() in _FOREIGN_WORDS and not expr.steps:
         yield _warning(
-            f"{item.expr.name} is read as a column here, with the alias {name}", item.at, f"write {name} alone"
+            f"{expr.name} is read as a column here, with the alias {name}",
+            item.at,
+            f"write {name} alone",
         )
-    elif item.text[-1].isdigit() and item.alias.at.column == item.expr.at.column + len(item.text):
-        last = item.expr.steps[-1] if item.expr.steps else None
-        key = last.name if isinstance(last, Key) else ""
+    elif alias.steps or name in MESSAGE_COLUMNS:
         yield _warning(
-            f"{item.text}{name} is read as {item.text} AS {name}", item.at, f"write .'{key}{name}' for one key"
-        )
-    elif item.alias.steps or name in MESSAGE_COLUMNS:
-        yield _warning(
-            f"a column is read as the alias of {item.text} here", item.alias.at, "put a comma before it, or write AS"
+            f"a column is read as the alias of {item.text} here", alias.at, "put a comma before it, or write AS"
         )
 
 

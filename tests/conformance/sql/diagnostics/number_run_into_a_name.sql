@@ -1,0 +1,1 @@
+SELECT 0x1F, 1_000 FROM "t"
