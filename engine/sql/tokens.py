@@ -89,7 +89,7 @@ _TOKEN = re.compile(
     | (?P<quoted>  "(?: [^"] | "" )*" )
     | (?P<number>  [0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)? | [0-9]+[eE][+-]?[0-9]+ | [0-9]+ )
     | (?P<word>    [^\W\d][\w$@~]* )
-    | (?P<foreign> <=> | == | => | =< | -> | // | :: | && | := )
+    | (?P<foreign> <=> | == | => | =< | << | >> | -> | // | \*\* | :: | && | := )
     | (?P<operator> =~ | ~= | != | <> | <= | >= | \|\| | [-+*/()\[\],.=<>] )
     | (?P<other>   . )
     """,
@@ -105,6 +105,10 @@ _REMEDIES = {
     "==": "compare with =",
     "=>": "compare with >=",
     "=<": "compare with <=",
+    "<<": "compare with <, or use bitsl(a, b)",
+    ">>": "compare with >, or use bitsr(a, b)",
+    "**": "use power(a, b)",
+    "~": "write topic =~ filter, or bitnot(a)",
     "->": "write paths with dots: payload.temp",
     "//": "a comment begins with --; topics stand in double quotes",
     "<=>": "compare with =",
