@@ -230,7 +230,18 @@ def read_header(text: str, path: str) -> Header:
         words.append(stripped.removeprefix("--").strip())
     header.description = " ".join(word for word in words if word)
     header.statement = "".join("\n" for _ in lines[:count]) + "".join(lines[count:])
+    header.problems += _unread_options(lines[count:], count + 1, path)
     return header
+
+
+def _unread_options(lines: list[str], first: int, path: str) -> Iterator[Problem]:
+    """Warnings for options behind the opening comment, where they are comments like any other."""
+    for number, line in enumerate(lines, start=first):
+        match = _OPTION.match(line.strip())
+        if match and match[1] in OPTIONS:
+            place = _within(Position(number, line.find("--") + 1), match, 1)
+            message = f"option {match[1]!r} is not read here"
+            yield Problem(message, path, place, "move it into the opening comment, to the top of the file", "warning")
 
 
 _VALUES = {"enabled": ("true", "false"), "ack": ("receive", "buffer")}

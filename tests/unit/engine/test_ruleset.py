@@ -113,6 +113,16 @@ def test_an_event_that_never_happens_is_warned_of() -> None:
     assert problems_of('INSERT INTO a SELECT * FROM "$events/client/+"') == []
 
 
+def test_an_option_that_is_not_read_is_warned_of() -> None:
+    """Whoever writes `enabled: false` below the statement, or behind another kind of comment, believes it is off."""
+    for text in (
+        'INSERT INTO a SELECT * FROM "t"\n-- enabled: false',
+        '/* Off. */\n-- enabled: false\nINSERT INTO a SELECT * FROM "t"',
+    ):
+        assert problems_of(text) == [("warning", "option 'enabled' is not read here")]
+    assert problems_of('INSERT INTO a SELECT * FROM "t" -- as enabled: false says') == []
+
+
 def test_what_looks_like_an_event_and_is_none_is_warned_of_once() -> None:
     """A topic of that name may exist, but nobody publishes on it; two warnings would contradict each other."""
     assert problems_of('INSERT INTO a SELECT * FROM "$event/client_connected"') == [
