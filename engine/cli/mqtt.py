@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from engine.cli.process import read_run_file
 from engine.cli.report import EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, CommandError
 from engine.config.project import locate
 
+TEXT_BYTES_MAX = 65535
 CONNECT_TIMEOUT_S = 10.0
 DEFAULT_PORT = 1883
 
@@ -29,11 +31,20 @@ _VERSIONS = {
     "31": MQTTProtocolVersion.MQTTv31, "3.1": MQTTProtocolVersion.MQTTv31, "mqttv31": MQTTProtocolVersion.MQTTv31,
 }  # fmt: skip
 
+_PASSING = (0x89, 0x8B, 0x8D)
+"""Reasons for which a broker closes a connection that may be had again: busy, shutting down, nothing heard."""
+
 HostOption = typer.Option(
     None, "--host", "-h", help="The broker.", show_default="that of the project here, else 127.0.0.1"
 )
 PortOption = typer.Option(
-    None, "--port", "-p", help="Its port.", show_default=f"that of the project here, else {DEFAULT_PORT}"
+    None,
+    "--port",
+    "-p",
+    min=1,
+    max=65535,
+    help="Its port.",
+    show_default=f"that of the project here, else {DEFAULT_PORT}",
 )
 ClientIdOption = typer.Option("", "--id", "-i", help="Client id.", show_default="one the broker gives")
 UserOption = typer.Option(None, "--username", "-u", help="User name.")
@@ -56,18 +67,26 @@ class ClientOptions:
 
 
 class MqttClient:
-    """A connection to a broker. Callbacks of `mqtt` run in its thread, which lives until `close`."""
+    """A connection to a broker. Callbacks run in a thread of their own, which lives until `close`.
+
+    `on_closed` is told, as a sentence, why the broker has closed the connection for good.
+    """
 
     def __init__(self, options: ClientOptions) -> None:
         version = _VERSIONS.get(options.version.lower())
         if version is None:
             raise CommandError(f"{options.version!r} is no version of MQTT: 5, 311 or 31", exit_code=EXIT_USAGE)
+        check_text(options.client_id, "the client id")
         self.host, self.port = _broker(options)
         self._keep_session = options.keep_session
         clean = None if version == MQTTProtocolVersion.MQTTv5 else not options.keep_session
         self.mqtt = mqtt.Client(CallbackAPIVersion.VERSION2, options.client_id, clean_session=clean, protocol=version)
         self.mqtt.username_pw_set(options.username, options.password)
+        self.mqtt.on_disconnect = self._on_disconnect
         self.is_v5 = version == MQTTProtocolVersion.MQTTv5
+        self.packet_bytes_max: int | None = None
+        """The largest packet that the broker takes, where it has said so."""
+        self.on_closed: Callable[[str], None] = lambda reason: None
         self._answered = threading.Event()
         self._refusal: str | None = None
 
@@ -106,7 +125,16 @@ class MqttClient:
             self._refusal = str(reason).lower()
             # Without this paho would try again and again.
             client.disconnect()
+        self.packet_bytes_max = getattr(properties, "MaximumPacketSize", None)
         self._answered.set()
+
+    def _on_disconnect(
+        self, client: mqtt.Client, userdata: Any, flags: mqtt.DisconnectFlags, reason: ReasonCode, properties: Any
+    ) -> None:
+        if flags.is_disconnect_packet_from_server and reason.value not in _PASSING:
+            # As above. Where another connection has taken this client's place, both would go on for ever.
+            client.disconnect()
+            self.on_closed(f"the broker closed the connection: {str(reason).lower()}")
 
     def _unreachable(self, reason: str) -> CommandError:
         return CommandError(
@@ -114,6 +142,16 @@ class MqttClient:
             exit_code=EXIT_UNREACHABLE,
             remedy="start Headgate with headgate run, or name another broker with -h and -p",
         )
+
+
+def check_text(text: str, name: str) -> None:
+    """Raise `CommandError` unless `text`, called `name`, can stand in a packet."""
+    try:
+        is_short = len(text.encode()) <= TEXT_BYTES_MAX
+    except UnicodeEncodeError:
+        raise CommandError(f"{name} is not UTF-8", exit_code=EXIT_USAGE) from None
+    if not is_short:
+        raise CommandError(f"{name} has more than {TEXT_BYTES_MAX:,} bytes", exit_code=EXIT_USAGE)
 
 
 def _broker(options: ClientOptions) -> tuple[str, int]:

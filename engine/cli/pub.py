@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -20,10 +21,13 @@ from engine.cli.mqtt import (
     QosOption,
     UserOption,
     VersionOption,
+    check_text,
 )
 from engine.cli.report import EXIT_UNREACHABLE, EXIT_USAGE, CommandError
 
 IN_FLIGHT_MAX = 100
+HEAD_BYTES_MAX = 10
+"""What a PUBLISH has beside topic and payload: fixed header, length of the topic, packet id, no properties."""
 PROGRESS_TIMEOUT_S = 30.0
 """How long to wait for any acknowledgement before giving up."""
 
@@ -67,6 +71,7 @@ def pub(
         raise CommandError("say what to publish: one of -m, -l, -f and -n", exit_code=EXIT_USAGE)
     if not topic or "+" in topic or "#" in topic:
         raise CommandError(f"{topic!r} is not a topic to publish to: no wildcards, not empty", exit_code=EXIT_USAGE)
+    check_text(topic, "the topic")
     payloads = _lines() if lines else iter([_payload(message, file)])
     client = MqttClient(ClientOptions(host, port, client_id, username, password, version))
     publisher = Publisher(client)
@@ -81,15 +86,19 @@ class Publisher:
     """Publishes with a bounded number of messages under way. To be made before the client connects."""
 
     def __init__(self, client: MqttClient) -> None:
+        self._client = client
         self._mqtt = client.mqtt
+        self._closed: str | None = None
         self._room = threading.Semaphore(IN_FLIGHT_MAX)
         self._refused: dict[int, str] = {}
         self._mqtt.max_inflight_messages_set(IN_FLIGHT_MAX)
         self._mqtt.on_publish = self._on_publish
+        client.on_closed = self._on_closed
 
     def publish_all(self, topic: str, payloads: Iterator[bytes], qos: int, retain: bool) -> None:
         """Raises `CommandError` where a message was refused or nothing is acknowledged any more."""
         for payload in payloads:
+            self._check_size(topic, payload)
             self._take_room()
             self._mqtt.publish(topic, payload, qos, retain)
         for _ in range(IN_FLIGHT_MAX):
@@ -102,6 +111,19 @@ class Publisher:
         if not self._room.acquire(timeout=PROGRESS_TIMEOUT_S):
             message = f"nothing was acknowledged for {PROGRESS_TIMEOUT_S:.0f} s"
             raise CommandError(message, exit_code=EXIT_UNREACHABLE)
+        if self._closed is not None:
+            raise CommandError(self._closed)
+
+    def _check_size(self, topic: str, payload: bytes) -> None:
+        """A broker closes the connection on a packet that is too large, and QoS 0 would not even tell."""
+        size_max = self._client.packet_bytes_max
+        size = len(payload) + len(topic.encode()) + HEAD_BYTES_MAX
+        if size_max is not None and size > size_max:
+            raise CommandError(f"a message of {len(payload):,} bytes is too large: the broker takes {size_max:,}")
+
+    def _on_closed(self, reason: str) -> None:
+        self._closed = reason
+        self._room.release(IN_FLIGHT_MAX)
 
     def _on_publish(self, client: Any, userdata: Any, message_id: int, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -112,7 +134,8 @@ class Publisher:
 def _payload(message: str | None, file: Path | None) -> bytes:
     if file is not None:
         return file.read_bytes()
-    return b"" if message is None else message.encode()
+    # As it was typed, whatever its encoding.
+    return b"" if message is None else os.fsencode(message)
 
 
 def _lines() -> Iterator[bytes]:

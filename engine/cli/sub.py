@@ -9,7 +9,10 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import typer
 
+from broker.errors import InvalidTopic
+from broker.topics import check_topic_filter, split_shared
 from engine.cli.mqtt import (
+    TEXT_BYTES_MAX,
     ClientIdOption,
     ClientOptions,
     HostOption,
@@ -19,6 +22,7 @@ from engine.cli.mqtt import (
     QosOption,
     UserOption,
     VersionOption,
+    check_text,
 )
 from engine.cli.report import EXIT_FAILED, EXIT_USAGE, CommandError
 from engine.jsontext import encode
@@ -36,7 +40,7 @@ def sub(
     as_json: bool = typer.Option(False, "--json", help="One JSON object a message: topic, payload, qos, retain."),
     count: int = typer.Option(0, "--count", "-C", min=0, help="End after so many messages.", show_default="never"),
     timeout: float = typer.Option(
-        0.0, "--timeout", "-W", min=0, help="End after so many seconds; with 1 if -C is open."
+        0.0, "--timeout", "-W", min=0, help="End after so many seconds; with 1 if -C is open.", show_default="never"
     ),
     keep_session: bool = typer.Option(
         False, "--keep-session", "-c", help="Let the session outlive this command; needs -i."
@@ -63,6 +67,12 @@ def sub(
     if keep_session and not client_id:
         raise CommandError("a session that is kept needs a client id: -i", exit_code=EXIT_USAGE)
     client = MqttClient(ClientOptions(host, port, client_id, username, password, version, keep_session))
+    for topic_filter in topic:
+        check_text(topic_filter, "the topic filter")
+        try:
+            check_topic_filter(split_shared(topic_filter)[1], TEXT_BYTES_MAX)
+        except InvalidTopic as error:
+            raise CommandError(str(error), exit_code=EXIT_USAGE) from error
     subscriber = Subscriber(client, topic, qos, Printer(as_json, verbose), count)
     subscriber.start()
     try:
@@ -115,6 +125,7 @@ class Subscriber:
         handle = self._client.mqtt
         handle.on_message = self._on_message
         handle.on_subscribe = self._on_subscribe
+        self._client.on_closed = self._end
         self._client.connect()
         handle.on_connect = self._on_reconnect
         self._subscribe()
@@ -124,10 +135,7 @@ class Subscriber:
         return self._done.wait(timeout_s)
 
     def _subscribe(self) -> None:
-        try:
-            self._client.mqtt.subscribe([(topic, self._qos) for topic in self._topics])
-        except ValueError as error:
-            raise CommandError(f"{', '.join(self._topics)}: {error}", exit_code=EXIT_USAGE) from error
+        self._client.mqtt.subscribe([(topic, self._qos) for topic in self._topics])
 
     def _on_reconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -149,6 +157,10 @@ class Subscriber:
             # Whoever read this has enough; Python would complain once more while closing.
             sys.stdout = None
             self._end(None)
+            return
+        except OSError as error:
+            sys.stdout = None
+            self._end(f"the messages can't be written: {error.strerror or error}")
             return
         if self._left is not None:
             self._left -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -111,7 +112,14 @@ async def test_without_a_broker_it_says_so_and_exits_with_3(tmp_path: Path) -> N
         (("pub", "-t", "a", "-m", "x", "-V", "7"), "no version of MQTT"),
         (("pub", "-t", "a", "-m", "x", "-q", "3"), "-q"),
         (("pub", "-m", "x"), "-t"),
+        (("pub", "-t", "a", "-m", "x", "-p", "-5"), "-p"),
+        (("pub", "-t", "a", "-m", "x", "-p", "99999"), "-p"),
+        (("pub", "-t", "a" * 65536, "-m", "x"), "the topic has more than 65,535 bytes"),
+        (("pub", "-t", "a\udcff", "-m", "x"), "the topic is not UTF-8"),
+        (("pub", "-t", "a", "-m", "x", "-i", "c" * 65536), "the client id has more than 65,535 bytes"),
         (("sub", "-t", "a", "-c"), "needs a client id"),
+        (("sub", "-t", ""), "a topic has at least one character"),
+        (("sub", "-t", "a/#/b"), "# is not the last level"),
     ],
 )
 async def test_a_wrong_command_line_exits_with_2_and_says_why(
@@ -122,6 +130,55 @@ async def test_a_wrong_command_line_exits_with_2_and_says_why(
 
     assert finished.code == 2
     assert said in finished.err
+
+
+async def test_a_message_that_is_too_large_is_refused_at_once(broker: RunningBroker, tmp_path: Path) -> None:
+    """The broker would close the connection on it: QoS 0 would be lost in silence, QoS 1 sent again and again."""
+    (tmp_path / "large").write_bytes(bytes(1 << 20))
+
+    for qos in ("0", "1"):
+        arguments = ("pub", "-p", broker.port, "-t", "a", "-f", "large", "-q", qos)
+        finished = await headgate(*arguments, cwd=tmp_path)
+
+        assert finished.code == 1
+        said = "error: a message of 1,048,576 bytes is too large: the broker takes 1,048,576\n"
+        assert finished.err == said
+
+
+async def test_a_message_that_is_no_text_goes_out_as_it_was_typed(broker: RunningBroker, tmp_path: Path) -> None:
+    """A shell passes any bytes on, and a payload may be any bytes."""
+    subscriber = await start_headgate("sub", "-p", broker.port, "-t", "a", "-C", "1", "-W", "20", cwd=tmp_path)
+    await asyncio.wait_for(broker.subscribed.wait(), 20)
+
+    await headgate("pub", "-p", broker.port, "-t", "a", "-m", "\udcff!", "-q", "1", cwd=tmp_path)
+    out, _ = await asyncio.wait_for(subscriber.communicate(), 20)
+
+    assert out == b"\xff!\n"
+
+
+async def test_a_subscriber_whose_place_is_taken_ends_and_says_so(broker: RunningBroker, tmp_path: Path) -> None:
+    """Coming back by itself it would take the place of the other, which would come back, and so on for ever."""
+    first = await start_headgate("sub", "-p", broker.port, "-t", "a", "-i", "me", cwd=tmp_path)
+    await asyncio.wait_for(broker.subscribed.wait(), 20)
+
+    await headgate("sub", "-p", broker.port, "-t", "a", "-i", "me", "-W", "1", cwd=tmp_path)
+    _, err = await asyncio.wait_for(first.communicate(), 20)
+
+    assert (first.returncode, err) == (1, b"error: the broker closed the connection: session taken over\n")
+
+
+async def test_messages_that_can_not_be_written_end_it(broker: RunningBroker, tmp_path: Path) -> None:
+    """The disk that its output goes to may be full."""
+    with Path("/dev/full").open("wb") as full:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "engine", "sub", "-p", broker.port, "-t", "a",
+            cwd=tmp_path, stdout=full, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+    await asyncio.wait_for(broker.subscribed.wait(), 20)
+    await headgate("pub", "-p", broker.port, "-t", "a", "-m", "x", "-q", "1", cwd=tmp_path)
+    _, err = await asyncio.wait_for(process.communicate(), 20)
+
+    assert (process.returncode, err) == (1, b"error: the messages can't be written: No space left on device\n")
 
 
 async def test_the_broker_of_the_running_project_is_found(broker: RunningBroker, tmp_path: Path) -> None:
