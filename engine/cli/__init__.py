@@ -51,14 +51,14 @@ Exit codes: 0 done, 1 mistakes found or operation failed, 2 wrong command line, 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments in (["version"], ["--version"]):
-        # Asked by scripts and editors: the answer should not take the time that importing a command line takes.
-        from engine.cli.version import print_version
-
-        return print_version(as_json=False)
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     debug = "--debug" in arguments[: arguments.index(command)] if command is not None else False
     try:
+        if arguments in (["version"], ["--version"]):
+            # Asked by scripts and editors: the answer should not take the time that importing a command line takes.
+            from engine.cli.version import print_version
+
+            return print_version(as_json=False)
         build([command] if command in COMMANDS else COMMANDS)(arguments, prog_name="headgate")
     except Exception as error:
         if debug:

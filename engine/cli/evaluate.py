@@ -49,8 +49,15 @@ def evaluate(
         raise CommandError("give a statement, a file with -f, or --jsonl", exit_code=EXIT_USAGE)
     if jsonl:
         _answer_lines()
-    elif not _run(file.read_text("utf-8") if file is not None else sql, str(file or _NAME), sys.stdin.buffer):
+    elif not _run(sql if file is None else _text_of(file), str(file or _NAME), sys.stdin.buffer):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CommandError(f"{file} is not UTF-8", remedy="save it as UTF-8 in your editor") from None
 
 
 def _answer_lines() -> None:

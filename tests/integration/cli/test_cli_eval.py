@@ -80,6 +80,15 @@ async def test_jsonl_answers_each_line_in_order(tmp_path: Path) -> None:
     assert '"one":1.0,"two":1' in finished.out
 
 
+async def test_a_file_that_is_not_utf8_is_said_to_be_none(tmp_path: Path) -> None:
+    """An editor of another age has saved it."""
+    (tmp_path / "hot.sql").write_bytes(b"-- Gr\xfc\xdfe\n" + HOT.encode())
+
+    finished = await headgate("eval", "-f", "hot.sql", cwd=tmp_path)
+
+    assert (finished.code, finished.err) == (1, "error: hot.sql is not UTF-8\n  save it as UTF-8 in your editor\n")
+
+
 async def test_what_to_run_must_be_said_once(tmp_path: Path) -> None:
     """A statement and --jsonl together mean nothing."""
     nothing = await headgate("eval", cwd=tmp_path)
