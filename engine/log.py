@@ -6,6 +6,7 @@ anything passed through `redact` shows it.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Iterable, Mapping
@@ -27,11 +28,11 @@ _by_length: list[str] = []
 
 
 def hide(values: Iterable[str]) -> None:
-    """Black out `values` from now on; of a URL also the password in it."""
+    """Black out `values` from now on, also as a log line or JSON writes them; of a URL also the password in it."""
     for value in values:
         for secret in (value, *_passwords(value)):
             if (len(secret) >= SECRET_CHARS_MIN and not secret.isdecimal()) or len(secret) > 5:
-                _secrets.add(secret)
+                _secrets.update(_written(secret))
     # Longest first, so that a secret within a secret leaves nothing of the outer one behind.
     _by_length[:] = sorted(_secrets, key=len, reverse=True)
 
@@ -121,3 +122,10 @@ def _passwords(value: str) -> tuple[str, ...]:
     except ValueError:
         return ()
     return () if password is None else (password, unquote(password), quote(unquote(password), safe=""))
+
+
+def _written(secret: str) -> tuple[str, ...]:
+    """`secret`, and what becomes of it where quotes, backslashes, line breaks and letters beyond ASCII are escaped."""
+    both_quotes = repr("'\"" + secret)[4:-1]
+    in_json = (json.dumps(secret, ensure_ascii=ascii)[1:-1] for ascii in (True, False))
+    return secret, repr(secret)[1:-1], both_quotes, *in_json

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from engine.admin.port import ClientView, DeadLetterView, ListenerView, ProcessView, RuleView, SinkView, StatsView
 from engine.delivery import StoredLetter
 from engine.errors import Problem
+from engine.log import redact
 
 if TYPE_CHECKING:
     from engine.app.runtime import App
@@ -22,7 +23,7 @@ class AppAdmin:
 
     def process(self) -> ProcessView:
         app = self._app
-        problems = tuple(self._problems())
+        problems = tuple(map(redact, self._problems()))
         return ProcessView(
             version=app.version,
             pid=os.getpid(),
@@ -137,7 +138,7 @@ class AppAdmin:
             emitted=counters.emitted,
             refused=counters.refused,
             records=counters.records,
-            last_error=route.last_error,
+            last_error=_shown(route.last_error),
         )
 
     def _sink(self, sink_id: str) -> SinkView:
@@ -154,7 +155,7 @@ class AppAdmin:
             description=entry.config.description,
             enable=entry.config.enable,
             status=status.state,
-            reason=status.reason,
+            reason=_shown(status.reason),
             since=status.since_ms,
             emitted=counters.emitted,
             delivered=counters.delivered,
@@ -166,7 +167,7 @@ class AppAdmin:
             buffered_bytes=status.buffered_bytes,
             oldest_age_s=status.oldest_age_s(now_ms),
             dead_letters=status.dead_letters,
-            last_error=status.last_error,
+            last_error=_shown(status.last_error),
             next_attempt_in_s=_until(status.next_attempt_ms, now_ms),
         )
 
@@ -197,6 +198,11 @@ def _place(problem: Problem) -> str:
     return "".join(f"{part}:" for part in parts if part is not None) + (" " if problem.path else "")
 
 
+def _shown(error: str | None) -> str | None:
+    """Errors quote what they are about, options of a sink among it."""
+    return None if error is None else redact(error)
+
+
 def _until(at_ms: int | None, now_ms: int) -> float | None:
     return None if at_ms is None else max(at_ms - now_ms, 0) / 1000
 
@@ -210,7 +216,7 @@ def _letter(letter: StoredLetter, *, with_row: bool) -> DeadLetterView:
         topic=letter.topic,
         time_ms=letter.time_ms,
         died_ms=letter.died_ms,
-        reason=letter.message,
+        reason=redact(letter.message),
         code=letter.code,
         attempts=letter.attempts,
         row=letter.row if with_row else None,

@@ -170,6 +170,26 @@ async def test_a_disabled_sink_takes_nothing_and_comes_back(app: App, tmp_path: 
     assert await stored(app, tmp_path) == [2]
 
 
+async def test_no_view_of_a_sink_shows_a_secret(tmp_path: Path, write: Write) -> None:
+    """What keeps a sink from working quotes its options, and is shown to whoever may ask."""
+    write("connectors.yaml", "sinks:\n  rows: {type: file, path: '/proc/${env:PLACE}/rows.jsonl'}\n")
+    app = App(tmp_path, environ={"PLACE": "s3cret-place"})
+    await app.start()
+    try:
+        await publish(app, 1)
+        admin = AppAdmin(app)
+        async with asyncio.timeout(10):
+            while admin.sinks()[0].last_error is None:
+                await asyncio.sleep(0.01)
+        (sink,) = admin.sinks()
+        for text in (sink.reason, sink.last_error, *admin.process().problems):
+            assert text is not None
+            assert "/proc/***" in text
+            assert "s3cret" not in text
+    finally:
+        await app.stop(5.0)
+
+
 async def test_what_only_a_restart_changes_is_said(app: App, tmp_path: Path, write: Write) -> None:
     """An edit without effect would be taken for one that works: it is said until it has one, or is taken back."""
     write("headgate.yaml", SETTINGS + "data_dir: elsewhere\n")

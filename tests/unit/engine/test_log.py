@@ -91,3 +91,17 @@ def test_what_libraries_log_comes_the_same_way() -> None:
 
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [(event["event"], event["logger"]) for event in events] == [("slow query", "driver")]
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+@pytest.mark.parametrize("secret", ['qu"zebra', "back\\zebra", "two\nzebra", "grö zebra", "tick'zebra", "'\"zebra"])
+def test_a_secret_is_recognized_as_a_log_line_writes_it(format: str, secret: str) -> None:
+    """Passwords are made of all characters, and a line escapes some of them."""
+    hide([secret])
+    stream = io.StringIO()
+    configure(format, "info", stream)  # type: ignore[arg-type]
+
+    structlog.get_logger().warning("held", reason=f"no {secret} there", why=f'"{secret}" isn\'t there')
+
+    assert "zebra" not in stream.getvalue()
+    assert stream.getvalue().count("***") == 2
