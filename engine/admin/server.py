@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -66,7 +65,7 @@ class ApiServer:
             return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
             # create_server adds the address once more to the system's words.
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            reason = (error.strerror or str(error)).partition(" (")[0].lower()
             raise ConfigError(
                 f"the API can't listen on {self._bind}: {reason}",
                 path="headgate.yaml",

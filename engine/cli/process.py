@@ -11,8 +11,9 @@ from typing import Any
 
 import typer
 
-from engine.cli.report import EXIT_UNREACHABLE, CommandError
+from engine.cli.report import EXIT_UNREACHABLE, EXIT_USAGE, CommandError
 from engine.config.project import locate
+from engine.config.settings import is_token
 
 TIMEOUT_S = 10.0
 
@@ -57,7 +58,17 @@ class ApiClient:
         # httpx takes a tenth of a second to import; only commands that ask pay for it.
         import httpx
 
+        if token is not None and not is_token(token):
+            message = "the token can't be one: it holds letters, digits and signs of ASCII, no spaces"
+            raise CommandError(message, exit_code=EXIT_USAGE)
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        try:
+            is_url = httpx.URL(url).scheme in ("http", "https")
+        except httpx.InvalidURL:
+            is_url = False
+        if not is_url:
+            remedy = "write it like http://127.0.0.1:18083"
+            raise CommandError(f"{url!r} is no URL of an API", exit_code=EXIT_USAGE, remedy=remedy)
         self._client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
         self._url = url
 
@@ -96,7 +107,7 @@ class ApiClient:
 def find_api(project: Path, api: str | None, token: str | None, environ: Mapping[str, str] | None = None) -> ApiClient:
     """The API at the URL `api`, or else that of the process that runs `project`."""
     if api is not None:
-        return ApiClient(api if "://" in api else f"http://{api}", token)
+        return ApiClient(api if "://" in api or not api else f"http://{api}", token)
     place = locate(project, os.environ if environ is None else environ)
     running = read_run_file(place.data_dir)
     if running is None:

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, SecretStr, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
 from engine.config.model import Model
 from engine.config.units import Duration, Size
@@ -62,6 +62,17 @@ Bind = Annotated[
     BeforeValidator(parse_address),
     WithJsonSchema({"type": ["string", "integer"], "examples": ["127.0.0.1:1883"]}),
 ]
+
+
+def is_token(text: str) -> bool:
+    """Whether `text` can stand in a header as it is."""
+    return text != "" and all("!" <= char <= "~" for char in text)
+
+
+def _token(token: SecretStr) -> SecretStr:
+    if not is_token(token.get_secret_value()):
+        raise ValueError("this can't be a token; write letters, digits and signs of ASCII, without spaces")
+    return token
 
 
 class Listener(Model):
@@ -141,7 +152,7 @@ class ApiSettings(Model):
     """Without it ``headgate status`` and ``headgate dlq`` have nobody to ask."""
     bind: Bind = Address("127.0.0.1", 18083)
     """Address and port; port 0 takes a free one."""
-    token: SecretStr | None = None
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = None
     """What a request must bear (``Authorization: Bearer …``); required off loopback."""
 
 

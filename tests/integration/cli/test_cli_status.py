@@ -86,6 +86,24 @@ async def test_a_wrong_token_is_said_to_be_wrong(project: Path) -> None:
     assert "the API wants its token" in finished.err
 
 
+@pytest.mark.parametrize("token", ["tök3n", "t0k\n3n", "t0k 3n"])
+async def test_a_token_that_can_be_none_is_refused_without_showing_it(project: Path, token: str) -> None:
+    """It was copied with something around it, or read from a file with its line end."""
+    finished = await headgate("status", "--token", token, cwd=project)
+
+    assert (finished.code, finished.out) == (2, "")
+    assert finished.err == "error: the token can't be one: it holds letters, digits and signs of ASCII, no spaces\n"
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "127.0.0.1:x", "ftp://127.0.0.1"])
+async def test_an_api_that_is_no_url_is_a_wrong_command_line(tmp_path: Path, url: str) -> None:
+    """And says how one is written."""
+    finished = await headgate("status", "--api", url, cwd=tmp_path)
+
+    assert finished.code == 2
+    assert f"{url}' is no URL of an API\n  write it like http://" in finished.err
+
+
 async def test_dead_letters_are_listed_shown_retried_and_dropped(project: Path, app: FakeApp) -> None:
     """The whole of what can be done about them, by one command."""
     listed = await headgate("dlq", "readings", cwd=project, environ={"COLUMNS": "120"})

@@ -211,6 +211,14 @@ async def test_the_server_listens_where_it_says_and_stops(app: FakeApp) -> None:
     assert server.address.port != 0
 
 
+async def test_an_address_that_nobody_knows_is_one_clear_error(app: FakeApp) -> None:
+    """A name is easily misspelt."""
+    server = ApiServer(app, ApiSettings(bind=Address("nowhere.invalid", 0)))
+
+    with pytest.raises(ConfigError, match=r"the API can't listen on nowhere.invalid:0: [a-z ]*name[a-z ]*"):
+        await server.start()
+
+
 async def test_a_taken_address_is_one_clear_error(app: FakeApp) -> None:
     """The commonest way of failing to start."""
     first = ApiServer(app, ApiSettings(bind=Address("127.0.0.1", 0)))

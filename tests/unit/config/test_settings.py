@@ -133,3 +133,15 @@ def test_a_section_without_anything_in_it_is_as_good_as_none(tmp_path: Path) -> 
     project = load_project(tmp_path, no_kinds, {})
 
     assert (project.problems, project.settings) == ([], Settings())
+
+
+@pytest.mark.parametrize("token", ["", " ", "tök3n", "t0k 3n"])
+def test_a_token_that_no_request_could_bear_is_a_mistake(tmp_path: Path, token: str) -> None:
+    """With it the API would answer nobody; and it is not shown."""
+    (tmp_path / "headgate.yaml").write_text('api: {token: "${env:TOKEN}"}\n', "utf-8")
+
+    project = load_project(tmp_path, no_kinds, {"TOKEN": token})
+
+    (problem,) = project.problems
+    assert problem.message == "'api.token': the secret doesn't fit"
+    assert problem.remedy == "write letters, digits and signs of ASCII, without spaces"
