@@ -13,6 +13,7 @@ The file's name is the rule's id. Lines of the opening comment that read ``-- na
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -154,15 +155,26 @@ class LoadedRules:
     texts: dict[str, str]
 
 
-def load_rules(directory: Path, project: Path, sink_ids: Collection[str], default_ack: Ack = "buffer") -> LoadedRules:
-    """Compile every ``*.sql`` of `directory`. Paths in problems are relative to `project`; `sink_ids` may be named.
+def load_rules(
+    directory: Path, project: Path, sink_ids: Collection[str] | None, default_ack: Ack = "buffer"
+) -> LoadedRules:
+    """Compile every ``*.sql`` of `directory` that is not hidden. Paths in problems are relative to `project`.
 
+    `sink_ids` may be named, and any name where it is None because nobody knows which there are.
     A missing directory holds no rules.
     """
     rules: list[Rule] = []
     problems: list[Problem] = []
     texts: dict[str, str] = {}
-    for file in sorted(directory.glob("*.sql")):
+    try:
+        # Hidden files are not the user's: editors keep their locks there.
+        names = sorted(name for name in os.listdir(directory) if name.endswith(".sql") and not name.startswith("."))
+    except FileNotFoundError:
+        names = []
+    except OSError as error:
+        message = f"the folder of the rules can't be read: {error.strerror or error}"
+        return LoadedRules(Ruleset(), [Problem(message, _relative(directory, project))], texts)
+    for file in (directory / name for name in names):
         path = _relative(file, project)
         try:
             data = file.read_bytes()
@@ -183,7 +195,7 @@ def load_rules(directory: Path, project: Path, sink_ids: Collection[str], defaul
 
 
 def load_rule(
-    text: str, *, rule_id: str, path: str, sink_ids: Collection[str], default_ack: Ack = "buffer"
+    text: str, *, rule_id: str, path: str, sink_ids: Collection[str] | None, default_ack: Ack = "buffer"
 ) -> tuple[Rule | None, list[Problem]]:
     """One rule from the text of its file, and its problems; None where one of them is an error."""
     header = read_header(text, path)
@@ -318,7 +330,7 @@ def _what_never_happens(topic: str) -> tuple[str, str] | None:
 
 
 def _sinks(
-    targets: tuple[SinkTarget, ...], header: Header, path: str, sink_ids: Collection[str]
+    targets: tuple[SinkTarget, ...], header: Header, path: str, sink_ids: Collection[str] | None
 ) -> tuple[tuple[SinkTarget, ...], list[Problem]]:
     problems: list[Problem] = []
     if "sinks" in header.options:
@@ -355,12 +367,12 @@ def _named(value: str, place: Position) -> Iterator[SinkTarget]:
         yield SinkTarget(match[0], None, Position(place.line, place.column + match.start(), len(match[0])))
 
 
-def _unknown_sinks(targets: Iterable[SinkTarget], path: str, sink_ids: Collection[str]) -> Iterator[Problem]:
+def _unknown_sinks(targets: Iterable[SinkTarget], path: str, sink_ids: Collection[str] | None) -> Iterator[Problem]:
     seen: set[str] = set()
     for target in targets:
         if target.name in seen:
             yield Problem(f"sink {target.name!r} is named twice", path, target.position, "name it once")
-        elif target.name not in sink_ids:
+        elif sink_ids is not None and target.name not in sink_ids:
             yield Problem(f"unknown sink {target.name!r}", path, target.position, _sink_remedy(target.name, sink_ids))
         seen.add(target.name)
 

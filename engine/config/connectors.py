@@ -70,18 +70,21 @@ class SinkEntry(Generic[K]):
 
 @dataclass(slots=True)
 class Connectors(Generic[K]):
-    """What the file came to. ``sink_names`` has the sinks whose options are wrong as well; ``drafts`` are those of
-    them that would be sinks without what is wrong."""
+    """What the file came to. ``sink_names`` has the sinks whose options are wrong as well, and is None where the file
+    is so wrong that nobody knows which there are; ``drafts`` are those that would be sinks without what is wrong."""
 
     sinks: dict[str, SinkEntry[K]] = field(default_factory=dict)
     drafts: list[SinkEntry[K]] = field(default_factory=list)
-    sink_names: dict[str, Position] = field(default_factory=dict)
+    sink_names: dict[str, Position] | None = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
 
 def read_connectors(document: Document, load_kind: Callable[[str], K]) -> Connectors[K]:
     """Validate the whole file; `load_kind` finds the class of a kind or raises `ConfigError`."""
-    return _Reader(document.path, load_kind).read(document.root)
+    connectors = _Reader(document.path, load_kind).read(document.root)
+    if document.root is None and document.problems:
+        connectors.sink_names = None
+    return connectors
 
 
 class _Reader(Generic[K]):
@@ -98,10 +101,13 @@ class _Reader(Generic[K]):
         if root is None:
             return self._result
         if root.entries is None:
+            self._result.sink_names = None
             self._report("connectors.yaml must be a mapping", root.position, f"sections: {', '.join(_SECTIONS)}")
             return self._result
         for name in root.entries:
             if name not in _SECTIONS:
+                if "sinks" not in root.entries:
+                    self._result.sink_names = None
                 self._report(f"unknown key {name!r}", root.keys[name], unknown_name(name, _SECTIONS))
         connections = dict(self._named(root, "connections"))
         for name, node in connections.items():
@@ -125,11 +131,13 @@ class _Reader(Generic[K]):
         if node is None or node.is_empty:
             return
         if node.entries is None:
+            if section == "sinks":
+                self._result.sink_names = None
             self._report(f"{section!r} must be a mapping of names to options", root.keys[section])
             return
         for name, options in node.entries.items():
             position = node.keys[name]
-            if section == "sinks":
+            if section == "sinks" and self._result.sink_names is not None:
                 self._result.sink_names[name] = position
             if not _NAME.fullmatch(name):
                 self._report(f"{name!r} can't be a name", position, _NAME_REMEDY)

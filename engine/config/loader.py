@@ -196,6 +196,9 @@ class _Builder:
         name = key.value
         if isinstance(name, (int, float)) and not isinstance(name, bool):
             name = str(name)
+        if name == "<<":
+            remedy = "write the options out; sinks share them by connections: and connection:"
+            raise ConfigError("merge keys (<<) are not supported", position=key.position, remedy=remedy)
         if not isinstance(name, str):
             raise ConfigError("a key must be text", position=key.position, remedy="put the key in quotes")
         if name in entries:
@@ -237,6 +240,8 @@ def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
         said = " ".join(part for part in (error.context, error.problem) if part)
         remedy = next((remedy for words, remedy in _REMEDIES if words in said), None)
         position = Position(1, 1) if mark is None else _inside(text, mark.line + 1, mark.column + 1)
+        if _is_placeholder(text, position):
+            return Problem("a placeholder can't stand here without quotes", path, position, "put the value in quotes")
         if _char_at(text, position) == "\t":
             return Problem("a tab can't indent YAML", path, position, "use spaces")
         return Problem(f"this is not YAML: {error.problem or error.context}", path, position, remedy)
@@ -255,6 +260,12 @@ def _inside(text: str, line: int, column: int) -> Position:
             return Position(1, 1)
         column = len(lines[line - 1]) + 1 if line <= len(lines) else 1
     return Position(line, column)
+
+
+def _is_placeholder(text: str, position: Position) -> bool:
+    """Whether the parser stopped within the ``${`` of a placeholder, whose brace opens a mapping in braces."""
+    line = text.splitlines()[position.line - 1] if text.strip() else ""
+    return "${" in line[max(position.column - 3, 0) : position.column + 1]
 
 
 def _char_at(text: str, position: Position) -> str:

@@ -35,8 +35,9 @@ class LoadedProject(Generic[K]):
     directory: Path
     settings: Settings
     sinks: dict[str, SinkEntry[K]]
-    sink_names: dict[str, Position]
-    """Every sink that has a name, also those whose options are wrong."""
+    sink_names: dict[str, Position] | None
+    """Every sink that has a name, also those whose options are wrong; None where the file that names them can't be
+    read."""
     drafts: list[SinkEntry[K]] = field(default_factory=list)
     """Sinks with mistakes, made of their other options: more mistakes can be found in them."""
     problems: list[Problem] = field(default_factory=list)
@@ -66,12 +67,13 @@ def load_project(directory: Path, load_kind: Callable[[str], K], environ: Mappin
     problems: list[Problem] = list(_check_folder(directory))
     documents: dict[str, Document] = {}
     for name in (SETTINGS_FILE, CONNECTORS_FILE):
-        document, found = _read(directory, name, texts)
-        problems += found
+        document = _read(directory, name, texts)
+        problems += document.problems
         problems += resolve_secrets(document, directory, environ)
         documents[name] = document
     settings, found = _read_settings(documents[SETTINGS_FILE])
     problems += found
+    problems += _missing_rules_dir(documents[SETTINGS_FILE], directory / settings.rules.dir)
     connectors: Connectors[K] = read_connectors(documents[CONNECTORS_FILE], load_kind)
     problems += connectors.problems
     return LoadedProject(
@@ -104,23 +106,30 @@ def _check_folder(directory: Path) -> Iterator[Problem]:
             yield Problem(f"{other.name} is not read", other.name, None, f"call it {name}", "warning")
 
 
-def _read(directory: Path, name: str, texts: dict[str, str]) -> tuple[Document, list[Problem]]:
+def _missing_rules_dir(document: Document, rules_dir: Path) -> Iterator[Problem]:
+    """A warning where the folder of the rules is named and not there: it may come later, and may be misspelt."""
+    rules = None if document.root is None else document.root.child("rules")
+    written = None if rules is None else rules.child("dir")
+    if written is not None and not rules_dir.exists():
+        message, remedy = f"there is no folder {written.value}, so there are no rules", "make it, or correct the path"
+        yield Problem(message, document.path, written.position, remedy, "warning")
+
+
+def _read(directory: Path, name: str, texts: dict[str, str]) -> Document:
     """A file of the project as a document; a file that is not there is an empty one."""
     try:
         data = (directory / name).read_bytes()
         text = data.decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
-        return Document(name, None), []
+        return Document(name, None)
     except OSError as error:
-        return Document(name, None), [Problem(f"the file can't be read: {error.strerror or error}", name)]
+        return Document(name, None, (Problem(f"the file can't be read: {error.strerror or error}", name),))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return Document(name, None), [
-            Problem("the file is not UTF-8", name, Position(line, 1), "save it as UTF-8 in your editor")
-        ]
+        problem = Problem("the file is not UTF-8", name, Position(line, 1), "save it as UTF-8 in your editor")
+        return Document(name, None, (problem,))
     texts[name] = text
-    document = load_document(text, name)
-    return document, list(document.problems)
+    return load_document(text, name)
 
 
 def _read_settings(document: Document) -> tuple[Settings, list[Problem]]:
@@ -220,7 +229,7 @@ class Place:
 
 def locate(directory: Path, environ: Mapping[str, str]) -> Place:
     """Find the process of a project, also while its files hold mistakes."""
-    document, _ = _read(directory, SETTINGS_FILE, {})
+    document = _read(directory, SETTINGS_FILE, {})
     for _ in resolve_secrets(document, directory, environ):
         pass
     data_dir = _text(document.root, "data_dir") or str(Settings.model_fields["data_dir"].default)
@@ -236,7 +245,7 @@ def _text(root: Node | None, *location: str) -> str | None:
 
 def load_settings(directory: Path, environ: Mapping[str, str]) -> Settings:
     """The settings alone, for what must be known before the rest is read; the defaults where they are wrong."""
-    document, _ = _read(directory, SETTINGS_FILE, {})
+    document = _read(directory, SETTINGS_FILE, {})
     for _ in resolve_secrets(document, directory, environ):
         pass
     return _read_settings(document)[0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.events import topic_matches
-from engine.ruleset import TopicIndex, load_rule, read_header
+from engine.ruleset import TopicIndex, load_rule, load_rules, read_header
 
 LEVELS = st.sampled_from(["a", "b", "", "$SYS", "c"])
 FILTER_LEVELS = st.sampled_from(["a", "b", "", "$SYS", "c", "+"])
@@ -144,3 +146,15 @@ def test_a_source_is_warned_of_as_long_as_there_are_none() -> None:
 def test_a_line_that_names_no_sink_is_a_mistake() -> None:
     """Whoever writes the names on the lines below it would lose every message without a word."""
     assert problems_of('-- sinks:\n--   a\nSELECT * FROM "t"') == [("error", "the -- sinks: line names no sink")]
+
+
+def test_hidden_files_beside_the_rules_are_no_rules(tmp_path: Path) -> None:
+    """Emacs marks a file that is being edited with a link beside it, which leads nowhere."""
+    (tmp_path / "hot.sql").write_text('SELECT * FROM "t"')
+    (tmp_path / ".#hot.sql").symlink_to("me@here.4711:1700000000")
+    (tmp_path / "._hot.sql").write_bytes(b"\x00\x05\x16\x07")
+
+    loaded = load_rules(tmp_path, tmp_path, [])
+
+    assert list(loaded.ruleset.rules) == ["hot"]
+    assert [problem.severity for problem in loaded.problems] == ["warning"]

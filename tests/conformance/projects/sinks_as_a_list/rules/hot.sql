@@ -1,0 +1,1 @@
+INSERT INTO readings SELECT payload.temp AS temp FROM "t"
