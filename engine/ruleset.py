@@ -169,9 +169,9 @@ def load_rules(
     try:
         # Hidden files are not the user's: editors keep their locks there.
         names = sorted(name for name in os.listdir(directory) if name.endswith(".sql") and not name.startswith("."))
-    except FileNotFoundError:
-        names = []
     except OSError as error:
+        if not directory.exists():
+            return LoadedRules(Ruleset(), [], texts)
         message = f"the folder of the rules can't be read: {error.strerror or error}"
         return LoadedRules(Ruleset(), [Problem(message, _relative(directory, project))], texts)
     for file in (directory / name for name in names):

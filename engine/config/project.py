@@ -94,6 +94,9 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _check_folder(directory: Path) -> Iterator[Problem]:
+    if directory.is_file():
+        yield Problem(f"{directory} is a file", remedy=f"a project is a folder: {directory.parent}, perhaps")
+        return
     if not directory.is_dir():
         yield Problem(f"there is no folder {directory}", remedy=f"headgate init {directory} makes a project there")
         return

@@ -80,3 +80,14 @@ async def test_a_demonstration_without_a_listener_is_refused_in_words(tmp_path: 
 
     assert finished.code == 2
     assert finished.err.startswith("error: --demo needs a listener\n")
+
+
+async def test_a_file_in_the_place_of_the_project_is_said_to_be_one(tmp_path: Path) -> None:
+    """Its own file is what somebody names who takes the folder for understood."""
+    (tmp_path / "headgate.yaml").write_text("")
+
+    finished = await headgate("check", "--project", "headgate.yaml", cwd=tmp_path)
+
+    file = tmp_path / "headgate.yaml"
+    assert finished.code == 1
+    assert finished.out == f"error: {file} is a file\n     = a project is a folder: {tmp_path}, perhaps\n\n1 error\n"
