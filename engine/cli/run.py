@@ -113,6 +113,8 @@ class Running:
 
         port = AppAdmin(app)
         process = port.process()
+        if app.project.problems:
+            say(f"{render(app.project.problems, app.project.texts, terminal_style(sys.stderr))}\n", sys.stderr)
         say(_welcome(app, port), sys.stdout)
         services: list[Callable[[], Awaitable[None]]] = [self._tasks.cancel]
         if self._watch:
@@ -171,7 +173,9 @@ def _relieve_garbage_collector() -> None:
 def reload_report(problems: Sequence[Problem], directory: Path) -> str:
     """What is wrong with the files as they are now, and what that means."""
     paths = {problem.path for problem in problems if problem.path is not None}
-    texts = {path: (directory / path).read_text("utf-8", "replace") for path in paths if (directory / path).is_file()}
+    texts = {
+        path: (directory / path).read_text("utf-8-sig", "replace") for path in paths if (directory / path).is_file()
+    }
     report = render(problems, texts, terminal_style(sys.stderr))
     if any(problem.severity == "error" for problem in problems):
         return f"{report}\n\n{summary(problems)}: what was running goes on unchanged"

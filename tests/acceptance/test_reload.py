@@ -91,3 +91,13 @@ def test_rules_come_and_go_with_their_files(headgate: MakeHeadgate) -> None:
         assert len(sqlite_rows(process.directory)) == 50 + 100 + 50
         assert process.rules()["cold"]["received"] == 100
         process.check_counters()
+
+
+def test_warnings_are_said_at_the_start_as_at_a_reload(headgate: MakeHeadgate) -> None:
+    """Who never calls `headgate check` would wait for rows of a rule that has no sink."""
+    process = headgate(sinks={}, rules={"lost": 'SELECT * FROM "t"'})
+    (process.directory / "connectors.yml").write_text("sinks: {}\n")
+    with process:
+        process.wait_for_log("Try in a second terminal")
+        for words in ("connectors.yml is not read", "rules/lost.sql:1:1: warning: the rule has no sink"):
+            assert words in process.log()
