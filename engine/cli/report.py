@@ -166,9 +166,10 @@ def _lines(problem: Problem, texts: Mapping[str, str], style: Style) -> Iterator
     if source is not None and position is not None:
         number = str(position.line).rjust(4)
         margin = " " * len(number)
-        before, under = source[: position.column - 1], source[position.column - 1 :][: position.length]
+        shown, column = _part(source, position.column - 1)
+        before, under = shown[:column], shown[column:][: position.length]
         carets = "^" * max(1, _width(under))
-        yield f"{style.faint(number + ' |')} {source}"
+        yield f"{style.faint(number + ' |')} {shown}"
         yield f"{style.faint(margin + ' |')} {' ' * _width(before)}{mark(carets)}"
     if problem.remedy:
         yield f"{margin} {style.faint('=')} {style.help(redact(problem.remedy))}"
@@ -179,8 +180,18 @@ def _source_line(text: str | None, number: int) -> str | None:
     lines = text.splitlines() if text is not None else []
     if not 1 <= number <= len(lines):
         return None
-    line = printable(lines[number - 1])[:_LINE_CHARS_MAX]
+    line = printable(lines[number - 1])
     return line if redact(line) == line else None
+
+
+def _part(line: str, column: int) -> tuple[str, int]:
+    """What is shown of a line because of the place at `column`, from 0, and where the place is in that."""
+    if len(line) <= _LINE_CHARS_MAX:
+        return line, column
+    start = 0 if column < _LINE_CHARS_MAX else min(column - _LINE_CHARS_MAX // 2, len(line) - _LINE_CHARS_MAX)
+    end = start + _LINE_CHARS_MAX
+    mark = "…" if start else ""
+    return mark + line[start:end] + ("…" if end < len(line) else ""), column - start + len(mark)
 
 
 def printable(text: str) -> str:

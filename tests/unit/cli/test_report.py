@@ -32,6 +32,19 @@ def test_a_caret_may_stand_past_the_end_of_the_line() -> None:
     assert lines[1:] == ["   1 | SELECT *", "     |         ^"]
 
 
+@pytest.mark.parametrize("column", [1, 90, 200, 380, 401])
+def test_of_a_long_line_the_part_with_the_place_is_shown(column: int) -> None:
+    """Statements are pasted in one line, and a caret beneath another part of it points at nothing."""
+    line = "é" * (column - 1) + "X" + "é" * (400 - column)
+
+    _, source, caret = render([Problem("wrong", "a.sql", Position(1, column))], {"a.sql": line}).splitlines()
+
+    assert len(source) < 180
+    assert source[caret.index("^")] == "X"
+    assert source.startswith("   1 | …") == (column > 160)
+    assert source.endswith("…") == (column < 240)
+
+
 @pytest.mark.parametrize("position", [None, Position(99, 1), Position(0, 0)])
 def test_without_a_line_to_show_the_rest_is_said(position: Position | None) -> None:
     """A file may be gone, or shorter by now."""
@@ -54,9 +67,8 @@ def test_a_line_with_a_secret_is_not_shown() -> None:
     hide(["opensesame-1"])
     problem = Problem("opensesame-1 was refused", "a.yaml", Position(1, 1, 5), "not opensesame-1")
 
-    assert render([problem], {"a.yaml": "token: opensesame-1"}) == (
-        "a.yaml:1:1: error: *** was refused\n     = not ***"
-    )
+    for line in ("token: opensesame-1", " " * 150 + "token: opensesame-1"):
+        assert render([problem], {"a.yaml": line}) == "a.yaml:1:1: error: *** was refused\n     = not ***"
 
 
 def test_programs_get_the_same_as_an_object() -> None:
