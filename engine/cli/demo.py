@@ -23,6 +23,7 @@ import typer
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from engine.admin.port import AdminPort
+from engine.cli.report import say
 from engine.clock import Clock, SystemClock
 from engine.config.settings import Address
 from engine.service import Tasks
@@ -223,11 +224,11 @@ class Demonstration:
             await process.wait()
 
     async def _tell(self) -> None:
-        print(f"\nTen simulated devices publish to {self._broker}. Rows so far:", flush=True)
+        say(f"\nTen simulated devices publish to {self._broker}. Rows so far:", sys.stdout)
         last: dict[str, int] = {}
         while True:
             await self._clock.sleep(TELL_INTERVAL_S)
             rows = {sink.id: sink.delivered for sink in self._port.sinks()}
             if rows != last:
-                print("  " + "   ".join(f"{name} {count:,}" for name, count in rows.items()), flush=True)
+                say("  " + "   ".join(f"{name} {count:,}" for name, count in rows.items()), sys.stdout)
             last = rows

@@ -32,4 +32,4 @@ def test_a_log_that_can_not_be_written_stops_nothing(headgate: MakeHeadgate, out
         process.wait_for_sink("readings", buffered=0)
         check_rows(sqlite_rows(process.directory), promised)
         process.check_counters()
-        process.terminate()
+        assert process.terminate() == 0
