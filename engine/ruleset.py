@@ -174,8 +174,13 @@ def load_rules(
             return LoadedRules(Ruleset(), [], texts)
         message = f"the folder of the rules can't be read: {error.strerror or error}"
         return LoadedRules(Ruleset(), [Problem(message, _relative(directory, project))], texts)
-    for file in (directory / name for name in names):
+    for name in names:
+        file = directory / name
         path = _relative(file, project)
+        if not name.isprintable():
+            shown = "".join(char if char.isprintable() else "?" for char in path)
+            problems.append(Problem("the file's name can't be that of a rule", shown, remedy="rename it"))
+            continue
         try:
             data = file.read_bytes()
             text = data.decode("utf-8-sig")

@@ -97,7 +97,7 @@ class SinkView:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterView:
-    """A record that could not be stored, with the reason. ``row`` is missing in lists."""
+    """A record that could not be stored, with the reason. ``row`` is missing in lists, and holds what JSON can."""
 
     id: int
     sink: str

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from engine.admin.port import ClientView, DeadLetterView, ListenerView, ProcessView, RuleView, SinkView, StatsView
 from engine.delivery import StoredLetter
 from engine.errors import Problem
+from engine.jsontext import decode, encode
 from engine.log import redact
 
 if TYPE_CHECKING:
@@ -219,5 +220,5 @@ def _letter(letter: StoredLetter, *, with_row: bool) -> DeadLetterView:
         reason=redact(letter.message),
         code=letter.code,
         attempts=letter.attempts,
-        row=letter.row if with_row else None,
+        row=decode(encode(letter.row)) if with_row else None,
     )

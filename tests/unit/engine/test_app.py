@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from engine.admin.api import create_api
 from engine.app.admin import AppAdmin
 from engine.app.datadir import DataDirectoryInUseError
 from engine.app.project import ProjectError, check_project
@@ -188,6 +190,24 @@ async def test_no_view_of_a_sink_shows_a_secret(tmp_path: Path, write: Write) ->
             assert "s3cret" not in text
     finally:
         await app.stop(5.0)
+
+
+async def test_a_dead_letter_with_bytes_can_be_shown(app: App, tmp_path: Path, write: Write) -> None:
+    """What no sink would take is often what is no text; looking at it is how one finds out."""
+    with sqlite3.connect(tmp_path / "rows.db") as db:
+        db.execute("CREATE TABLE raw (v CHECK (v = 1))")
+    write("connectors.yaml", SINKS.replace("table: t", "table: raw, create_table: false"))
+    write("rules/r.sql", 'INSERT INTO rows SELECT payload AS v FROM "t"')
+    assert await app.reload() == []
+    publication = Publish(0)
+    publication.payload = b"\xff\x00"
+    app.dispatcher.publishes(Client("c"), [publication], 1)
+    await app.delivery.ticket().wait()
+    await app.outboxes["rows"].drained()
+    transport = httpx.ASGITransport(create_api(AppAdmin(app)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        answer = await client.get("/api/v5/sinks/rows/dead_letters/1")
+    assert answer.json()["row"] == {"v": {"$base64": "/wA="}}
 
 
 async def test_what_only_a_restart_changes_is_said(app: App, tmp_path: Path, write: Write) -> None:

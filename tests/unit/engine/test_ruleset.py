@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -146,6 +148,16 @@ def test_a_source_is_warned_of_as_long_as_there_are_none() -> None:
 def test_a_line_that_names_no_sink_is_a_mistake() -> None:
     """Whoever writes the names on the lines below it would lose every message without a word."""
     assert problems_of('-- sinks:\n--   a\nSELECT * FROM "t"') == [("error", "the -- sinks: line names no sink")]
+
+
+@pytest.mark.parametrize(("name", "shown"), [(b"r\xe4ume.sql", "r?ume.sql"), (b"a\x1bb.sql", "a?b.sql")])
+def test_a_file_name_that_is_no_text_is_a_mistake(tmp_path: Path, name: bytes, shown: str) -> None:
+    """The name is the rule's id, which goes into tables, JSON and metrics."""
+    Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).write_text('SELECT * FROM "t"')
+
+    (problem,) = load_rules(tmp_path, tmp_path, []).problems
+
+    assert (problem.path, problem.severity) == (shown, "error")
 
 
 def test_hidden_files_beside_the_rules_are_no_rules(tmp_path: Path) -> None:
