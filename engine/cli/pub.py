@@ -90,7 +90,7 @@ class Publisher:
         self._mqtt = client.mqtt
         self._closed: str | None = None
         self._room = threading.Semaphore(IN_FLIGHT_MAX)
-        self._refused: dict[int, str] = {}
+        self._refused: list[str] = []
         self._mqtt.max_inflight_messages_set(IN_FLIGHT_MAX)
         self._mqtt.on_publish = self._on_publish
         client.on_closed = self._on_closed
@@ -98,13 +98,15 @@ class Publisher:
     def publish_all(self, topic: str, payloads: Iterator[bytes], qos: int, retain: bool) -> None:
         """Raises `CommandError` where a message was refused or nothing is acknowledged any more."""
         for payload in payloads:
-            self._check_size(topic, payload)
+            if self._is_too_large(topic, payload):
+                self._refused.append(f"larger than the {self._client.packet_bytes_max:,} bytes that the broker takes")
+                continue
             self._take_room()
             self._mqtt.publish(topic, payload, qos, retain)
         for _ in range(IN_FLIGHT_MAX):
             self._take_room()
         if self._refused:
-            reasons = ", ".join(sorted(set(self._refused.values())))
+            reasons = ", ".join(sorted(set(self._refused)))
             raise CommandError(f"{len(self._refused)} refused: {reasons}")
 
     def _take_room(self) -> None:
@@ -114,12 +116,10 @@ class Publisher:
         if self._closed is not None:
             raise CommandError(self._closed)
 
-    def _check_size(self, topic: str, payload: bytes) -> None:
+    def _is_too_large(self, topic: str, payload: bytes) -> bool:
         """A broker closes the connection on a packet that is too large, and QoS 0 would not even tell."""
         size_max = self._client.packet_bytes_max
-        size = len(payload) + len(topic.encode()) + HEAD_BYTES_MAX
-        if size_max is not None and size > size_max:
-            raise CommandError(f"a message of {len(payload):,} bytes is too large: the broker takes {size_max:,}")
+        return size_max is not None and len(payload) + len(topic.encode()) + HEAD_BYTES_MAX > size_max
 
     def _on_closed(self, reason: str) -> None:
         self._closed = reason
@@ -127,7 +127,7 @@ class Publisher:
 
     def _on_publish(self, client: Any, userdata: Any, message_id: int, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self._refused[message_id] = str(reason).lower()
+            self._refused.append(str(reason).lower())
         self._room.release()
 
 

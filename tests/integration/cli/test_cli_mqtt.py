@@ -132,17 +132,22 @@ async def test_a_wrong_command_line_exits_with_2_and_says_why(
     assert said in finished.err
 
 
-async def test_a_message_that_is_too_large_is_refused_at_once(broker: RunningBroker, tmp_path: Path) -> None:
+@pytest.mark.parametrize("qos", ["0", "1"])
+async def test_a_message_that_is_too_large_is_refused_and_others_go_out(
+    broker: RunningBroker, tmp_path: Path, qos: str
+) -> None:
     """The broker would close the connection on it: QoS 0 would be lost in silence, QoS 1 sent again and again."""
-    (tmp_path / "large").write_bytes(bytes(1 << 20))
+    arguments = ("sub", "-p", broker.port, "-t", "a", "-q", "1", "-C", "2", "-W", "20")
+    subscriber = await start_headgate(*arguments, cwd=tmp_path)
+    await asyncio.wait_for(broker.subscribed.wait(), 20)
 
-    for qos in ("0", "1"):
-        arguments = ("pub", "-p", broker.port, "-t", "a", "-f", "large", "-q", qos)
-        finished = await headgate(*arguments, cwd=tmp_path)
+    lines = "one\n" + "x" * (1 << 20) + "\ntwo\n"
+    finished = await headgate("pub", "-p", broker.port, "-t", "a", "-l", "-q", qos, cwd=tmp_path, stdin=lines)
+    out, _ = await asyncio.wait_for(subscriber.communicate(), 20)
 
-        assert finished.code == 1
-        said = "error: a message of 1,048,576 bytes is too large: the broker takes 1,048,576\n"
-        assert finished.err == said
+    assert out == b"one\ntwo\n"
+    assert finished.code == 1
+    assert finished.err == "error: 1 refused: larger than the 1,048,576 bytes that the broker takes\n"
 
 
 async def test_a_message_that_is_no_text_goes_out_as_it_was_typed(broker: RunningBroker, tmp_path: Path) -> None:
