@@ -66,6 +66,8 @@ def _renderer(template: JinjaTemplate, kind: Kind, prefix: str) -> Callable[[Map
             raise TemplateError(f"the template: {error.message}") from error
         except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise TemplateError(f"the template: {error}") from error
+        except MemoryError as error:
+            raise TemplateError("the template takes too much memory") from error
         if kind.name == "json":
             _check_json(text)
         if kind.check is not None:

@@ -248,6 +248,13 @@ def test_jinja_expressions_are_written_like_placeholders() -> None:
     assert render("{{ nope }}|{{ nope.x if nope }}") == "null|null"
 
 
+def test_jinja_loops_know_their_place_and_length() -> None:
+    """Loops are timed, which must not take from them what Jinja2's own have."""
+    text = "{% for x in l %}{{ loop.index }}/{{ loop.length }}={{ x }}{{ '' if loop.last else ',' }}{% endfor %}"
+    assert render(text) == "1/2=1,2/2=2"
+    assert render("{% for x in nope %}{{ x }}{% else %}none{% endfor %}") == "none"
+
+
 def test_jinja_results_are_checked() -> None:
     """Jinja2 knows nothing of JSON: what comes out is looked at before it is sent."""
     assert render('{"s": {{ s|tojson }}, "l": {{ l }}}', "json") == '{"s": "say \\"hi\\"\\n", "l": [1,2]}'
@@ -268,6 +275,7 @@ def test_jinja_results_are_checked() -> None:
         "{% for a in range(99999) %}{% for b in range(99999) %}{% if a < 0 %}x{% endif %}{% endfor %}{% endfor %}",
         "{% set x %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{% endset %}",
         "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% if a == 10000 %}x{% endif %}{% endfor %}{% endfor %}",
         "{{ 1 / 0 }}",
         "{{ i.x.y }}",
     ],
