@@ -82,7 +82,7 @@ def _plain(value: Any) -> Any:
             return {"$base64": b64encode(data).decode()}
     if isinstance(value, Undefined):
         return None
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(getattr(value, "kind", type(value).__name__))
 
 
 def _prepared(value: Any) -> Any:

@@ -35,6 +35,7 @@ class Bits:
     """A bit string whose length is no multiple of eight: ``value`` holds the bits, the first one highest."""
 
     __slots__ = ("length", "value")
+    kind = "a bit string whose length is no multiple of eight"
 
     def __init__(self, value: int, length: int) -> None:
         self.value = value

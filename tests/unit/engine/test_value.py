@@ -104,3 +104,9 @@ def test_kinds_have_names() -> None:
     values = (None, True, 1, 1.0, "", b"\xff", [], {}, UNDEFINED, Bits(0, 1))
     names = "null|a boolean|an integer|a float|text|binary data|a list|a map|undefined|a bit string"
     assert "|".join(map(kind_of, values)) == names
+
+
+def test_bit_strings_are_refused_by_their_name() -> None:
+    """Who selects bits that fill no byte must learn what is wrong with them, not the name of a class."""
+    with pytest.raises(EvaluationError, match="no JSON form: a bit string"):
+        to_json([Bits(1, 3)])
