@@ -193,7 +193,7 @@ def load_rules(
             continue
         texts[path] = text
         rule, found = load_rule(text, rule_id=file.stem, path=path, sink_ids=sink_ids, default_ack=default_ack)
-        problems += found
+        problems += sorted(found, key=_place)
         if rule is not None:
             rules.append(rule)
     return LoadedRules(Ruleset(rules), problems, texts)
@@ -388,6 +388,11 @@ def _sink_remedy(name: str, sink_ids: Collection[str]) -> str:
         return f"did you mean {near[0]}? Otherwise add {name} under sinks: in connectors.yaml"
     known = f"; there are {', '.join(sorted(sink_ids))}" if sink_ids else ""
     return f"add {name} under sinks: in connectors.yaml{known}"
+
+
+def _place(problem: Problem) -> tuple[int, int]:
+    at = problem.position
+    return (at.line, at.column) if at is not None else (0, 0)
 
 
 def _in_file(problem: Problem, path: str) -> Problem:

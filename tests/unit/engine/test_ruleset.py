@@ -117,6 +117,13 @@ def test_an_event_that_never_happens_is_warned_of() -> None:
     assert problems_of('INSERT INTO a SELECT * FROM "$events/client/+"') == []
 
 
+def test_mistakes_come_in_the_order_of_the_text(tmp_path: Path) -> None:
+    """A report is worked through from the top of the file."""
+    (tmp_path / "r.sql").write_text('SELECT uper(a) AS a FROM "$events/x"\n-- ack: buffer\n')
+    problems = load_rules(tmp_path, tmp_path, ["a"]).problems
+    assert [problem.position and problem.position.line for problem in problems] == [1, 1, 1, 2]
+
+
 def test_an_option_that_is_not_read_is_warned_of() -> None:
     """Whoever writes `enabled: false` below the statement, or behind another kind of comment, believes it is off."""
     for text in (
