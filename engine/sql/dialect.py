@@ -287,16 +287,16 @@ class RuleParser(parser.Parser):
 
     def _plain_sql_condition(self, left: exp.Expr | None, start: Token) -> exp.Expr | None:
         """IS NULL and BETWEEN, which are no keywords: they may be aliases, so what follows them decides."""
-        word, following = self._curr.text.upper(), self._next.text.upper()
-        if self._curr.token_type is not TokenType.VAR or not self._next:
+        word = self._curr.text.upper()
+        if self._curr.token_type is not TokenType.VAR or not self._next or self._next.token_type in _ENDS_ALIAS:
             return left
-        if word == "IS" and (following == "NULL" or self._next.token_type is TokenType.NOT):
+        if word == "IS" and self._next.token_type is not TokenType.L_BRACKET:
             self._advance()
             negated = self._match(TokenType.NOT)
             if not self._match_text_seq("NULL"):
-                self._expected("NULL after IS", "write IS NULL or IS NOT NULL")
+                self._expected("NULL after IS", "write IS NULL or IS NOT NULL; compare other values with = or !=")
             return self._negated(negated, self._node(exp.Is(this=left, expression=exp.Null()), start), start)
-        if word == "BETWEEN" and self._next.token_type not in _ENDS_ALIAS:
+        if word == "BETWEEN":
             self._advance()
             low = self._parse_term()
             if not self._match(TokenType.AND):

@@ -1,0 +1,1 @@
+SELECT payload.on IS TRUE AS on FROM "t"
