@@ -50,6 +50,7 @@ _SQL_FUNCTIONS = {
     "to_char": "str(x), or format_date(unit, offset, format, time)", "to_json": "json_encode(x)",
     "parse_json": "json_decode(text)", "regexp_like": "regex_match(text, pattern)", "uuid": "uuid_v4()",
     "pow": "power(a, b)", "ceiling": "ceil(x)", "iff": "CASE WHEN … THEN … ELSE … END",
+    "json": "json_decode(text)", "to_string": "str(x)", "to_number": "int(x) or float(x)",
     "array_length": "length(list)", "string": "str(x)", "concat_ws": "join_to_string(separator, list)",
 }  # fmt: skip
 _AGGREGATES = frozenset({"count", "sum", "avg", "min", "max", "group_concat"})

@@ -75,8 +75,12 @@ _FOREIGN_CLAUSES = {
     "LEFT": "there are no joins: name several topics after FROM, with commas",
     "UNION": "there is no UNION: write two rules",
     "LIKE": "there is no LIKE: use regex_match(text, pattern), or =~ for topics",
+    "ILIKE": "there is no ILIKE: use regex_match(lower(text), pattern)",
+    "REGEXP": "use regex_match(text, pattern)",
+    "CONTAINS": "use regex_match(text, pattern), or contains(item, list)",
     "AS": "only columns have aliases: remove AS and the name",
     "INSERT": "INSERT INTO stands before SELECT",
+    "INTO": "INSERT INTO stands before SELECT",
 }
 
 _AFTER_NOT = {
@@ -85,7 +89,7 @@ _AFTER_NOT = {
     "BETWEEN": "write NOT x BETWEEN low AND high",
 }
 
-_FOREIGN_STATEMENTS = {"UPDATE", "DELETE", "CREATE", "WITH", "ALTER", "DROP", "MERGE", "VALUES", "EXPLAIN"}
+_FOREIGN_STATEMENTS = {"UPDATE", "DELETE", "CREATE", "WITH", "ALTER", "DROP", "MERGE", "VALUES", "SET", "EXPLAIN"}
 
 
 class RuleParser(parser.Parser):
@@ -117,10 +121,12 @@ class RuleParser(parser.Parser):
             incase = self._parse_disjunction() if self._match(INCASE) else None
         else:
             self._no_statement()
-        sources = self._sources()
+        sources = self._sources("a comma or FROM" if incase is None else "FROM")
         where = self._condition("WHERE") if self._match(TokenType.WHERE) else None
         if self._curr:
-            self._leftover(None, "WHERE" if where is None else "AND")
+            if where is None:
+                self._leftover(None, "topics are separated by commas; conditions stand behind WHERE", "WHERE")
+            self._leftover(None, "conditions are joined by AND or OR", "AND")
         statement = RuleStatement(
             sinks=sinks, many=many, fields=fields, do=do, incase=incase, sources=sources, where=where
         )
@@ -147,13 +153,18 @@ class RuleParser(parser.Parser):
         if self._match(TokenType.L_PAREN):
             columns = self._parse_csv(lambda: exp.to_identifier(self._name("the name of a column")))
             self._close(TokenType.R_PAREN, ")", opening)
-        if self._curr.token_type is TokenType.DASH:
-            self._fail("a name with a minus sign needs double quotes", remedy=f'write "{name}-…"')
+        self._refuse_minus(name)
+        if self._curr.token_type is TokenType.DOT:
+            self._fail("a sink has one name", remedy="remove the dot; tables are named in connectors.yaml")
         return self._node(SinkName(this=name, columns=columns), start)
+
+    def _refuse_minus(self, name: str) -> None:
+        if self._curr.token_type is TokenType.DASH and self._is_connected():
+            self._fail("a name with a minus sign needs double quotes", remedy=f'write "{name}-…"')
 
     def _name(self, what: str) -> str:
         if not self._match_set((TokenType.VAR, TokenType.IDENTIFIER)):
-            remedy = "put it in double quotes" if self._curr else None
+            remedy = "put it in double quotes" if self._curr.text[:1].isalnum() else None
             if self._prev.token_type is TokenType.COMMA and self._curr.token_type in (TokenType.SELECT, FOREACH):
                 remedy = _REMOVE_COMMA
             if self._prev.token_type is TokenType.ALIAS and self._curr.token_type is TokenType.FROM:
@@ -210,15 +221,16 @@ class RuleParser(parser.Parser):
             target = self._steps(self._node(identifier, start), start)
         if isinstance(target, PathSlice):
             self._fail("a range can't be assigned to", start, "write one index: AS x[1]")
+        self._refuse_minus(self.sql[start.start : self._prev.end + 1])
         return target
 
-    def _sources(self) -> list[exp.Expr]:
+    def _sources(self, wanted: str) -> list[exp.Expr]:
         if not self._match(TokenType.FROM):
             if self._curr.token_type is TokenType.WHERE:
                 self._expected("FROM", 'name the topics before WHERE: FROM "topic/#" WHERE …')
             if not self._curr:
                 self._expected("FROM", 'name the topics: FROM "topic/#"')
-            self._leftover("a comma or FROM", "FROM", "INCASE")
+            self._leftover(wanted, None, "FROM", "INCASE")
         return self._parse_csv(self._source)
 
     def _source(self) -> exp.Expr:
@@ -235,7 +247,7 @@ class RuleParser(parser.Parser):
             self._fail("a topic needs double quotes", start, 'write FROM "sensors/+/temp"')
         return self._node(TopicName(this=start.text), start)
 
-    def _leftover(self, wanted: str | None = None, *near: str) -> NoReturn:
+    def _leftover(self, wanted: str | None, remedy: str | None, *near: str) -> NoReturn:
         word = self._curr.text.upper()
         if self._curr.token_type in (TokenType.VAR, TokenType.ALIAS) and word in _FOREIGN_CLAUSES:
             self._fail(f"{word} has no meaning here", remedy=_FOREIGN_CLAUSES[word])
@@ -245,7 +257,7 @@ class RuleParser(parser.Parser):
                 remedy="the order is SELECT … FROM … WHERE, or FOREACH … DO … INCASE … FROM … WHERE",
             )
         if self._curr.token_type is TokenType.NOT:
-            self._expected("the end of the statement", _AFTER_NOT.get(self._next.text.upper()))
+            self._expected("the end of the statement", _AFTER_NOT.get(self._next.text.upper(), remedy))
         if self._curr.token_type is TokenType.R_PAREN:
             self._fail("this ) closes nothing", remedy="remove it, or add ( where it belongs")
         if self._curr.token_type in (TokenType.STRING, TokenType.IDENTIFIER) and _meant(self._prev, near) == "FROM":
@@ -254,7 +266,9 @@ class RuleParser(parser.Parser):
             is_into = self._prev.text.upper() == "INTO"
             remedy = "INSERT INTO stands before SELECT" if is_into else "put a comma between two columns"
             self._expected(wanted, remedy, *near)
-        self._expected(wanted or "the end of the statement", None, *near)
+        if self._curr.token_type is TokenType.STRING and wanted:
+            remedy = f'write AS "{self._curr.text}" for an alias, or put a comma before it'
+        self._expected(wanted or "the end of the statement", remedy, *near)
 
     # -- conditions
 
@@ -491,6 +505,8 @@ class RuleParser(parser.Parser):
                 self._expected("THEN", "write WHEN condition THEN value", "THEN")
             branches.append(self._node(exp.If(this=condition, true=self._parse_disjunction()), at))
         if not branches:
+            if _meant(self._prev, ("WHEN",)):
+                self._advance(-1)
             self._expected("WHEN", "write CASE WHEN condition THEN value END", "WHEN")
         otherwise = self._parse_disjunction() if self._match(ELSE) else None
         if not self._match(TokenType.END):

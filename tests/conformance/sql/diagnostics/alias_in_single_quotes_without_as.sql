@@ -1,0 +1,1 @@
+SELECT payload.a 'temp' FROM "t"

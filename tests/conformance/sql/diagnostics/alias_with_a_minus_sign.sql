@@ -1,0 +1,1 @@
+SELECT payload.a AS room-temp FROM "t"

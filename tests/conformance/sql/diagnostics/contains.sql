@@ -1,0 +1,1 @@
+SELECT clientid FROM "t" WHERE payload.a CONTAINS 'x'

@@ -1,0 +1,1 @@
+INSERT INTO plant.readings SELECT clientid FROM "t"

@@ -1,0 +1,1 @@
+SELECT clientid FROM "a" "b"

@@ -1,0 +1,1 @@
+SELECT CASE WEHN payload.a = 1 THEN 'x' END AS a FROM "t"
