@@ -135,7 +135,8 @@ class ConnAck(Struct):
 
     def encode(self, version: int) -> bytes:
         code = self.reason_code if version == 5 else connack_code_v3(self.reason_code)
-        return _frame(0x20, bytes((self.session_present, code)), _properties(self.properties, version))
+        present = self.session_present and version > 3  # MQTT 3.1 has a reserved byte here
+        return _frame(0x20, bytes((present, code)), _properties(self.properties, version))
 
 
 class Publish(Struct, gc=False):

@@ -220,6 +220,8 @@ class PacketParser:
         if kind == 0:
             raise MalformedPacket("packet type 0")
         flags, decode = _DECODERS[kind]
+        if self.version == 3 and flags:
+            header &= ~8  # MQTT 3.1 marks these as duplicates too when they are sent again
         if header & 15 != flags:
             raise MalformedPacket("reserved flags of a fixed header are wrong")
         packet: Packet = decode(reader, flags, self.version)

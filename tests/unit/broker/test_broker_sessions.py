@@ -59,6 +59,16 @@ def test_session_is_there_again(version: int) -> None:
     assert again.payloads() == [b"live"]
 
 
+def test_session_of_3_1_is_there_again_without_a_word() -> None:
+    """MQTT 3.1 has no session present: the byte is reserved in its CONNACK."""
+    world = World()
+    world.connect("a", **keep(3)).subscribe("t", qos=1)
+    again = world.connect("a", **keep(3))
+    assert not session_present(again)
+    publish(world, b"x")
+    assert again.payloads() == [b"x"]
+
+
 @versions
 def test_session_without_subscriptions_is_one(version: int) -> None:
     """Part I section 3: session present is 1 the second time."""
