@@ -39,22 +39,28 @@ class ShareGroup:
         self._cursor = 0
 
     def pick(self, message: RoutedMessage) -> Receiver | None:
-        """The member whose turn it is; those who can take it at once come before those who are away or full."""
+        """The member whose turn it is; those who can take it at once come before the full ones, and these before those
+        who are away.
+        """
         members = list(self.members.values())
         count = len(members)
-        away = None
+        full = away = None
         for step in range(count):
             index = (self._cursor + step) % count
-            outlet = members[index].session.outlet
-            if outlet is not None and outlet.writable:
+            member = members[index]
+            outlet = member.session.outlet
+            if outlet is None:
+                away = index if away is None else away
+            elif outlet.writable and (member.session.has_room or not (message.qos and member.qos)):
                 self._cursor = index + 1
-                return members[index]
-            if away is None:
-                away = index
-        if away is None:
+                return member
+            else:
+                full = index if full is None else full
+        chosen = away if full is None else full
+        if chosen is None:
             return None
-        self._cursor = away + 1
-        return members[away]
+        self._cursor = chosen + 1
+        return members[chosen]
 
 
 class Route(Struct, frozen=True):

@@ -295,6 +295,29 @@ def test_member_that_is_away_is_passed_over() -> None:
     assert world.connect("away", version=4, clean_start=False).payloads() == [b"late"]
 
 
+def test_member_whose_window_is_full_is_passed_over() -> None:
+    """A worker that hangs would else take its share of the messages to its queue, and lose them there."""
+    world = World()
+    away = world.connect("away", clean_start=False, properties={"session_expiry_interval": 9})
+    hung, good = (world.connect(name, properties={"receive_maximum": 2}) for name in ("hung", "good"))
+    for member in (away, hung, good):
+        member.subscribe("$share/g/t", qos=1)
+    away.lose()
+    seen = []
+    for number in range(10):
+        publish(world, payload=b"%d" % number, qos=1)
+        for message in good.publishes():
+            seen.append(message.payload)
+            good.send(PubAck(message.packet_id))
+    assert len(seen) == 8
+    for number in range(10, 15):
+        publish(world, payload=b"%d" % number, qos=1)
+    assert [len(each.queue) for each in world.broker._core.registry.sessions if each.client_id == "away"] == [0]
+    publish(world, payload=b"qos 0 needs no window", qos=0)
+    publish(world, payload=b"qos 0 needs no window", qos=0)
+    assert hung.payloads()[2:] == good.payloads()[2:] == [b"qos 0 needs no window"]
+
+
 def test_shared_subscription_ends_with_its_last_member() -> None:
     """Nothing is left behind in the tree."""
     world = World()
