@@ -181,7 +181,8 @@ class KafkaSink(Sink):
         except (KafkaError, OSError) as error:
             reason = classify(error, self._where)
             if isinstance(error, (KafkaConnectionError, ConnectionResetError)):
-                reason = NotConnectedError(f"{self._where} hung up; it may want other `sasl` or `tls` options")
+                message = f"{self._where} hung up; it may want other `sasl` or `tls` options"
+                reason = NotConnectedError(message, code=reason.code)
             elif isinstance(reason, RetryableError):
                 reason = NotConnectedError(reason.message, code=reason.code)
             raise reason from error
