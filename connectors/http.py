@@ -388,7 +388,7 @@ def _translated(error: Exception, host: str) -> DeliveryError:
     elif isinstance(error, aiohttp.ClientPayloadError):
         said = "in the middle of its answer"
     else:
-        said = f": {error}"
+        said = f"({error})"
     return RetryableError(f"the connection to {host} was cut {said}; the outcome is unknown", code="cut")
 
 
