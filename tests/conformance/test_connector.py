@@ -336,6 +336,28 @@ async def test_a_bad_row_alone_is_rejected(harness: Harness, sink: Sink) -> None
     assert await harness.rows() == []
 
 
+async def test_odd_values_are_stored_or_rejected_each_for_itself(harness: Harness, sink: Sink) -> None:
+    """Devices send what they send. What a sink did not foresee would be retried for minutes, with all of its batch."""
+    rows = [
+        {**sample_row("c0", n), column: value} for n, value in enumerate(ODD_VALUES) for column in sample_row("c0", n)
+    ]
+    failures = await write(sink, batch_of(rows))
+    assert [error for error in failures.values() if not isinstance(error, RejectError)] == []
+    assert all(error.message for error in failures.values())
+    assert len(await harness.rows()) == len(rows) - len(failures)
+    await deliver(sink, batch_of([sample_row("c1", 0)], first_seq=len(rows) + 1))
+
+
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth else []
+
+
+ODD_VALUES: list[Any] = [
+    None, False, -1, 2**31, -(2**63) - 1, 10**400, 1e300, float("nan"), float("-inf"), "", "a\0b", "1e400", "x" * 2000,
+    b"\xff\x00", b"text", [], [[1], [2, 3]], nested(200), {}, {"": {"a": [b"\xff", None]}}, {"a\0": 10**30},
+]  # fmt: skip
+
+
 # What a sink does when its target is in trouble
 
 

@@ -38,7 +38,7 @@ class PostgresqlHarness(Harness):
             self._server.fetch, "SELECT * FROM readings ORDER BY id", database=self._database
         )
         rows = [dict(row) for row in found]
-        return [{**row, "place": json.loads(row["place"])} for row in rows if row.pop("id")]
+        return [{**row, "place": json.loads(row["place"] or "null")} for row in rows if row.pop("id")]
 
     def spoiled(self, row: Row) -> Row:
         return {**row, "n": -1}
