@@ -174,22 +174,11 @@ def load_rules(
             return LoadedRules(Ruleset(), [], texts)
         message = f"the folder of the rules can't be read: {error.strerror or error}"
         return LoadedRules(Ruleset(), [Problem(message, _relative(directory, project))], texts)
-    for name in names:
-        file = directory / name
+    for file in (directory / name for name in names):
         path = _relative(file, project)
-        if not name.isprintable():
-            shown = "".join(char if char.isprintable() else "?" for char in path)
-            problems.append(Problem("the file's name can't be that of a rule", shown, remedy="rename it"))
-            continue
-        try:
-            data = file.read_bytes()
-            text = data.decode("utf-8-sig")
-        except OSError as error:
-            problems.append(Problem(f"the rule can't be read: {error.strerror or error}", path))
-            continue
-        except UnicodeDecodeError as error:
-            position = Position(data.count(b"\n", 0, error.start) + 1, 1)
-            problems.append(Problem("the rule is not UTF-8", path, position, "save it as UTF-8 in your editor"))
+        text = _read(file, path)
+        if isinstance(text, Problem):
+            problems.append(text)
             continue
         texts[path] = text
         rule, found = load_rule(text, rule_id=file.stem, path=path, sink_ids=sink_ids, default_ack=default_ack)
@@ -197,6 +186,21 @@ def load_rules(
         if rule is not None:
             rules.append(rule)
     return LoadedRules(Ruleset(rules), problems, texts)
+
+
+def _read(file: Path, path: str) -> str | Problem:
+    """The text of a rule's file, called `path` in problems, or why it can't be had."""
+    if not file.name.isprintable():
+        shown = "".join(char if char.isprintable() else "?" for char in path)
+        return Problem("the file's name can't be that of a rule", shown, remedy="rename it")
+    try:
+        data = file.read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        return Problem(f"the rule can't be read: {error.strerror or error}", path)
+    except UnicodeDecodeError as error:
+        position = Position(data.count(b"\n", 0, error.start) + 1, 1)
+        return Problem("the rule is not UTF-8", path, position, "save it as UTF-8 in your editor")
 
 
 def load_rule(
