@@ -10,7 +10,10 @@ _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 def make_certificates(folder: Path, server_name: str) -> Path:
     """``ca.pem``, and ``.pem`` and ``.key`` of ``server`` and ``client``; `server_name` is written ``DNS:a.b``."""
-    _openssl(folder, "req", "-x509", *_NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Plant CA")
+    _openssl(
+        folder, "req", "-x509", *_NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Plant CA",
+        "-addext", "keyUsage=critical,keyCertSign",
+    )  # fmt: skip
     (folder / "names").write_text(f"subjectAltName={server_name}")
     for name in ("server", "client"):
         _openssl(folder, "req", *_NEW_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")

@@ -7,6 +7,7 @@ import json
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ async def publish(app: App, *values: int) -> None:
 async def stored(app: App, path: Path) -> list[Any]:
     for outbox in app.outboxes.values():
         await outbox.drained()
-    with sqlite3.connect(path / "rows.db") as db:
+    with closing(sqlite3.connect(path / "rows.db")) as db:
         return [value for (value,) in db.execute("SELECT v FROM t ORDER BY rowid")]
 
 
@@ -194,7 +195,7 @@ async def test_no_view_of_a_sink_shows_a_secret(tmp_path: Path, write: Write) ->
 
 async def test_a_dead_letter_with_bytes_can_be_shown(app: App, tmp_path: Path, write: Write) -> None:
     """What no sink would take is often what is no text; looking at it is how one finds out."""
-    with sqlite3.connect(tmp_path / "rows.db") as db:
+    with closing(sqlite3.connect(tmp_path / "rows.db")) as db:
         db.execute("CREATE TABLE raw (v CHECK (v = 1))")
     write("connectors.yaml", SINKS.replace("table: t", "table: raw, create_table: false"))
     write("rules/r.sql", 'INSERT INTO rows SELECT payload AS v FROM "t"')
