@@ -61,11 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return print_version(as_json=False)
         build([command] if command in COMMANDS else COMMANDS)(arguments, prog_name="headgate")
     except Exception as error:
-        if debug:
-            raise
-        from engine.cli.report import print_failure
+        from engine.cli.report import print_failure, print_traceback
 
-        sys.exit(print_failure(error))
+        sys.exit(print_traceback() if debug else print_failure(error))
 
 
 def build(names: Iterable[str]) -> typer.Typer:

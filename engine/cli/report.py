@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+import traceback
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -129,6 +130,12 @@ def print_failure(error: BaseException) -> int:
     if remedy:
         print(f"  {style.help(redact(remedy))}", file=sys.stderr)
     return error.exit_code if isinstance(error, CommandError) else EXIT_FAILED
+
+
+def print_traceback() -> int:
+    """Show on standard error where the failure that is being handled came from; answers the exit code."""
+    print(redact(traceback.format_exc()), file=sys.stderr)
+    return EXIT_FAILED
 
 
 def _said(error: BaseException) -> tuple[str, str | None]:

@@ -91,3 +91,20 @@ async def test_a_file_in_the_place_of_the_project_is_said_to_be_one(tmp_path: Pa
     file = tmp_path / "headgate.yaml"
     assert finished.code == 1
     assert finished.out == f"error: {file} is a file\n     = a project is a folder: {tmp_path}, perhaps\n\n1 error\n"
+
+
+async def test_the_traceback_that_debug_shows_holds_no_secret(tmp_path: Path) -> None:
+    """It is asked for to be sent to somebody."""
+    (tmp_path / "headgate.yaml").write_text(
+        'listeners: []\napi: {bind: "${env:PLACE}", token: "${env:TOKEN}"}\n', encoding="utf-8"
+    )
+    environ = {"PLACE": "s3cret.invalid:18083", "TOKEN": "t0k3n"}
+
+    plain = await headgate("run", cwd=tmp_path, environ=environ)
+    finished = await headgate("--debug", "run", cwd=tmp_path, environ=environ)
+
+    assert (plain.code, finished.code) == (1, 1)
+    assert plain.err.startswith("error: the API can't listen on ***: ")
+    assert "Traceback" in finished.err
+    assert "the API can't listen on ***: " in finished.err
+    assert environ["PLACE"] not in plain.err + finished.err
