@@ -316,6 +316,8 @@ class Unsubscribe(Struct):
             topic_filters.append(reader.string())
         if not topic_filters:
             raise ProtocolError("UNSUBSCRIBE without a topic filter")  # [3.10.3-2]
+        if "" in topic_filters:
+            raise MalformedPacket("UNSUBSCRIBE with an empty topic filter")  # [4.7.3-1]
         return cls(packet_id, topic_filters, properties)
 
     def encode(self, version: int) -> bytes:

@@ -138,7 +138,12 @@ def packets(version: int) -> st.SearchStrategy[Packet]:
             Subscribe, packet_ids, st.lists(subscriptions(version), min_size=1, max_size=3),
             properties("subscribe", version),
         ),
-        st.builds(Unsubscribe, packet_ids, st.lists(text, min_size=1, max_size=3), properties("unsubscribe", version)),
+        st.builds(
+            Unsubscribe,
+            packet_ids,
+            st.lists(text.filter(bool), min_size=1, max_size=3),
+            properties("unsubscribe", version),
+        ),
         st.builds(UnsubAck, packet_ids, codes if version == 5 else st.just([]), properties("unsuback", version)),
         st.just(PingReq()),
         st.just(PingResp()),
