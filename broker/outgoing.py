@@ -103,7 +103,7 @@ class Outgoing:
             core.exchange.drop(self._session, delivery, "expired")
             return
         core.exchange.send_waiting(self._session, delivery, now_ms)
-        self._unflushed += len(delivery.message.payload)
+        self._unflushed += len(delivery.message.topic) + len(delivery.message.payload)
         if self._unflushed > _FLUSH_BYTES:
             self._unflushed = 0
             self._flush()

@@ -751,6 +751,17 @@ def test_reader_that_never_goes_on_is_closed() -> None:
     assert world.reasons(ClientDisconnected) == ["etimedout"]
 
 
+def test_small_messages_are_sent_in_pieces_too() -> None:
+    """A thousand dashboards that come back to thousands of retained states, each longer in its topic than in itself."""
+    world = World()
+    for number in range(5000):
+        publish(world, f"plant/line/{number}/machine/state/of/the/door", b"1", retain=True)
+    peer = world.connect()
+    peer.subscribe("#")
+    assert len(peer.transport.written) > 200_000
+    assert peer.transport.writes >= 4
+
+
 def test_queue_is_sent_in_pieces_so_that_a_full_buffer_is_noticed() -> None:
     """A thousand large messages must not all be handed to a socket that takes none."""
     world = World(BrokerConfig(max_inflight=1000))
