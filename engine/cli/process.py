@@ -81,7 +81,9 @@ class ApiClient:
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise CommandError(
-                f"Headgate does not answer on {self._url}: {reason}", exit_code=EXIT_UNREACHABLE
+                f"Headgate does not answer on {self._url}: {reason}",
+                exit_code=EXIT_UNREACHABLE,
+                remedy="start it with headgate run, or name another API with --api",
             ) from error
         if response.is_success:
             return response.json() if response.content else None

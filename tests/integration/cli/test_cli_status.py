@@ -76,6 +76,7 @@ async def test_a_stale_note_of_a_process_is_no_process(tmp_path: Path) -> None:
     finished = await headgate("status", cwd=tmp_path)
 
     assert (finished.code, "does not answer" in finished.err) == (3, True)
+    assert "start it with headgate run" in finished.err
 
 
 async def test_a_wrong_token_is_said_to_be_wrong(project: Path) -> None:
