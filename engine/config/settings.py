@@ -139,21 +139,21 @@ class RulesSettings(Model):
     """Where rules are and what they promise."""
 
     dir: Path = Path("rules")
-    """The folder of the ``*.sql`` files."""
+    """The folder of the `*.sql` files."""
     ack: Literal["receive", "buffer"] = "buffer"
     """When a publish is acknowledged unless the rule says so itself: `buffer` once it stands in the journal of every
     sink, fsynced; `receive` at once."""
 
 
 class ApiSettings(Model):
-    """The admin API, which ``headgate status`` asks too."""
+    """The admin API, which `headgate status` asks too."""
 
     enable: bool = True
-    """Without it ``headgate status`` and ``headgate dlq`` have nobody to ask."""
+    """Without it `headgate status` and `headgate dlq` have nobody to ask."""
     bind: Bind = Address("127.0.0.1", 18083)
     """Address and port; port 0 takes a free one."""
     token: Annotated[SecretStr, AfterValidator(_token)] | None = None
-    """What a request must bear (``Authorization: Bearer …``); required off loopback."""
+    """What a request must bear (`Authorization: Bearer …`); required off loopback."""
 
 
 class LogSettings(Model):
@@ -166,7 +166,7 @@ class LogSettings(Model):
 
 
 class Settings(Model):
-    """The whole of ``headgate.yaml``."""
+    """The whole of `headgate.yaml`."""
 
     data_dir: Path = Path("data")
     """Where the journal is kept, and what the broker stores."""
