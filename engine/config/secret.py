@@ -19,6 +19,7 @@ FILE_BYTES_MAX = 64 << 10
 """A longer file is no secret but a mistake."""
 
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]*)\}")
+_LIKE_A_SHELL = re.compile(r"\$(\{)?(\w+)(?(1)\})")
 
 
 def resolve_secrets(document: Document, directory: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
@@ -36,6 +37,9 @@ def resolve_secrets(document: Document, directory: Path, environ: Mapping[str, s
             continue
         if node.is_secret:
             node.value = text
+        elif (meant := _LIKE_A_SHELL.fullmatch(text)) and meant[2] in environ:
+            message, remedy = f"the environment variable {meant[2]} is not read here", f"write ${{env:{meant[2]}}}"
+            yield Problem(message, document.path, node.position, remedy, "warning")
 
 
 def _resolved(node: Node, directory: Path, environ: Mapping[str, str]) -> str:

@@ -70,6 +70,8 @@ def is_token(text: str) -> bool:
 
 
 def _token(token: SecretStr) -> SecretStr:
+    if token.get_secret_value().startswith("$"):
+        raise ValueError("this is not taken from the environment; write ${env:NAME}")
     if not is_token(token.get_secret_value()):
         raise ValueError("this can't be a token; write letters, digits and signs of ASCII, without spaces")
     return token
