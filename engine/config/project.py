@@ -70,6 +70,7 @@ def load_project(directory: Path, load_kind: Callable[[str], K], environ: Mappin
         document = _read(directory, name, texts)
         problems += document.problems
         problems += resolve_secrets(document, directory, environ)
+        problems += _tildes(document)
         documents[name] = document
     settings, found = _read_settings(documents[SETTINGS_FILE])
     problems += found
@@ -107,6 +108,14 @@ def _check_folder(directory: Path) -> Iterator[Problem]:
         other = directory / name.replace(".yaml", ".yml")
         if other.exists():
             yield Problem(f"{other.name} is not read", other.name, None, f"call it {name}", "warning")
+
+
+def _tildes(document: Document) -> Iterator[Problem]:
+    """Warnings for paths that a shell would begin at somebody's home: here they begin at a folder called ~."""
+    for node in document.root.scalars() if document.root is not None else ():
+        if isinstance(node.value, str) and node.value.startswith("~/"):
+            remedy = "write the whole path, or one that begins at the folder of this file"
+            yield Problem("~ does not stand for a home here", document.path, node.position, remedy, "warning")
 
 
 def _missing_rules_dir(document: Document, rules_dir: Path) -> Iterator[Problem]:
