@@ -122,7 +122,7 @@ def _missing_rules_dir(document: Document, rules_dir: Path) -> Iterator[Problem]
     """A warning where the folder of the rules is named and not there: it may come later, and may be misspelt."""
     rules = None if document.root is None else document.root.child("rules")
     written = None if rules is None else rules.child("dir")
-    if written is not None and not rules_dir.exists():
+    if written is not None and isinstance(written.value, str) and not rules_dir.exists():
         message, remedy = f"there is no folder {written.value}, so there are no rules", "make it, or correct the path"
         yield Problem(message, document.path, written.position, remedy, "warning")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -15,6 +16,9 @@ from engine.log import LogFormat, LogLevel
 LISTENER_KINDS = ("tcp",)
 LISTENER_KINDS_TO_COME = ("tls", "ws", "wss", "unix")
 """Kinds that have a name already, so that a project which uses one is told so instead of being called wrong."""
+
+_VARIABLE = re.compile(r"\$(\{\w+\}|\w+)")
+"""What a shell would take from the environment."""
 
 PARTS_TO_COME = ("authentication", "authorization")
 """Parts of the file of which the same is true."""
@@ -70,7 +74,7 @@ def is_token(text: str) -> bool:
 
 
 def _token(token: SecretStr) -> SecretStr:
-    if token.get_secret_value().startswith("$"):
+    if _VARIABLE.fullmatch(token.get_secret_value()):
         raise ValueError("this is not taken from the environment; write ${env:NAME}")
     if not is_token(token.get_secret_value()):
         raise ValueError("this can't be a token; write letters, digits and signs of ASCII, without spaces")

@@ -135,6 +135,15 @@ def test_a_section_without_anything_in_it_is_as_good_as_none(tmp_path: Path) -> 
     assert (project.problems, project.settings) == ([], Settings())
 
 
+def test_a_token_may_begin_with_a_dollar(tmp_path: Path) -> None:
+    """Only what a shell would take for a variable is a mistake."""
+    (tmp_path / "headgate.yaml").write_text('api: {token: "${env:TOKEN}"}\nrules: {dir: [rules]}\n', "utf-8")
+
+    project = load_project(tmp_path, no_kinds, {"TOKEN": "$ome-t0ken"})
+
+    assert [problem.message for problem in project.problems] == ["'rules.dir' must be a path, not a list"]
+
+
 @pytest.mark.parametrize("token", ["", " ", "tök3n", "t0k 3n"])
 def test_a_token_that_no_request_could_bear_is_a_mistake(tmp_path: Path, token: str) -> None:
     """With it the API would answer nobody; and it is not shown."""
