@@ -45,7 +45,8 @@ class Commit:
     sinks: list[tuple[int, str, str]] = field(default_factory=list)
     rules: list[tuple[str, str]] = field(default_factory=list)
     changed_sinks: set[SinkLog] = field(default_factory=set)
-    changed_rules: list[str] = field(default_factory=list)
+    changed_rules: dict[str, int] = field(default_factory=dict)
+    """What `RuleCounters.changes` said of each rule whose counters are written."""
     trims: list[Trim] = field(default_factory=list)
     letters: list[tuple[Any, ...]] = field(default_factory=list)
     """Rows of `LETTER_COLUMNS` that become dead letters."""

@@ -339,7 +339,8 @@ class Journal:
         commit.time_ms = self.clock.now_ms()
         commit.entries = [self._number(lane) for lane in self._fresh]
         commit.changed_sinks = self._dirty
-        commit.changed_rules = self._changed_rules() if everything else self._touched_rules(commit)
+        names = self._changed_rules() if everything else self._touched_rules(commit)
+        commit.changed_rules = {name: self._rules[name].changes() for name in names}
         commit.sinks = [(sink.id, sink.name, seal(sink.state, sink.id, sink.name)) for sink in self._dirty]
         commit.rules = [(name, seal(self._rules[name], name)) for name in commit.changed_rules]
         commit.trims = [order for sink in self._sinks.values() if (order := self._trim_order(sink, commit, everything))]
@@ -396,8 +397,7 @@ class Journal:
         if self.failing is not None:
             log.warning("the journal writes again")
             self._set_failing(None)
-        for name in commit.changed_rules:
-            self._stored_rules[name] = self._rules[name].changes()
+        self._stored_rules.update(commit.changed_rules)
         self._unstored_rules.difference_update(commit.changed_rules)
         for done in trimmed:
             self._account(done)

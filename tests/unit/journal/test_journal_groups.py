@@ -85,6 +85,25 @@ async def test_a_group_fills_while_the_one_before_is_written(tmp_path: Path) -> 
     await world.stop()
 
 
+async def test_what_a_rule_counts_during_a_commit_is_stored_with_the_next(tmp_path: Path) -> None:
+    """A message that only one rule filters out makes no record: nothing else would bring its count to the disk."""
+    world = World(tmp_path, make_worker=SlowDisk)
+    await world.start()
+    rule = world.journal.rule("r")
+    rule.received = rule.emitted = 1
+    SlowDisk.is_slow = True
+    append(world, "a", 0, 1)
+    await pump()
+    rule.received = 2
+    rule.filtered = 1
+    SlowDisk.release()
+    await pump()
+    await world.journal.stop()
+    await world.start()
+    assert (world.journal.rule("r").received, world.journal.rule("r").filtered) == (2, 1)
+    await world.journal.stop()
+
+
 async def test_a_disk_that_does_not_keep_up_is_felt(tmp_path: Path) -> None:
     """Who waits for no commit is asked to wait once too much does: memory is not the place for it."""
     world = World(tmp_path, make_worker=SlowDisk)
