@@ -159,13 +159,15 @@ class Outbox:
         while rows > 0:
             lanes = [lane for lane in self._lanes.values() if lane.droppable]
             if not lanes:
-                return
+                break
             lane = min(lanes, key=lambda lane: lane.oldest_ms or 0)
             dropped = min(rows, lane.droppable)
             lane.drop_oldest(dropped)
             rows -= dropped
             self.counters.dropped_oldest += dropped
             self._release(dropped * size)
+        if self._state.barriers:
+            self._lift_barriers()
 
     # What lanes report
 

@@ -13,7 +13,7 @@ from engine.errors import NotConnectedError
 from engine.journal.worker import Answer, Job, T
 from engine.record import Batch
 from engine.testing import FlakySink, InlineWorker, MemorySink, pump
-from support.deliveries import World, chunk, options
+from support.deliveries import SlowDisk, World, chunk, options
 
 
 def away() -> FlakySink:
@@ -135,6 +135,24 @@ async def test_dropped_records_stay_dropped_and_counted_after_a_crash(world: Wor
     assert counters.emitted == 10
     assert counters.delivered == len(after.rows)
     assert counters.emitted == counters.delivered + counters.dropped_oldest
+
+
+async def test_dropping_what_lanes_wait_for_lets_them_go_on(tmp_path: Path) -> None:
+    """After a change of lanes the new records wait for the old ones. Dropped, those are no reason to wait any more."""
+    world = World(tmp_path, make_worker=SlowDisk)
+    await world.start()
+    outbox = await world.open(away(), options(lanes=2))
+    await world.put(outbox, chunk(1, 2, lane=0), chunk(3, 4, lane=1))
+    sink = MemorySink()
+    SlowDisk.is_slow = True
+    await world.delivery.replace("s", sink, options(lanes=1, buffer={"max_events": 2, "when_full": "drop_oldest"}))
+    await world.put(outbox, chunk(5), chunk(6))
+    SlowDisk.release()
+    await world.clock.advance(1.0)
+    assert [row["n"] for row in sink.rows] == [5, 6]
+    assert outbox.counters.buffered == 0
+    assert outbox.counters.dropped_oldest == 4
+    await world.stop()
 
 
 class FullDisk(InlineWorker):
