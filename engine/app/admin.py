@@ -102,8 +102,8 @@ class AppAdmin:
 
     def _problems(self) -> Iterator[str]:
         app = self._app
-        if app.recovery is not None and app.recovery.quarantined:
-            yield app.recovery.message
+        if app.journal.recovery.is_loss:
+            yield app.journal.recovery.message
         failing = app.journal.failing
         if failing is not None:
             yield f"the journal can't be written, so publishes are refused: {failing}"

@@ -33,7 +33,7 @@ from engine.connector import Publication, Sink
 from engine.delivery import Delivery, Outbox
 from engine.dispatch import Dispatcher, Route
 from engine.errors import DeliveryError, Problem
-from engine.journal import Journal, RecoveryReport
+from engine.journal import Journal
 from engine.ruleset import Ruleset
 
 log = structlog.get_logger()
@@ -53,7 +53,6 @@ class App:
         self.version = version("headgate")
         self.started_ms = 0
         self.api: ApiServer | None = None
-        self.recovery: RecoveryReport | None = None
         self.last_reload: list[Problem] = []
         self._environ = environ
         self._reloading = asyncio.Lock()
@@ -118,7 +117,7 @@ class App:
         self.journal = Journal(
             data.path / JOURNAL_FILE, clock=self.clock, on_renumbered=lambda: forget_identity(data.path)
         )
-        self.recovery = await self.journal.start()
+        await self.journal.start()
         self._on_stop("journal", lambda _: self.journal.stop())
 
         self.delivery = Delivery(self.journal, clock=self.clock, random=Random())

@@ -71,6 +71,8 @@ class Journal:
         """Why nothing can be written at present."""
         self.on_failing: Callable[[], None] | None = None
         """Called when `failing` changes."""
+        self.recovery = RecoveryReport()
+        """What was found when the file was opened, or when it was last repaired."""
         self.commits = 0
         self.corrupted = 0
         """Blocks found damaged since the start."""
@@ -156,6 +158,7 @@ class Journal:
             self._sinks[name] = SinkLog(sink_id, name, state, self._lane_opened, trimmed)
         self._rules.update(opened.rules)
         self._stored_rules = {name: counters.changes() for name, counters in self._rules.items()}
+        self.recovery = opened.report
         self.corrupted = opened.report.lost_blocks
 
     # What others use
@@ -272,8 +275,8 @@ class Journal:
                 await self._committing.ticket.settled()
             await _join(self._reader)
             await _join(self._writer)
-            report = await asyncio.to_thread(rescue, self.path, reason, self.clock.now_ms())
-            self.corrupted += report.lost_blocks
+            self.recovery = await asyncio.to_thread(rescue, self.path, reason, self.clock.now_ms())
+            self.corrupted += self.recovery.lost_blocks
             # What is in memory is newer than what the file held.
             self._dirty |= set(self._sinks.values())
             self._unstored_rules |= self._rules.keys()

@@ -60,6 +60,8 @@ class RecoveryReport:
     """Where the damaged file is now."""
     numbers_may_repeat: bool = False
     """Whether records may get numbers that sinks have seen before: what they stored of them means nothing now."""
+    is_loss: bool = False
+    """Whether what was acknowledged may be lost: people must hear of it."""
     message: str = "the journal is in order"
 
 
@@ -96,7 +98,10 @@ def open_journal(path: Path, now_ms: int, on_renumbered: Callable[[], None] = la
         try:
             if _rescued(path).exists():
                 return _complete(path, now_ms, on_renumbered)
-            return _open(path, now_ms, on_renumbered)
+            opened = _open(path, now_ms, on_renumbered)
+            if not opened.report.was_clean:
+                (log.error if opened.report.is_loss else log.warning)(opened.report.message)
+            return opened
         except (DamagedError, UnicodeDecodeError, sqlite3.DatabaseError) as error:
             if not is_damage(error):
                 raise
@@ -127,6 +132,7 @@ def rescue(path: Path, reason: str, now_ms: int) -> RecoveryReport:
         lost_blocks=found.damaged,
         quarantined=quarantined,
         numbers_may_repeat=True,
+        is_loss=True,
         message=_describe(found, reason, quarantined),
     )
     log.error("the journal was damaged", reason=reason, salvaged=found.records, quarantined=str(quarantined))
@@ -160,6 +166,7 @@ def _complete(path: Path, now_ms: int, on_renumbered: Callable[[], None]) -> Ope
         was_clean=False,
         quarantined=quarantined,
         numbers_may_repeat=True,
+        is_loss=True,
         message=f"the interrupted rescue of a damaged journal was completed; the damaged file is in {quarantined}",
     )
     log.error("an interrupted rescue of the journal was completed", quarantined=str(quarantined))
@@ -256,6 +263,7 @@ def _after_crash(had_log: bool, passed_over: int) -> RecoveryReport:
     return RecoveryReport(
         False,
         numbers_may_repeat=True,
+        is_loss=True,
         message="the last process ended without closing the journal, and the journal's log (-wal) is missing:"
         " what it held is lost",
     )

@@ -269,6 +269,17 @@ async def test_counters_and_backlog_are_there_after_a_restart(app: App, tmp_path
         await again.stop(5.0)
 
 
+async def test_a_log_that_is_missing_is_said_to_people(app: App, tmp_path: Path) -> None:
+    """What it held was acknowledged and is gone: nothing is silent, this least of all."""
+    await app.journal.abandon()
+    await app.stop(1.0)
+    after = App(tmp_path, environ={})
+    await after.start()
+    (problem,) = AppAdmin(after).process().problems
+    assert "(-wal) is missing" in problem
+    await after.stop(5.0)
+
+
 async def test_a_port_that_is_taken_leaves_nothing_running(app: App, tmp_path: Path) -> None:
     """A start that fails must be as if it had not been tried."""
     other = tmp_path / "other"
