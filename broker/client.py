@@ -244,7 +244,7 @@ class Client:
 
     def _handle(self, events: Sequence[Event]) -> None:
         for index, event in enumerate(events):
-            if self._ended or self._pauses & _REFUSING:
+            if self._ended:
                 self._connection.give_back(events[index:])
                 return
             try:
@@ -357,6 +357,9 @@ class Client:
 
     def _on_publishes(self, batch: Publishes) -> None:
         core = self._core
+        if self._connection.is_refusing:
+            self._connection.give_back([batch])
+            return
         codes, hold = take_in(core, self.info, batch.fresh, core.now_ms())
         self._connection.acknowledge(batch, codes, hold)
         self._after_acknowledging()

@@ -20,6 +20,7 @@ from broker.codec.packets import (
     SubAck,
     Subscribe,
     Subscription,
+    Will,
 )
 from broker.config import BrokerConfig
 from broker.hooks import ClientDisconnected, ClientInfo, MessageDropped, Verdict
@@ -238,21 +239,6 @@ def test_what_is_behind_a_refused_publish_is_new_when_it_comes_again_after_a_dup
     assert listener.payloads() == [b"1", b"2", b"3"]
 
 
-def test_nothing_is_taken_behind_a_refusal_that_is_still_held_in_3_1_1() -> None:
-    """It is sent again after the connection has ended; taken now, it would be stored twice."""
-    world = World()
-    hold = ManualHold()
-    application = Application(world, Verdict(hold), Verdict(None, {0: 0x97}))
-    peer = world.connect("a", version=4)
-    peer.send(qos1(1))
-    peer.send(qos1(2), Subscribe(9, [Subscription("x")]), qos1(3))
-    peer.send(qos1(4))
-    assert application.payloads == [b"1", b"2"]
-    hold.finish()
-    assert peer.received() == [PubAck(1)]
-    assert peer.transport.closed
-
-
 @versions
 def test_refused_publish_is_new_when_it_comes_again_before_it_was_answered(version: int) -> None:
     """Its answer waits for what is in front of it; taken for known meanwhile, it would be acknowledged and lost."""
@@ -281,10 +267,23 @@ def test_nothing_is_taken_from_a_client_of_3_1_1_between_a_refusal_and_its_end()
     peer.send(qos1(1), qos1(2), Subscribe(7, [Subscription("x")]), qos2(3))
     assert not peer.transport.reading
     hold.finish()
-    assert peer.received() == [PubAck(1)]
+    assert peer.received() == [SubAck(7, [0]), PubAck(1)]
     assert peer.transport.closed
     world.connect("a", version=4, clean_start=False).send(qos1(2), qos2(3, dup=True))
     assert application.payloads == [b"1", b"2", b"2", b"3"]
+
+
+def test_a_goodbye_behind_a_refusal_is_heard() -> None:
+    """[3: 3.14.4-3] The client has left in order, so its will is not published."""
+    world = World()
+    application = Application(world, Verdict(ManualHold(), {1: 0x97}))
+    listener = listen(world)
+    peer = world.connect("a", version=4, will=Will("left", b"gone"))
+    peer.send(qos1(1), qos1(2), qos1(3), Disconnect())
+    assert peer.transport.closed
+    assert world.reasons(ClientDisconnected)[-1:] == ["normal"]
+    assert application.payloads == [b"1", b"2"]
+    assert listener.payloads() == [b"1"]
 
 
 def test_refused_publish_counts_against_receive_maximum_until_it_is_answered() -> None:

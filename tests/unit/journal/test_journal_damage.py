@@ -404,6 +404,7 @@ async def test_a_page_that_goes_bad_while_running_is_repaired_without_a_restart(
     await world.put(outbox, chunk(-1))
 
     assert sorted(numbers) == list(range(BLOCKS * ROWS)), "all leaf pages were readable"
+    assert world.journal.recovery.is_loss, "people must hear of it"
     with sqlite3.connect(world.path) as db:
         assert db.execute("SELECT value FROM meta WHERE name = 'clean'").fetchone() == (0,), "a crash must be seen"
     db.close()
