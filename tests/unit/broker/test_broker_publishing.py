@@ -279,7 +279,7 @@ def test_a_goodbye_behind_a_refusal_is_heard() -> None:
     application = Application(world, Verdict(ManualHold(), {1: 0x97}))
     listener = listen(world)
     peer = world.connect("a", version=4, will=Will("left", b"gone"))
-    peer.send(qos1(1), qos1(2), qos1(3), Disconnect())
+    peer.send(qos1(1), qos1(2), Disconnect())
     assert peer.transport.closed
     assert world.reasons(ClientDisconnected)[-1:] == ["normal"]
     assert application.payloads == [b"1", b"2"]
