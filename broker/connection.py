@@ -109,7 +109,7 @@ class Connection:
     __slots__ = (
         "_aliases", "_config", "_early", "_held", "_held_ids", "_held_quota", "_last_hold", "_out", "_parser", "_quota",
         "_released", "_under_way", "_wake", "held_bytes", "held_count", "is_refusing", "keep_alive", "last_received",
-        "opened_at", "packet_size_max", "phase", "refusal", "session", "version", "writable",
+        "packet_size_max", "phase", "refusal", "session", "version", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -145,7 +145,6 @@ class Connection:
         self.session: Session | None = None
         self.packet_size_max = VARINT_MAX + 5
         self.keep_alive = 0
-        self.opened_at = now
         self.last_received = now
         self.writable = True
 

@@ -11,7 +11,7 @@ import structlog
 
 from engine.clock import Clock, SystemClock
 from engine.connector import ConnectorConfig, Sink
-from engine.delivery.letter import StoredLetter, count_by_reason, list_ids, list_letters, read_letters
+from engine.delivery.letter import StoredLetter, list_ids, list_letters, read_letters
 from engine.delivery.outbox import Outbox
 from engine.errors import JournalError
 from engine.journal import Journal, SinkLog, Ticket
@@ -117,12 +117,6 @@ class Delivery:
         for letter in await self.journal.query(lambda db: read_letters(db, sink, [letter_id])):
             return letter
         raise KeyError(f"sink {sink_id!r} has no dead letter {letter_id}")
-
-    async def dead_letter_reasons(self, sink_id: str) -> dict[str, int]:
-        """How many there are for each reason."""
-        sink = self._sink(sink_id)
-        await self._catch_up()
-        return await self.journal.query(lambda db: count_by_reason(db, sink))
 
     async def retry_dead_letters(self, sink_id: str, letter_ids: Sequence[int] | None = None) -> int:
         """Send dead letters (None: all) again, behind what waits in their lanes; answers how many.

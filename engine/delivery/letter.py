@@ -121,14 +121,6 @@ def list_ids(db: sqlite3.Connection, sink: SinkLog) -> list[int]:
     return [letter_id for (letter_id,) in rows]
 
 
-def count_by_reason(db: sqlite3.Connection, sink: SinkLog) -> dict[str, int]:
-    """How many dead letters of `sink` there are for each reason in words, most frequent first."""
-    rows = db.execute(
-        "SELECT message, count(*) FROM dead_letter WHERE sink = ? GROUP BY message ORDER BY 2 DESC", (sink.id,)
-    )
-    return dict(rows.fetchall())
-
-
 def _stored(sink: SinkLog, row: tuple[Any, ...]) -> StoredLetter:
     letter_id, *columns, data = row
     fields = (letter_id, sink.name, *columns, _one_row(data))

@@ -49,7 +49,7 @@ def generate(statement: Statement, functions: Mapping[str, Function], rule_id: s
     lines: list[str] = []
     places: list[Position | None] = []
     for variant, columns in (("rule_for_events", EventColumns()), ("rule", MessageColumns())):
-        writer = _Function(statement, functions, names, columns, len(lines) + 1).write(variant)
+        writer = _Function(statement, functions, names, columns).write(variant)
         lines += [*writer.lines, "", ""]
         places += [*writer.places, None, None]
     source = "\n".join(lines[:-2]) + "\n"
@@ -72,11 +72,9 @@ def _load(source: str, namespace: dict[str, Any], name: str) -> FunctionType:
 class _Function:
     """One of the two variants."""
 
-    def __init__(
-        self, statement: Statement, functions: Mapping[str, Function], names: Names, columns: Columns, first_line: int
-    ) -> None:
+    def __init__(self, statement: Statement, functions: Mapping[str, Function], names: Names, columns: Columns) -> None:
         self._statement = statement
-        self._writer = Writer(names, first_line)
+        self._writer = Writer(names)
         self._code = Expressions(self._writer, functions, columns)
         self._columns = columns
         self._base = ColumnScope(columns)

@@ -108,20 +108,14 @@ def _has_safe_repr(value: Any) -> bool:
 class Writer:
     """Collects the lines of one function. ``at`` is the place in the statement that the next lines stand for."""
 
-    def __init__(self, names: Names, first_line: int) -> None:
+    def __init__(self, names: Names) -> None:
         self.names = names
         self.at: Position | None = None
         self.lines: list[str] = []
         self.places: list[Position | None] = []
-        self._first_line = first_line
         self._indent = 0
         self._count = 0
         self._memo: dict[Hashable, Atom] = {}
-
-    @property
-    def next_line(self) -> int:
-        """The number that the next line has in the file."""
-        return self._first_line + len(self.lines)
 
     def line(self, text: str) -> None:
         """Add a line."""
