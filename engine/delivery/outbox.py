@@ -34,6 +34,9 @@ log = structlog.get_logger()
 REFUSING_UNTIL = 0.9
 """A full buffer refuses until it has sunk to this part of its limit."""
 
+TELL_EVERY_S = 10.0
+"""How often dead letters are spoken of at the most: a device may send nothing but bad records."""
+
 CLOSE_S_MIN = 0.5
 """How long a sink may take to close when its writes have used up the time to stop."""
 
@@ -55,6 +58,9 @@ class Outbox:
         self._logs: list[LaneLog] = []
         self._tasks = Tasks(f"sink {sink_id}")
         self._drained = Bell(clock)
+        self._untold = 0
+        """Dead letters that nothing was said of."""
+        self._tell_at = 0.0
         self._open = False
 
     # On the path of every message
@@ -182,12 +188,21 @@ class Outbox:
         for letter in settled.letters:
             counters.dead_lettered += 1
             self._journal.bury(self._log, letter_row(self._log, letter, self._clock.now_ms()))
+            self._tell(letter.error)
         state.cursor = settled.through
         if not lane.in_flight:
             state.cursor = max(state.cursor, lane.dropped_through)
         self._release(size)
         if self._state.barriers:
             self._lift_barriers()
+
+    def _tell(self, error: BaseException) -> None:
+        """Say that there is a new dead letter, with those that nothing was said of."""
+        self._untold += 1
+        now = self._clock.monotonic()
+        if now >= self._tell_at:
+            log.warning("new dead letters", sink=self.sink_id, count=self._untold, reason=text_of(error))
+            self._untold, self._tell_at = 0, now + TELL_EVERY_S
 
     def _release(self, size: int) -> None:
         """Account for `size` bytes that no longer wait."""

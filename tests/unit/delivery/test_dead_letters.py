@@ -6,8 +6,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from engine.delivery import Outbox
+from engine.delivery.outbox import TELL_EVERY_S
 from engine.errors import HoldError, RejectError
 from engine.log import hide
 from engine.testing import FlakySink, MemorySink, pump
@@ -38,6 +40,21 @@ async def test_letters_are_listed_in_pages_oldest_first(world: World) -> None:
     assert [letter.row["n"] for letter in first + second] == [0, 1, 2, 3]
     assert (await world.delivery.dead_letter("s", first[1].id)).row == {"n": 1}
     assert [letter.message for letter in first] == ["bad 0", "bad 1"]
+
+
+async def test_new_dead_letters_are_said_and_not_one_by_one(world: World) -> None:
+    """Who looks at the terminal should see that records are given up, and should see other things as well."""
+    sink = FlakySink(writes=[RejectError(f"bad {number}") for number in range(4)])
+    outbox = await world.open(sink)
+    with capture_logs() as logs:
+        for number in range(3):
+            await world.put(outbox, chunk(number))
+        await world.clock.advance(TELL_EVERY_S)
+        await world.put(outbox, chunk(3))
+    assert [(entry["sink"], entry["count"], entry["reason"]) for entry in logs] == [
+        ("s", 1, "bad 0"),
+        ("s", 3, "bad 3"),
+    ]
 
 
 async def test_reasons_show_no_secrets(world: World) -> None:
