@@ -30,6 +30,9 @@ from engine.record import Batch, Row
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
 
+_MADE_BY_OTHERS = (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError)
+"""What CREATE TABLE may fail with when somebody else has made the table just now: a table brings a type of its name."""
+
 PLANS_MAX = 256
 """Sets of columns remembered, one for each that rows come with."""
 
@@ -79,7 +82,7 @@ class Table:
         if not await self._exists(connection):
             if self._options.create_table is None:
                 raise await self._no_table(connection)
-            with suppress(asyncpg.DuplicateTableError, asyncpg.UniqueViolationError):  # somebody else just made it
+            with suppress(*_MADE_BY_OTHERS):
                 await connection.execute(self._options.create_table)
             if not await self._exists(connection):
                 raise HoldError(f"`create_table` did not make the table {self._full_name}", code="42P01")

@@ -268,10 +268,12 @@ async def test_missing_database_holds(target: Target) -> None:
 
 async def test_create_table_makes_a_missing_table_once(target: Target) -> None:
     """Two sinks that start at the same time must not fail each other."""
-    create = "CREATE TABLE readings (n int)"
-    first, second = target.sink(create_table=create), target.sink(create_table=create)
-    await asyncio.gather(first.connect(), second.connect())
-    assert await write(second, {"n": 1}) == {}
+    for number in range(20):  # how they fail each other depends on the moment
+        name = f"made_{number}"
+        sinks = [target.sink(table=name, create_table=f"CREATE TABLE {name} (n int)") for _ in range(4)]
+        await asyncio.gather(*[sink.connect() for sink in sinks])
+        await asyncio.gather(*[sink.close() for sink in sinks])
+    assert await write(await target.connected(table="made_0"), {"n": 1}) == {}
 
 
 async def test_table_of_another_schema(target: Target) -> None:
