@@ -5,9 +5,11 @@
     commit.write()        writer        one transaction, one fsync
     Journal._written()    event loop    the ticket is done, lanes get the chunks to deliver them from memory
 
-One commit is under way at a time; while it runs the next group fills, so that groups grow by themselves with the
-load. A record reaches its sink only once it is on disk. So no sink ever holds a number that the journal could give to
-another record after a crash, and what can't be written was never delivered in part.
+One commit is under way at a time; while it runs the next group fills, so that groups grow by themselves with the load.
+A group stays open while every turn of the event loop brings more who wait for it, for `GATHER_S` at most: that costs
+one turn where nobody else comes, and saves up to a quarter of the CPU where many clients have few in flight. A record
+reaches its sink only once it is on disk. So no sink ever holds a number that the journal could give to another record
+after a crash, and what can't be written was never delivered in part.
 
 When the disk refuses, the group's ticket fails and its records are dropped and counted; nothing of it was or will be
 acknowledged. Positions and counters stay and go with the next commit, which is tried every `PROBE_S` until it works.
@@ -45,6 +47,9 @@ T = TypeVar("T")
 
 FLUSH_S = 0.05
 """How long positions and counters may wait for a group to travel with."""
+
+GATHER_S = 0.001
+"""How long a group may stay open for more to come."""
 
 TICK_S = 1.0
 """How often rules that only filter are stored, old records are looked for, and a disk that refused is tried again."""
@@ -87,6 +92,9 @@ class Journal:
         self._begin_group()
         self._committing: Commit | None = None
         self._scheduled = False
+        self._heard = 0
+        """How many waited for the open group a turn of the loop ago."""
+        self._close_at = 0.0
         self._flush_timer: Timer | None = None
         self._tick_timer: Timer | None = None
         self._dirty: set[SinkLog] = set()
@@ -309,10 +317,21 @@ class Journal:
             self._schedule()
 
     def _schedule(self) -> None:
-        """Let the group close at the end of this turn of the loop; while a commit runs, when that one ends."""
+        """Let the group close soon; while a commit runs, once that one has ended."""
         if not self._scheduled and self._committing is None and self._running:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._close)
+            self._heard = 0
+            self._close_at = self.clock.monotonic() + GATHER_S
+            asyncio.get_running_loop().call_soon(self._close_when_quiet)
+
+    def _close_when_quiet(self) -> None:
+        """Close the group unless more have come to wait for it since the turn of the loop before this one."""
+        heard = self._ticket.waiting
+        if heard > self._heard and self.clock.monotonic() < self._close_at:
+            self._heard = heard
+            asyncio.get_running_loop().call_soon(self._close_when_quiet)
+        else:
+            self._close()
 
     def _flush_due(self) -> None:
         self._flush_timer = None
@@ -393,7 +412,7 @@ class Journal:
         if is_damage(error):
             self._repair_soon(str(error))
         elif self._fresh or self._group.has_orders:
-            self._close()
+            self._schedule()
 
     def _settle(self, commit: Commit, trimmed: list[Trimmed]) -> None:
         self.commits += 1

@@ -26,6 +26,11 @@ class Ticket:
         self._callbacks: list[Callable[[], None]] = []
 
     @property
+    def waiting(self) -> int:
+        """How many have asked to be called."""
+        return len(self._callbacks)
+
+    @property
     def failed(self) -> bool:
         return self.error is not None
 

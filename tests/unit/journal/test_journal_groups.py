@@ -85,6 +85,18 @@ async def test_a_group_fills_while_the_one_before_is_written(tmp_path: Path) -> 
     await world.stop()
 
 
+async def test_a_group_stays_open_while_every_turn_brings_more(world: World) -> None:
+    """Clients with one message in flight each come turn by turn; a commit for each would cost each of them a commit."""
+    commits = world.journal.commits
+    ticket = world.journal.ticket
+    for number in range(5):
+        append(world, "a", 0, number)
+        ticket().add_done_callback(lambda: None)
+        await asyncio.sleep(0)
+    await ticket().wait()
+    assert world.journal.commits == commits + 1
+
+
 async def test_what_a_rule_counts_during_a_commit_is_stored_with_the_next(tmp_path: Path) -> None:
     """A message that only one rule filters out makes no record: nothing else would bring its count to the disk."""
     world = World(tmp_path, make_worker=SlowDisk)
