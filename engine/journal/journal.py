@@ -12,7 +12,7 @@ reaches its sink only once it is on disk. So no sink ever holds a number that th
 after a crash, and what can't be written was never delivered in part.
 
 When the disk refuses, the group's ticket fails and its records are dropped and counted; nothing of it was or will be
-acknowledged. Positions and counters stay and go with the next commit, which is tried every `PROBE_S` until it works.
+acknowledged. Positions and counters stay and go with the next commit, which is tried every `TICK_S` until it works.
 """
 
 from __future__ import annotations
