@@ -1,4 +1,4 @@
-"""``headgate version``."""
+"""``headgate version``: one line, or one object."""
 
 from __future__ import annotations
 
