@@ -44,6 +44,7 @@ expressions; what looks at the process, texts times a number of the value, eleme
     ("jq('.', '{\"b\": 2}')", [{"b": 2}]),
     ("jq('.t, .t * 2', '{\"t\": 10}')", [10, 20]),
     pure=False,  # a program may use up its time, which no rule may while it is loaded
+    extra="jq",
 )
 def jq(program: str, value: Any, timeout_ms: int = _TIMEOUT_MS) -> list[Any]:
     """All outputs of a jq program for a value or a JSON text, as a list. Needs the extra `headgate[jq]`.

@@ -47,20 +47,24 @@ class Function:
     returns_bool: bool
     parameters: tuple[str, ...]
     """The names of the arguments, for the reference."""
+    extra: str | None = None
+    """The library it needs and does not come with, which the extra of that name brings."""
 
 
 FUNCTIONS: dict[str, Function] = {}
 """Every function by its name in a statement."""
 
 
-def function(*examples: tuple[str, Any], pure: bool = True, needs_message: bool = False) -> Callable[[_Call], _Call]:
+def function(
+    *examples: tuple[str, Any], pure: bool = True, needs_message: bool = False, extra: str | None = None
+) -> Callable[[_Call], _Call]:
     """Enter a Python function into the table, under its own name without a trailing underscore.
 
     An example is an expression and the value it has in a message on topic ``t/a`` with the payload ``{}``.
     """
 
     def enter(call: _Call) -> _Call:
-        entry = _describe(call, examples, pure, needs_message)
+        entry = _describe(call, examples, pure, needs_message, extra)
         if entry.name in FUNCTIONS:
             raise ValueError(f"there are two functions named {entry.name}")
         FUNCTIONS[entry.name] = entry
@@ -70,7 +74,11 @@ def function(*examples: tuple[str, Any], pure: bool = True, needs_message: bool 
 
 
 def _describe(
-    call: Callable[..., Any], examples: tuple[tuple[str, Any], ...], pure: bool, needs_message: bool
+    call: Callable[..., Any],
+    examples: tuple[tuple[str, Any], ...],
+    pure: bool,
+    needs_message: bool,
+    extra: str | None,
 ) -> Function:
     parameters = list(inspect.signature(call).parameters.values())[1 if needs_message else 0 :]
     is_variadic = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
@@ -86,4 +94,5 @@ def _describe(
         needs_message=needs_message,
         returns_bool=call.__annotations__.get("return") in ("bool", bool),
         parameters=tuple(parameter.name for parameter in parameters),
+        extra=extra,
     )

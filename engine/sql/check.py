@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, Literal, TypeGuard
 
 from engine.errors import Position, Problem
@@ -246,6 +247,9 @@ def _call(call: Any, functions: Mapping[str, Function]) -> Iterator[Problem]:
             call.at,
             f"write {call.name}({', '.join(function.parameters)})",
         )
+    elif function.extra is not None and find_spec(function.extra) is None:
+        remedy = f"install it: pip install 'headgate[{function.extra}]'"
+        yield _problem(f"{call.name} needs a library that is not installed", call.name_at, remedy)
 
 
 def _nearest(name: str, functions: Mapping[str, Function]) -> str:

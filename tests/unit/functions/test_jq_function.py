@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from engine.errors import EvaluationError
 from engine.functions import FUNCTIONS, jsonquery
-from engine.sql import compile_rule
+from engine.sql import check_rule, compile_rule
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,13 @@ def test_no_program_runs_while_a_rule_is_loaded() -> None:
     started = time.perf_counter()
     compile_rule("SELECT jq('def f: f; f', '1') AS x FROM \"t\"", rule_id="r")
     assert time.perf_counter() - started < 0.9
+
+
+def test_a_rule_that_needs_the_missing_library_is_refused_when_it_is_loaded() -> None:
+    """Else every message would fail, one by one, for something that a person has to do once."""
+    without = {"jq": replace(FUNCTIONS["jq"], extra="no_such_library")}
+
+    (problem,) = check_rule("SELECT jq('.', payload) AS x FROM t", without)
+
+    assert problem.message == "jq needs a library that is not installed"
+    assert problem.remedy == "install it: pip install 'headgate[no_such_library]'"
