@@ -35,6 +35,18 @@ async def filled(directory: Path, *, text: int = 40, blocks: int = BLOCKS) -> Wo
     return world
 
 
+async def crashed(directory: Path) -> World:
+    """The same with 40 blocks in the file, and 20 more in the log beside it that a crash left."""
+    world = await filled(directory / "a", blocks=40)
+    await world.start()
+    outbox = await world.open(never_connected(), options(lanes=2))
+    for number in range(40, 60):
+        rows = [{"n": number * ROWS + i} for i in range(ROWS)]
+        await world.put(outbox, chunk(*rows, client=f"c{number % 2}", lane=number % 2))
+    await world.crash(directory / "b")
+    return world
+
+
 async def delivered(world: World) -> tuple[list[int], Outbox]:
     """What a sink gets of `world` when it is started, once nothing waits."""
     sink = MemorySink()
@@ -203,13 +215,7 @@ def _forget_in_index(path: Path, index: str, kept: str) -> None:
 async def test_a_flipped_bit_in_the_log_costs_one_block_and_not_all_that_follow(tmp_path: Path) -> None:
     """SQLite takes what stands behind it for never written. But it was acknowledged, and a sink that stores how far it
     is would take numbers that are given again for what it has already."""
-    world = await filled(tmp_path / "a", blocks=40)
-    await world.start()
-    outbox = await world.open(never_connected(), options(lanes=2))
-    for number in range(40, 60):
-        rows = [{"n": number * ROWS + i} for i in range(ROWS)]
-        await world.put(outbox, chunk(*rows, client=f"c{number % 2}", lane=number % 2))
-    await world.crash(tmp_path / "b")
+    world = await crashed(tmp_path)
     log = world.path.with_name(FILE + "-wal")
     data = log.read_bytes()
     for place in (20, *range(32 + 24 + 50, len(data) // 2, 9 * 4120)):
@@ -293,13 +299,7 @@ async def test_a_block_that_names_a_sink_that_never_was_is_kept(tmp_path: Path) 
 @pytest.mark.parametrize("seed", range(20))
 async def test_a_damaged_log_costs_no_more_than_it_held(tmp_path: Path, seed: int) -> None:
     """The log beside the file is what a crash leaves; its tail is where a power cut strikes first."""
-    world = await filled(tmp_path / "a", blocks=40)
-    await world.start()
-    outbox = await world.open(never_connected(), options(lanes=2))
-    for number in range(40, 60):
-        rows = [{"n": number * ROWS + i} for i in range(ROWS)]
-        await world.put(outbox, chunk(*rows, client=f"c{number % 2}", lane=number % 2))
-    await world.crash(tmp_path / "b")
+    world = await crashed(tmp_path)
     log = world.path.with_name(FILE + "-wal")
     data = bytearray(log.read_bytes())
     random = Random(seed)
