@@ -11,6 +11,7 @@ settled those that came before.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from random import Random
 
 import structlog
@@ -23,7 +24,7 @@ from engine.delivery.link import Link
 from engine.delivery.spread import Spread
 from engine.delivery.status import SinkStatus
 from engine.delivery.waiting import Bell, deadline, is_cancelled
-from engine.delivery.work import Settled, text_of
+from engine.delivery.work import DeadLetter, Settled, text_of
 from engine.journal import Journal, LaneLog, SinkLog, Ticket
 from engine.metrics import SinkCounters
 from engine.record import Chunk
@@ -188,7 +189,8 @@ class Outbox:
         for letter in settled.letters:
             counters.dead_lettered += 1
             self._journal.bury(self._log, letter_row(self._log, letter, self._clock.now_ms()))
-            self._tell(letter.error)
+        if settled.letters:
+            self._tell(settled.letters)
         state.cursor = settled.through
         if not lane.in_flight:
             state.cursor = max(state.cursor, lane.dropped_through)
@@ -196,12 +198,12 @@ class Outbox:
         if self._state.barriers:
             self._lift_barriers()
 
-    def _tell(self, error: BaseException) -> None:
-        """Say that there is a new dead letter, with those that nothing was said of."""
-        self._untold += 1
+    def _tell(self, letters: Sequence[DeadLetter]) -> None:
+        """Say that there are new dead letters, with those that nothing was said of."""
+        self._untold += len(letters)
         now = self._clock.monotonic()
         if now >= self._tell_at:
-            log.warning("new dead letters", sink=self.sink_id, count=self._untold, reason=text_of(error))
+            log.warning("new dead letters", sink=self.sink_id, count=self._untold, reason=text_of(letters[0].error))
             self._untold, self._tell_at = 0, now + TELL_EVERY_S
 
     def _release(self, size: int) -> None:
