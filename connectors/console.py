@@ -18,11 +18,11 @@ from pydantic import Field
 
 from connectors._shared.routing import verdict
 from connectors._shared.thread import WriterThread
-from engine import jsontext
-from engine.clock import Clock
 from engine.connector import BufferConfig, ConnectorConfig, Sink, SinkContext
 from engine.errors import DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
-from engine.record import Batch
+from engine.model import jsontext
+from engine.model.record import Batch
+from engine.service.clock import Clock
 
 PIECE_BYTES = 4096
 """What a pipe that is ready to be written takes without blocking (PIPE_BUF on Linux)."""

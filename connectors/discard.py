@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from engine.connector import ConnectorConfig, Sink, SinkContext
 from engine.errors import DeliveryError, NotConnectedError
-from engine.record import Batch
+from engine.model.record import Batch
 
 
 class DiscardConfig(ConnectorConfig):

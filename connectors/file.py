@@ -30,13 +30,13 @@ from connectors._shared.disk import classify, place, prepare_folder, sync_folder
 from connectors._shared.encoding import RowEncoder
 from connectors._shared.routing import Routing, verdict
 from connectors._shared.thread import WriterThread
-from engine import jsontext
 from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig, Sink, SinkContext
 from engine.errors import ConfigError, DeliveryError, NotConnectedError, RejectError
-from engine.record import Batch
-from engine.template import Template
-from engine.template.field import templated
+from engine.language.template import Template
+from engine.language.template.field import templated
+from engine.model import jsontext
+from engine.model.record import Batch
 
 log = structlog.get_logger()
 

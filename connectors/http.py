@@ -34,7 +34,6 @@ from yarl import URL
 from connectors._shared.encoding import RowEncoder
 from connectors._shared.routing import Route, Routing, verdict
 from connectors._shared.tls import TlsConfig
-from engine.clock import Clock
 from engine.config.model import Model
 from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig, Sink, SinkContext
@@ -47,9 +46,10 @@ from engine.errors import (
     RetryableError,
     SplitError,
 )
-from engine.record import Batch
-from engine.template import Template
-from engine.template.field import checked, templated
+from engine.language.template import Template
+from engine.language.template.field import checked, templated
+from engine.model.record import Batch
+from engine.service.clock import Clock
 
 REASON_CHARACTERS = 200
 """How much of a response is quoted as the reason of a failure."""

@@ -13,13 +13,13 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from engine import jsontext
 from engine.connector import ConnectorConfig, Publication, Sink, SinkContext
 from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError
-from engine.record import Batch, Record
-from engine.template import Template
-from engine.template.field import templated
-from engine.template.kind import as_text
+from engine.language.template import Template
+from engine.language.template.field import templated
+from engine.language.template.kind import as_text
+from engine.model import jsontext
+from engine.model.record import Batch, Record
 
 _PROPERTY_BYTES_MAX = 65_535
 _LONE = re.compile(r"\$\{[^{}]*\}")

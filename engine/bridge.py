@@ -28,11 +28,11 @@ from broker.hooks import (
     Verdict,
 )
 from broker.server import Broker
-from engine.clock import Clock
 from engine.connector import Publication
-from engine.dispatch import Dispatcher, Outcome, Ticket
 from engine.errors import DeliveryError, RejectError, RetryableError
-from engine.message import NODE, UNDEFINED, Client, Occurrence, new_message_id, property_columns
+from engine.intake.dispatch import Dispatcher, Outcome, Ticket
+from engine.model.message import NODE, UNDEFINED, Client, Occurrence, new_message_id, property_columns
+from engine.service.clock import Clock
 
 REPUBLISH_TIMEOUT_S = 30.0
 """Longest wait for a republished message to stand in the journals of the rules it meets."""

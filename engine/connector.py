@@ -22,12 +22,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from engine.clock import Clock, SystemClock
 from engine.config.model import Model
 from engine.config.units import Duration, Size
 from engine.errors import DeliveryError
-from engine.record import Batch
-from engine.template.field import templated
+from engine.language.template.field import templated
+from engine.model.record import Batch
+from engine.service.clock import Clock, SystemClock
 
 
 class BufferConfig(Model):

@@ -30,8 +30,8 @@ from engine.app.schema import connectors_schema, settings_schema
 from engine.config.settings import Address, Settings
 from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig, Sink
-from engine.events import EVENTS
-from engine.functions import FUNCTIONS
+from engine.language.events import EVENTS
+from engine.language.functions import FUNCTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from engine.connector import ConnectorConfig, Sink, SinkContext
+from engine.delivery.journal.worker import Answer, Job, T
 from engine.errors import DeliveryError
-from engine.journal.worker import Answer, Job, T
-from engine.record import Batch, Record, Row
+from engine.model.record import Batch, Record, Row
 
 Answers = Iterable[Mapping[int, DeliveryError] | BaseException | Callable[[Batch], Any] | None]
 """What a scripted sink answers, one per call: None is success, a callable is asked with the batch."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.log import forget_secrets
+from engine.service.log import forget_secrets
 
 pytest_plugins = ["servers.fixtures"]
 

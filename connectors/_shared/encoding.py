@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 from connectors._shared.routing import columns_for
-from engine import jsontext
 from engine.errors import DeliveryError, RejectError
-from engine.record import Batch
-from engine.template import Template
+from engine.language.template import Template
+from engine.model import jsontext
+from engine.model.record import Batch
 
 
 class RowEncoder:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from engine.errors import DeliveryError, RejectError
-from engine.record import Batch
-from engine.template import Template
+from engine.language.template import Template
+from engine.model.record import Batch
 
 Route = tuple[str, ...]
 

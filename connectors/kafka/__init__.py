@@ -26,10 +26,10 @@ from engine.config.model import Model
 from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig, Sink, SinkContext
 from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
-from engine.record import Batch
-from engine.service import Tasks
-from engine.template import Template
-from engine.template.field import templated
+from engine.language.template import Template
+from engine.language.template.field import templated
+from engine.model.record import Batch
+from engine.service.tasks import Tasks
 
 FIND_TOPIC_S = 2.0
 """How long a topic may take to be known, as one that was just created does."""

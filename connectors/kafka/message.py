@@ -9,10 +9,10 @@ from typing import Any
 from aiokafka.partitioner import murmur2
 
 from connectors._shared.routing import columns_for
-from engine import jsontext
 from engine.errors import DeliveryError, RejectError
-from engine.record import Batch, Chunk, Record, Row
-from engine.template import Template
+from engine.language.template import Template
+from engine.model import jsontext
+from engine.model.record import Batch, Chunk, Record, Row
 
 Headers = list[tuple[str, bytes]]
 Message = tuple[int, int, bytes | None, bytes, Headers]

@@ -43,7 +43,7 @@ from engine.errors import (
     RejectError,
     SplitError,
 )
-from engine.record import Batch
+from engine.model.record import Batch
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]

@@ -11,8 +11,8 @@ from connectors._shared.routing import columns_for
 from connectors.postgresql.statement import Column, Execute, Run, Values, make_run, parameter
 from connectors.postgresql.types import converter, text_converter
 from engine.errors import DeliveryError, HoldError, RejectError
-from engine.record import Batch
-from engine.template import sql_parameters
+from engine.language.template import sql_parameters
+from engine.model.record import Batch
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]

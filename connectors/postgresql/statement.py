@@ -14,7 +14,7 @@ import asyncpg
 from connectors.postgresql.errors import reason
 from connectors.postgresql.types import Converter, shown
 from engine.errors import DeliveryError, RejectError
-from engine.record import Batch
+from engine.model.record import Batch
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]

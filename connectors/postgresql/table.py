@@ -25,7 +25,7 @@ from connectors.postgresql.statement import (
 )
 from connectors.postgresql.types import converter, text_converter
 from engine.errors import DeliveryError, HoldError
-from engine.record import Batch, Row
+from engine.model.record import Batch, Row
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]

@@ -23,7 +23,7 @@ from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any
 
-from engine import jsontext
+from engine.model import jsontext
 
 TUPLE_CODEC_TYPES = ("timestamptz", "timestamp")
 """Types that asyncpg must be told to take in its ``tuple`` format: a tuple of one integer."""

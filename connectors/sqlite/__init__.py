@@ -43,7 +43,7 @@ from engine.errors import (
     RetryableError,
     SplitError,
 )
-from engine.record import Batch
+from engine.model.record import Batch
 
 log = structlog.get_logger()
 

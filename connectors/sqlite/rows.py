@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from connectors._shared.routing import columns_for
-from engine import jsontext
 from engine.errors import DeliveryError, HoldError, RejectError
-from engine.jsontext import UNDEFINED
-from engine.record import Batch
-from engine.template import sql_parameters
+from engine.language.template import sql_parameters
+from engine.model import jsontext
+from engine.model.jsontext import UNDEFINED
+from engine.model.record import Batch
 
 
 class Bound(Protocol):

@@ -13,7 +13,7 @@ from typing import Any
 
 from connectors.sqlite.rows import Run, bindable, explain, is_bound_as_it_is
 from engine.errors import DeliveryError, HoldError, RejectError
-from engine.record import Batch, Row
+from engine.model.record import Batch, Row
 
 STATEMENTS_MAX = 256
 """Statements kept compiled, one for each set of columns that rows come with."""

@@ -20,7 +20,6 @@ from pydantic import Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
-from engine import jsontext
 from engine.admin.metrics import render
 from engine.admin.port import (
     AdminPort,
@@ -33,7 +32,8 @@ from engine.admin.port import (
 )
 from engine.config.settings import Address
 from engine.errors import HeadgateError, Problem
-from engine.log import redact
+from engine.model import jsontext
+from engine.service.log import redact
 
 T = TypeVar("T")
 View = TypeVar("View", RuleView, SinkView)

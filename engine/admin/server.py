@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from engine.config.settings import Address, ApiSettings
 from engine.errors import ConfigError
-from engine.service import Tasks
+from engine.service.tasks import Tasks
 
 if TYPE_CHECKING:
     import uvicorn

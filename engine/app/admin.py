@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from engine.admin.port import ClientView, DeadLetterView, ListenerView, ProcessView, RuleView, SinkView, StatsView
 from engine.delivery import StoredLetter
 from engine.errors import Problem
-from engine.jsontext import decode, encode
-from engine.log import redact
+from engine.model.jsontext import decode, encode
+from engine.service.log import redact
 
 if TYPE_CHECKING:
     from engine.app.runtime import App

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connectors import load_kind
-from engine.clock import Clock, SystemClock
 from engine.config.connectors import SinkEntry
 from engine.config.project import LoadedProject, in_order, load_project
 from engine.config.settings import Settings
 from engine.connector import Publish, Sink, SinkContext
 from engine.errors import ConfigError, HeadgateError, Problem
-from engine.ruleset import Ruleset, load_rules
+from engine.language.ruleset import Ruleset, load_rules
+from engine.service.clock import Clock, SystemClock
 
 
 class ProjectError(HeadgateError):

@@ -25,16 +25,16 @@ from engine.app.admin import AppAdmin
 from engine.app.datadir import DataDirectory
 from engine.app.project import Project, ProjectError, read_project
 from engine.bridge import Bridge
-from engine.clock import Clock, SystemClock
 from engine.config.connectors import SinkEntry
 from engine.config.project import SETTINGS_FILE
 from engine.config.settings import Settings
 from engine.connector import Publication, Sink
 from engine.delivery import Delivery, Outbox
-from engine.dispatch import Dispatcher, Route
+from engine.delivery.journal import Journal
 from engine.errors import DeliveryError, Problem
-from engine.journal import Journal
-from engine.ruleset import Ruleset
+from engine.intake.dispatch import Dispatcher, Route
+from engine.language.ruleset import Ruleset
+from engine.service.clock import Clock, SystemClock
 
 log = structlog.get_logger()
 

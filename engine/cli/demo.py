@@ -24,9 +24,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from engine.admin.port import AdminPort
 from engine.cli.report import say
-from engine.clock import Clock, SystemClock
 from engine.config.settings import Address
-from engine.service import Tasks
+from engine.service.clock import Clock, SystemClock
+from engine.service.tasks import Tasks
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ import typer
 
 from engine.cli.report import EXIT_FAILED, EXIT_USAGE, CommandError, Style, count, render, terminal_style
 from engine.errors import Problem
-from engine.jsontext import decode, encode
+from engine.model.jsontext import decode, encode
 
 _NAME = "statement"
 """What a statement given on the command line is called in a report."""
@@ -61,15 +61,15 @@ def _text_of(file: Path) -> str:
 
 
 def _answer_lines() -> None:
-    from engine.eval import main_stream
+    from engine.language.eval import main_stream
 
     main_stream(sys.stdin.buffer, _write)
 
 
 def _run(sql: str, name: str, lines: Iterable[bytes]) -> bool:
     """Whether all went well."""
-    from engine.eval import evaluate_event
-    from engine.sql import check_rule
+    from engine.language.eval import evaluate_event
+    from engine.language.sql import check_rule
 
     problems = [Problem(p.message, name, p.position, p.remedy, p.severity) for p in check_rule(sql)]
     if problems:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from engine.errors import ConfigError, HeadgateError, Problem, RuleError
-from engine.log import redact
+from engine.service.log import redact
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -23,8 +23,8 @@ from engine.cli.welcome import Target, target_of, welcome
 from engine.config.project import load_settings
 from engine.config.settings import Address
 from engine.errors import Problem
-from engine.log import configure
-from engine.service import Tasks
+from engine.service.log import configure
+from engine.service.tasks import Tasks
 
 if TYPE_CHECKING:
     from engine.admin.port import AdminPort

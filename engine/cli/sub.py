@@ -25,7 +25,7 @@ from engine.cli.mqtt import (
     check_text,
 )
 from engine.cli.report import EXIT_FAILED, EXIT_USAGE, CommandError
-from engine.jsontext import encode
+from engine.model.jsontext import encode
 
 
 def register(app: typer.Typer) -> None:

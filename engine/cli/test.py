@@ -34,8 +34,8 @@ def run_tests(
 
       headgate test hot_rooms --project plant
     """
-    from engine.cases import run_cases
     from engine.config.project import load_settings
+    from engine.language.cases import run_cases
 
     directory = project.absolute()
     folder = directory / load_settings(directory, os.environ).rules.dir

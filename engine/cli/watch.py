@@ -9,7 +9,7 @@ import structlog
 from watchfiles import Change, awatch
 
 from engine.config.project import CONNECTORS_FILE, SETTINGS_FILE
-from engine.service import Tasks
+from engine.service.tasks import Tasks
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from engine.admin.port import ProcessView, RuleView
 from engine.cli.report import Style
-from engine.log import redact
+from engine.service.log import redact
 
 NAMES_SHOWN_MAX = 6
 SINKS_SHOWN_MAX = 12

@@ -1,6 +1,6 @@
 """A project folder: its two YAML files, read, validated and checked for safety in one go.
 
-Rules are not read here: `engine.ruleset` loads them, and `engine.app` brings both together.
+Rules are not read here: `engine.language.ruleset` loads them, and `engine.app` brings both together.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.config.loader import Document, Node
 from engine.errors import ConfigError, Problem
-from engine.log import hide
+from engine.service.log import hide
 
 FILE_BYTES_MAX = 64 << 10
 """A longer file is no secret but a mistake."""

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJson
 
 from engine.config.model import Model
 from engine.config.units import Duration, Size
-from engine.log import LogFormat, LogLevel
+from engine.service.log import LogFormat, LogLevel
 
 LISTENER_KINDS = ("tcp",)
 LISTENER_KINDS_TO_COME = ("tls", "ws", "wss", "unix")

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from engine.config.loader import Location, Node
 from engine.errors import Position, Problem
-from engine.log import hide
+from engine.service.log import hide
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -9,13 +9,13 @@ from random import Random
 
 import structlog
 
-from engine.clock import Clock, SystemClock
 from engine.connector import ConnectorConfig, Sink
+from engine.delivery.journal import Journal, SinkLog, Ticket
 from engine.delivery.letter import StoredLetter, list_ids, list_letters, read_letters
 from engine.delivery.outbox import Outbox
 from engine.errors import JournalError
-from engine.journal import Journal, SinkLog, Ticket
-from engine.metrics import RuleCounters, SinkCounters
+from engine.model.metrics import RuleCounters, SinkCounters
+from engine.service.clock import Clock, SystemClock
 
 log = structlog.get_logger()
 

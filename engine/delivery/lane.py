@@ -8,15 +8,15 @@ from typing import Protocol
 
 import structlog
 
-from engine.clock import Clock
 from engine.connector import ConnectorConfig, Sink
+from engine.delivery.journal import Journal, LaneLog, Segment
 from engine.delivery.link import Link
 from engine.delivery.queue import LaneQueue, Taken
 from engine.delivery.retry import backoff_s
 from engine.delivery.waiting import Bell, deadline, is_cancelled
 from engine.delivery.work import Action, Outcome, Part, Settled, Work
 from engine.errors import JournalError, RetryableError
-from engine.journal import Journal, LaneLog, Segment
+from engine.service.clock import Clock
 
 log = structlog.get_logger()
 

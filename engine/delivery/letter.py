@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
+from engine.delivery.journal import SinkLog
 from engine.delivery.work import DeadLetter, class_of, code_of, text_of
-from engine.journal import SinkLog
-from engine.record import Chunk, Record, Row
+from engine.model.record import Chunk, Record, Row
 
 _VIEW = (
     "id, lane, seq, rule, client, topic, time_ms, error_class, code, message, attempts, first_error_ms, died_ms, chunk"

@@ -15,12 +15,12 @@ from typing import Literal
 
 import structlog
 
-from engine.clock import Clock
 from engine.connector import ConnectorConfig, Sink
 from engine.delivery.retry import backoff_s
 from engine.delivery.waiting import Bell, deadline, is_cancelled
 from engine.delivery.work import text_of
 from engine.errors import HoldError, RetryableError
+from engine.service.clock import Clock
 
 log = structlog.get_logger()
 

@@ -16,8 +16,8 @@ from random import Random
 
 import structlog
 
-from engine.clock import Clock
 from engine.connector import ConnectorConfig, Sink
+from engine.delivery.journal import Journal, LaneLog, SinkLog, Ticket
 from engine.delivery.lane import NO_LIMIT, Lane
 from engine.delivery.letter import StoredLetter, letter_row, unstorable_chunk, unstorable_row
 from engine.delivery.link import Link
@@ -25,10 +25,10 @@ from engine.delivery.spread import Spread
 from engine.delivery.status import SinkStatus
 from engine.delivery.waiting import Bell, deadline, is_cancelled
 from engine.delivery.work import DeadLetter, Settled, text_of
-from engine.journal import Journal, LaneLog, SinkLog, Ticket
-from engine.metrics import SinkCounters
-from engine.record import Chunk
-from engine.service import Tasks
+from engine.model.metrics import SinkCounters
+from engine.model.record import Chunk
+from engine.service.clock import Clock
+from engine.service.tasks import Tasks
 
 log = structlog.get_logger()
 

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.journal import Segment
-from engine.record import Batch, Chunk
+from engine.delivery.journal import Segment
+from engine.model.record import Batch, Chunk
 
 
 @dataclass(slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from engine.record import Chunk, Row
-from engine.template import Template, TemplateError
+from engine.language.template import Template, TemplateError
+from engine.model.record import Chunk, Row
 
 
 class Spread:

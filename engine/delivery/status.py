@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.delivery.link import LinkState
-from engine.metrics import SinkCounters
+from engine.model.metrics import SinkCounters
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from engine.clock import Clock
+from engine.service.clock import Clock
 
 
 class Bell:

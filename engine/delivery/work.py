@@ -31,8 +31,8 @@ from engine.errors import (
     RetryableError,
     SplitError,
 )
-from engine.log import redact
-from engine.record import Batch, Record
+from engine.model.record import Batch, Record
+from engine.service.log import redact
 
 Outcome = Mapping[int, DeliveryError] | BaseException | None
 """What `Sink.write` returned or raised."""

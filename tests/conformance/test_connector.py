@@ -30,7 +30,7 @@ from engine.errors import (
     RejectError,
     SplitError,
 )
-from engine.record import Batch, Row
+from engine.model.record import Batch, Row
 from servers.fixtures import SERVER_FIXTURES, in_ci
 from support.sinks.harness import Harness, batch_of, sample_row
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Problem
-from engine.sql import check_rule
+from engine.language.sql import check_rule
 
 _FOLDER = Path(__file__).parent / "sql" / "diagnostics"
 _STATEMENTS = sorted(_FOLDER.glob("*.sql"))

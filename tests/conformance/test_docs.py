@@ -13,9 +13,9 @@ from connectors import KINDS, load_kind
 from engine import docs
 from engine.config.project import load_project
 from engine.config.settings import Settings
-from engine.events import EVENTS
-from engine.functions import FUNCTIONS
-from engine.sql import check_rule
+from engine.language.events import EVENTS
+from engine.language.functions import FUNCTIONS
+from engine.language.sql import check_rule
 
 READMES = ("README.md", "engine/README.md", "connectors/README.md")
 

@@ -7,13 +7,13 @@ from random import Random
 
 import pytest
 
-from engine.functions import FUNCTIONS
-from engine.functions.date import use_clock
-from engine.functions.identity import use_random
-from engine.functions.memory import Memory, use_store
-from engine.jsontext import encode
-from engine.message import Client, Message
-from engine.sql import compile_rule
+from engine.language.functions import FUNCTIONS
+from engine.language.functions.date import use_clock
+from engine.language.functions.identity import use_random
+from engine.language.functions.memory import Memory, use_store
+from engine.language.sql import compile_rule
+from engine.model.jsontext import encode
+from engine.model.message import Client, Message
 
 EXAMPLES = [(function.name, example) for function in FUNCTIONS.values() for example in function.examples]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from engine.eval import evaluate_line
-from engine.jsontext import encode
+from engine.language.eval import evaluate_line
+from engine.model.jsontext import encode
 from support.expectation import difference, predicate_fails
 
 _BESIDE = Path(__file__).parents[3] / "shared" / "conformance" / "rules"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.app.project import check_project
-from engine.cases import run_cases
+from engine.language.cases import run_cases
 
 ROOT = Path(__file__).resolve().parents[2]
 SKELETON = ROOT / "engine" / "cli" / "skeleton"

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from engine.errors import EvaluationError, RuleError
-from engine.jsontext import encode
-from engine.message import Client, Message, Occurrence
-from engine.sql import compile_rule
+from engine.language.sql import compile_rule
+from engine.model.jsontext import encode
+from engine.model.message import Client, Message, Occurrence
 from support.expectation import difference
 
 _FOLDER = Path(__file__).parent / "sql"

@@ -20,7 +20,7 @@ from connectors import kafka as module
 from connectors.kafka import KafkaConfig, KafkaSink
 from engine.connector import SinkContext
 from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
-from engine.record import Batch, Chunk, Row
+from engine.model.record import Batch, Chunk, Row
 from engine.testing import FakeClock
 from servers.kafka import PASSWORD, USER, Kafka
 from support.sinks.harness import batch_of

@@ -24,7 +24,7 @@ from engine.errors import (
     RetryableError,
     SplitError,
 )
-from engine.record import Row
+from engine.model.record import Row
 from servers.postgresql import Postgresql
 from support.certificates import make_certificates
 from support.sinks.harness import batch_of

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from engine.connector import ConnectorConfig, Sink, SinkContext
+from engine.delivery.journal.worker import Answer, Job, T
 from engine.errors import (
     DeliveryError,
     DuplicateError,
@@ -26,8 +27,7 @@ from engine.errors import (
     RetryableError,
     SplitError,
 )
-from engine.journal.worker import Answer, Job, T
-from engine.record import Batch
+from engine.model.record import Batch
 from engine.testing import FakeClock, InlineWorker, pump
 from support.deliveries import World, chunk
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import EvaluationError
-from engine.functions import FUNCTIONS, Function
-from engine.jsontext import UNDEFINED
-from engine.message import Client, Occurrence
-from engine.value import Bits, from_bytes, same, to_text
+from engine.language.functions import FUNCTIONS, Function
+from engine.model.jsontext import UNDEFINED
+from engine.model.message import Client, Occurrence
+from engine.model.value import Bits, from_bytes, same, to_text
 
 WORDS = (
     "second", "nanosecond", "all", "leading", "trailing", "both", "notrim", "nocrlf", "bits", "float", "integer",
@@ -39,7 +39,7 @@ VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
 )
 COLUMNS = st.dictionaries(st.sampled_from(["topic", "payload", "flags", "id", "qos"]), VALUES)
-SLOW = {"jq"}  # a foreign interpreter; tests/unit/functions/test_jq_function.py has its bounds
+SLOW = {"jq"}  # a foreign interpreter; tests/unit/language/functions/test_jq_function.py has its bounds
 
 
 @pytest.mark.parametrize("function", [f for f in FUNCTIONS.values() if f.name not in SLOW], ids=lambda f: str(f.name))

@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine.journal import Journal, LaneLog
-from engine.record import Chunk
+from engine.delivery.journal import Journal, LaneLog
+from engine.model.record import Chunk
 from engine.testing import FakeClock, InlineWorker, pump
 
 LANES = st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 2))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.functions import pattern
-from engine.functions.pattern import regex_extract, regex_match, regex_replace
+from engine.language.functions import pattern
+from engine.language.functions.pattern import regex_extract, regex_match, regex_replace
 
 ATOMS = st.sampled_from(
     ["a", "b", "é", ".", r"\d", r"\w", "[ab]", "[^a]", "[[:alpha:]]", r"\b", "^", "$", r"\.", "(?i:A)"]

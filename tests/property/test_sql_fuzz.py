@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import EvaluationError, RuleError
-from engine.eval import evaluate_line
-from engine.jsontext import encode
-from engine.message import Client, Message, Occurrence
-from engine.sql import CompiledRule, check_rule, compile_rule, parse
+from engine.language.eval import evaluate_line
+from engine.language.sql import CompiledRule, check_rule, compile_rule, parse
+from engine.model.jsontext import encode
+from engine.model.message import Client, Message, Occurrence
 from support.interpreter import interpret
 
 _CLIENT = Client("c1", "u1", "10.0.0.1:5000")

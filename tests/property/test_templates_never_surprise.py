@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError
-from engine.template import Template, TemplateError, sql_parameters
-from engine.template.kind import KINDS
+from engine.language.template import Template, TemplateError, sql_parameters
+from engine.language.template.kind import KINDS
 
 PIECES = st.sampled_from(
     ["${", "}", "${a}", "${a.b}", "${.}", "${$}", "${a[0]}", '${"a"}', "${x:-", "!}", "'", '"', "\\", "{", "[", "/",

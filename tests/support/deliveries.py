@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from engine.connector import ConnectorConfig, Sink
 from engine.delivery import Delivery, Outbox
-from engine.journal import Journal, RecoveryReport, Ticket
-from engine.journal.worker import Answer, Job, T, Worker
-from engine.record import Chunk
+from engine.delivery.journal import Journal, RecoveryReport, Ticket
+from engine.delivery.journal.worker import Answer, Job, T, Worker
+from engine.model.record import Chunk
 from engine.testing import FakeClock, InlineWorker, pump
 
 FILE = "journal.sqlite"

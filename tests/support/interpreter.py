@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from engine.errors import EvaluationError, Position
-from engine.functions import FUNCTIONS
-from engine.jsontext import UNDEFINED
-from engine.message import Message, Occurrence
-from engine.sql import Statement
-from engine.sql import nodes as n
-from engine.sql import runtime as rt
-from engine.sql.fields import Places, target_of
-from engine.sql.walk import references
+from engine.language.functions import FUNCTIONS
+from engine.language.sql import Statement
+from engine.language.sql import nodes as n
+from engine.language.sql import runtime as rt
+from engine.language.sql.fields import Places, target_of
+from engine.language.sql.walk import references
+from engine.model.jsontext import UNDEFINED
+from engine.model.message import Message, Occurrence
 
 _NOWHERE = Position(1, 1)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.record import Row
+from engine.model.record import Row
 from support.sinks.harness import Harness
 
 PIPE_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.connector import SinkContext
-from engine.record import Row
+from engine.model.record import Row
 from support.sinks.harness import SINK_ID, Harness
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.connector import SinkContext
 from engine.errors import DeliveryError, NotConnectedError, RetryableError
-from engine.record import Batch, Record, Row
+from engine.model.record import Batch, Record, Row
 
 NewSink = Callable[..., Awaitable[Any]]
 """What the fixture `new_sink` of the unit tests is: makes a sink of a kind and its options."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.record import Row
+from engine.model.record import Row
 from support.http_server import Behaviour, RecordingServer
 from support.sinks.harness import Harness
 

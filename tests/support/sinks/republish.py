@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from engine import jsontext
 from engine.connector import Publication, SinkContext
 from engine.errors import DeliveryError, HoldError, RetryableError
-from engine.record import Row
+from engine.model import jsontext
+from engine.model.record import Row
 from support.sinks.harness import Harness
 
 

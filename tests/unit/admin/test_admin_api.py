@@ -14,7 +14,7 @@ from engine.admin.api import create_api
 from engine.admin.server import ApiServer
 from engine.config.settings import Address, ApiSettings
 from engine.errors import ConfigError
-from engine.log import hide
+from engine.service.log import hide
 from support.admin_port import FakeApp
 
 LETTERS = "/api/v5/sinks/readings/dead_letters"

@@ -8,7 +8,7 @@ import pytest
 
 from engine.cli.report import CommandError, Style, print_failure, render, render_json, summary
 from engine.errors import ConfigError, HeadgateError, Position, Problem
-from engine.log import hide
+from engine.service.log import hide
 
 TEXTS = {"rules/hot.sql": "SELECT *\nFROM\t'é温度' WHER x\n"}
 

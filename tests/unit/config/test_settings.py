@@ -11,7 +11,7 @@ from broker.config import BrokerConfig
 from engine.config.project import load_project, load_settings, locate
 from engine.config.settings import Address, Settings, parse_address
 from engine.errors import ConfigError
-from engine.log import redact
+from engine.service.log import redact
 
 
 def no_kinds(name: str) -> type:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from engine.errors import ConfigError, HoldError, RejectError, RetryableError
-from engine.record import Row
+from engine.model.record import Row
 from support.sinks.harness import NewSink, batch_of
 from support.wait import wait_until
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from engine.errors import ConfigError, HoldError, NotConnectedError, RejectError, RetryableError, SplitError
-from engine.record import Row
+from engine.model.record import Row
 from support.certificates import make_certificates
 from support.http_server import Behaviour, RecordingServer
 from support.sinks.harness import NewSink, batch_of

@@ -11,7 +11,7 @@ import pytest
 from connectors.republish import RepublishConfig, RepublishSink
 from engine.connector import Publication, SinkContext
 from engine.errors import ConfigError, DeliveryError, RejectError
-from engine.record import Batch, Record, Row
+from engine.model.record import Batch, Record, Row
 
 Published = list[Publication]
 

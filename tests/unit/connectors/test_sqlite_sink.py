@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.errors import ConfigError, DuplicateError, HoldError, NotConnectedError, RejectError, RetryableError
-from engine.record import Row
+from engine.model.record import Row
 from support.sinks.harness import NewSink, batch_of
 
 

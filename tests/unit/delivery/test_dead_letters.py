@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from engine.delivery import Outbox
 from engine.delivery.outbox import TELL_EVERY_S
 from engine.errors import HoldError, RejectError
-from engine.log import hide
+from engine.service.log import hide
 from engine.testing import FlakySink, MemorySink, pump
 from support.deliveries import World, chunk, options
 

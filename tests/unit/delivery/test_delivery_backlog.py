@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.errors import NotConnectedError
-from engine.record import Batch
+from engine.model.record import Batch
 from engine.testing import FlakySink, MemorySink, pump
 from support.deliveries import SlowDisk, World, chunk, options
 

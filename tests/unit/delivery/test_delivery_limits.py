@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from engine.delivery.journal.worker import Answer, Job, T
 from engine.errors import NotConnectedError
-from engine.journal.worker import Answer, Job, T
-from engine.record import Batch
+from engine.model.record import Batch
 from engine.testing import FlakySink, InlineWorker, MemorySink, pump
 from support.deliveries import SlowDisk, World, chunk, options
 

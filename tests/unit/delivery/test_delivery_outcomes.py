@@ -16,7 +16,7 @@ from engine.errors import (
     RetryableError,
     SplitError,
 )
-from engine.record import Batch
+from engine.model.record import Batch
 from engine.testing import FlakySink, MemorySink
 from support.deliveries import World, chunk, options
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 from engine.delivery import Delivery
-from engine.journal import Journal
+from engine.delivery.journal import Journal
 from engine.testing import MemorySink
 from support.deliveries import chunk, options
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from engine.connector import RetryConfig
+from engine.delivery.journal import Segment
 from engine.delivery.queue import LaneQueue, split
 from engine.delivery.retry import backoff_s
 from engine.delivery.work import Action, Work
 from engine.errors import DuplicateError, HoldError, NotConnectedError, RejectError, RetryableError, SplitError
-from engine.journal import Segment
-from engine.record import Batch
+from engine.model.record import Batch
 from support.deliveries import chunk
 
 RETRY = RetryConfig(max_unknown=2)

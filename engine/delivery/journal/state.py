@@ -1,0 +1,141 @@
+"""What the journal keeps of sinks and lanes beside their records: positions and counters, as they are stored.
+
+Everything here belongs to the event loop. A commit takes a picture of it at the moment its group closes, so that
+positions, counters and records on disk always belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from engine.delivery.journal.schema import LANES_MAX
+from engine.delivery.journal.segment import Segment
+from engine.model.metrics import SinkCounters
+from engine.model.record import Chunk
+
+
+class LaneState(msgspec.Struct, gc=False):
+    """The positions of one lane: records up to ``cursor`` are settled, the next new one gets ``next_seq``.
+
+    Numbers follow each other without a gap; one that shows when reading is lost records.
+    """
+
+    number: int
+    next_seq: int = 1
+    cursor: int = 0
+
+
+class SinkState(msgspec.Struct):
+    """What is stored of one sink."""
+
+    counters: SinkCounters = msgspec.field(default_factory=SinkCounters)
+    lanes: list[LaneState] = msgspec.field(default_factory=list)
+    spread: str = ""
+    """How records were spread over lanes when the last one came."""
+    barriers: list[dict[int, int]] = msgspec.field(default_factory=list)
+    """Positions by lane number that all lanes must reach before any lane may go further; see `engine.delivery`."""
+    waiting_bytes: int = 0
+    settled_bytes: int = 0
+
+
+class LaneListener(Protocol):
+    """Who wants to know what became of the records of a lane."""
+
+    def committed(self, segment: Segment) -> None:
+        """`segment` stands in the journal now."""
+
+
+class LaneLog:
+    """One lane's end of the journal: what is put into the open group, and how far the lane is."""
+
+    __slots__ = ("_open", "committed_seq", "fresh", "fresh_bytes", "fresh_rows", "key", "listener", "sink", "state")
+
+    def __init__(self, sink: SinkLog, state: LaneState, opened: Callable[[LaneLog], None]) -> None:
+        self.sink = sink
+        self.state = state
+        self.key = sink.id * LANES_MAX + state.number
+        self.committed_seq = state.next_seq - 1
+        self.fresh: list[Chunk] = []
+        self.fresh_rows = 0
+        self.fresh_bytes = 0
+        self.listener: LaneListener | None = None
+        self._open = opened
+
+    def append(self, chunk: Chunk, size: int) -> None:
+        """Put `chunk`, `size` bytes when stored, into the open group; it gets its numbers when the group closes."""
+        fresh = self.fresh
+        if not fresh:
+            self._open(self)
+        fresh.append(chunk)
+        self.fresh_rows += len(chunk.rows)
+        self.fresh_bytes += size
+
+    def take_back(self, seq: int, rows: int) -> None:
+        """Forget that `rows` records got numbers from `seq` on: the next ones get them, and are as new as they are."""
+        self.state.next_seq = seq
+        number = self.state.number
+        for barrier in self.sink.state.barriers:
+            if number in barrier:
+                barrier[number] -= min(max(barrier[number] - seq + 1, 0), rows)
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not settled, those included that are not on disk yet."""
+        return self.state.next_seq - 1 - self.state.cursor + self.fresh_rows
+
+
+class SinkLog:
+    """One sink's part of the journal."""
+
+    __slots__ = (
+        "_opened",
+        "id",
+        "is_trimming",
+        "lanes",
+        "name",
+        "oldest_kept_ms",
+        "retain_bytes",
+        "retain_ms",
+        "state",
+        "trimmed_bytes",
+    )
+
+    def __init__(
+        self, id: int, name: str, state: SinkState, opened: Callable[[LaneLog], None], trimmed_bytes: int = 0
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.state = state
+        self.trimmed_bytes = trimmed_bytes
+        self.retain_ms: float | None = None
+        """None until the sink is opened: of a sink that is not configured nothing is deleted."""
+        self.retain_bytes = 0
+        self.oldest_kept_ms = 0
+        self.is_trimming = False
+        """Whether more is due to be deleted than the last commit had time for."""
+        self._opened = opened
+        self.lanes = {lane.number: LaneLog(self, lane, opened) for lane in state.lanes}
+
+    def lane(self, number: int) -> LaneLog:
+        """The lane of that number, made when it is new."""
+        lane = self.lanes.get(number)
+        if lane is None:
+            if not 0 <= number < LANES_MAX:
+                raise ValueError(f"there is no lane {number}; a sink has at most {LANES_MAX}")
+            state = LaneState(number)
+            self.state.lanes.append(state)
+            lane = self.lanes[number] = LaneLog(self, state, self._opened)
+        return lane
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of settled records that are still stored."""
+        return max(self.state.settled_bytes - self.trimmed_bytes, 0)
+
+    def retain(self, seconds: float, size: int) -> None:
+        """Keep settled records for `seconds`, and at most `size` bytes of them."""
+        self.retain_ms = seconds * 1000
+        self.retain_bytes = size

@@ -1,0 +1,36 @@
+"""Chance: random numbers and unique ids."""
+
+from __future__ import annotations
+
+from random import Random, SystemRandom
+
+from engine.language.functions.registry import function
+
+_random: Random = SystemRandom()
+
+
+def use_random(source: Random) -> Random:
+    """Take all chance from `source` from now on; the source until now is returned."""
+    global _random
+    previous, _random = _random, source
+    return previous
+
+
+@function(("floor(random())", 0), pure=False)
+def random() -> float:
+    """A random number from 0 up to, but not including, 1."""
+    return _random.random()
+
+
+@function(("strlen(uuid_v4())", 36), pure=False)
+def uuid_v4() -> str:
+    """A new random UUID (version 4) with hyphens."""
+    digits = uuid_v4_no_hyphen()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+@function(("strlen(uuid_v4_no_hyphen())", 32), pure=False)
+def uuid_v4_no_hyphen() -> str:
+    """A new random UUID (version 4) without hyphens."""
+    bits = _random.getrandbits(128) & ~(0xF << 76 | 0x3 << 62) | 4 << 76 | 2 << 62
+    return f"{bits:032x}"

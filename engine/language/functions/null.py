@@ -1,0 +1,57 @@
+"""Missing values: asking for them, and what to take in their place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.language.functions.argument import items
+from engine.language.functions.registry import function
+from engine.model.jsontext import UNDEFINED
+
+
+@function(("null()", None), ("is_null(null())", True))
+def null() -> Any:
+    """The undefined value: what a missing field is."""
+    return UNDEFINED
+
+
+@function(("coalesce(nope, 'b')", "b"), ("coalesce([nope, 3])", 3), ("coalesce(nope, null(), 1)", 1))
+def coalesce(value: Any, *more: Any) -> Any:
+    """The first of the values, or of the elements of one list, that is not undefined. JSON null is a value."""
+    for candidate in (value, *more) if more else items("coalesce", 1, value):
+        if candidate is not UNDEFINED:
+            return candidate
+    return UNDEFINED
+
+
+@function(("coalesce_ne('', 'b')", "b"), ("coalesce_ne(['', nope, 'c'])", "c"))
+def coalesce_ne(value: Any, *more: Any) -> Any:
+    """The first of the values, or of the elements of one list, that is neither undefined nor empty text."""
+    for candidate in (value, *more) if more else items("coalesce_ne", 1, value):
+        if candidate is not UNDEFINED and candidate not in ("", []):
+            return candidate
+    return UNDEFINED
+
+
+@function(("is_null(nope)", True), ("is_null('')", False))
+def is_null(value: Any) -> bool:
+    """Whether the value is undefined. JSON null is not; `is_null_var` takes both."""
+    return value is UNDEFINED
+
+
+@function(("is_not_null(0)", True), ("is_not_null(nope)", False))
+def is_not_null(value: Any) -> bool:
+    """Whether the value is anything but undefined."""
+    return value is not UNDEFINED
+
+
+@function(("is_null_var(json_decode('null'))", True), ("is_null_var(nope)", True), ("is_null_var(0)", False))
+def is_null_var(value: Any) -> bool:
+    """Whether the value is undefined or JSON null."""
+    return value is UNDEFINED or value is None
+
+
+@function(("is_not_null_var(json_decode('null'))", False), ("is_not_null_var('')", True))
+def is_not_null_var(value: Any) -> bool:
+    """Whether the value is neither undefined nor JSON null."""
+    return value is not UNDEFINED and value is not None

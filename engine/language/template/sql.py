@@ -1,0 +1,59 @@
+"""SQL statements with placeholders, taken apart into a statement with parameters and the values to bind.
+
+Nothing of a record ever becomes part of the statement. What is told apart: literals (``'…'``, ``E'…'``, ``$$…$$``),
+quoted names (``"…"``), comments, and all the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from engine.errors import ConfigError
+from engine.language.template.placeholder import parse
+
+_TOKEN = re.compile(
+    r"""(?P<comment>--[^\n]*|/\*.*?\*/)
+      | (?P<escaped>\b[eE]'(?:[^'\\]|\\.|'')*')
+      | (?P<literal>'(?:[^']|'')*')
+      | (?P<name>"(?:[^"]|"")*"|`[^`]*`)
+      | (?P<dollar>\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
+      | (?P<placeholder>\$\{(?:"[^"]*"|'[^']*'|[^}"'])*\}?)""",
+    re.VERBOSE | re.DOTALL,
+)
+_LONE = re.compile(r"""\$\{(?:"[^"]*"|'[^']*'|[^}"'])*\}""")
+
+
+def sql_parameters(text: str, style: str | Callable[[int], str]) -> tuple[str, list[str]]:
+    """The statement with parameters in a style (``$1``, ``?``, by number), and the source of each one's template."""
+    if "{{" in text or "{%" in text:
+        raise ConfigError("an SQL statement can't be a Jinja2 template", remedy="use ${placeholders}: they are bound")
+    sources: list[str] = []
+
+    def parameter(source: str) -> str:
+        sources.append(source)
+        if callable(style):
+            return style(len(sources))
+        return "?" if style == "?" else f"${len(sources)}"
+
+    def replaced(match: re.Match[str]) -> str:
+        token = match[0]
+        if "${" not in token or match["comment"]:
+            return token
+        if match["placeholder"]:
+            return _resolved(token) or parameter(token)
+        inner = token[1:-1]
+        if match["literal"] or _LONE.fullmatch(inner):
+            return parameter(inner.replace("''", "'") if match["literal"] else inner)
+        raise ConfigError(
+            f"a placeholder can't be part of {token[:40]}",
+            remedy="only values can be placeholders; write names and text with escapes out",
+        )
+
+    return _TOKEN.sub(replaced, text), sources
+
+
+def _resolved(token: str) -> str:
+    """The text of a placeholder that is none (``${$}``), else nothing. Raises `ConfigError` for a broken one."""
+    parts = parse(token)
+    return "".join(part for part in parts if isinstance(part, str))

@@ -1,0 +1,1 @@
+"""The vocabulary of the engine: messages, records, values, JSON text, counters."""

@@ -1,0 +1,313 @@
+"""The composition root, in one process: it starts, serves, reloads, refuses and stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from engine.admin.api import create_api
+from engine.app.admin import AppAdmin
+from engine.app.datadir import DataDirectoryInUseError
+from engine.app.project import ProjectError, check_project
+from engine.app.runtime import App
+from engine.model.message import Client
+
+SETTINGS = "listeners: [{bind: '127.0.0.1:0'}]\napi: {enable: false}\n"
+SINKS = "sinks:\n  rows: {type: sqlite, path: rows.db, table: t, batch: {time: 1ms}}\n"
+RULE = 'INSERT INTO rows SELECT payload.v AS v FROM "t"'
+
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a file of the project."""
+
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    write("headgate.yaml", SETTINGS)
+    write("connectors.yaml", SINKS)
+    write("rules/r.sql", RULE)
+    return write
+
+
+@pytest.fixture
+async def app(tmp_path: Path, write: Write) -> AsyncIterator[App]:
+    app = App(tmp_path, environ={})
+    await app.start()
+    yield app
+    await app.stop(5.0)
+
+
+class Publish:
+    topic, qos, retain, dup, properties = "t", 1, False, False, None
+    message_id: str | None = None
+    is_will: bool = False
+
+    def __init__(self, value: int) -> None:
+        self.payload = b'{"v": %d}' % value
+
+
+async def publish(app: App, *values: int) -> None:
+    """As a device would: until it is acknowledged."""
+    app.dispatcher.publishes(Client("c"), [Publish(value) for value in values], 1)
+    await app.delivery.ticket().wait()
+
+
+async def stored(app: App, path: Path) -> list[Any]:
+    for outbox in app.outboxes.values():
+        await outbox.drained()
+    with closing(sqlite3.connect(path / "rows.db")) as db:
+        return [value for (value,) in db.execute("SELECT v FROM t ORDER BY rowid")]
+
+
+async def test_a_publish_becomes_a_row_and_is_counted(app: App, tmp_path: Path) -> None:
+    """The main job, end to end."""
+    await publish(app, 1, 2)
+    assert await stored(app, tmp_path) == [1, 2]
+    admin = AppAdmin(app)
+    (rule,), (sink,) = admin.rules(), admin.sinks()
+    assert (rule.received, rule.emitted, rule.records) == (2, 2, 2)
+    assert (sink.emitted, sink.delivered, sink.buffered, sink.status) == (2, 2, 0, "connected")
+    assert admin.process().healthy
+
+
+async def test_a_good_edit_swaps_and_keeps_what_was_counted(app: App, tmp_path: Path, write: Write) -> None:
+    """Reloading is how rules are changed; it must cost nothing."""
+    await publish(app, 1)
+    write("rules/r.sql", RULE + " WHERE payload.v > 5")
+    assert await app.reload() == []
+    await publish(app, 2, 6)
+    assert await stored(app, tmp_path) == [1, 6]
+    (rule,) = AppAdmin(app).rules()
+    assert (rule.received, rule.filtered, rule.emitted) == (3, 1, 2)
+
+
+async def test_a_broken_edit_keeps_the_running_set_and_says_why(app: App, tmp_path: Path, write: Write) -> None:
+    """A typing mistake at three in the morning must not stop the plant."""
+    write("rules/r.sql", "SELEC nothing")
+    problems = await app.reload()
+    assert [problem.severity for problem in problems] == ["error"]
+    await publish(app, 1)
+    assert await stored(app, tmp_path) == [1]
+    (why,) = AppAdmin(app).process().problems
+    assert "rules/r.sql" in why
+
+
+async def test_sinks_come_change_and_go_while_it_runs(app: App, tmp_path: Path, write: Write) -> None:
+    """What a changed sink has not delivered yet stays with it; what goes leaves its journal behind."""
+    write("connectors.yaml", SINKS.replace("1ms", "2ms") + "  more: {type: discard}\n")
+    write("rules/r.sql", 'INSERT INTO rows, more SELECT payload.v AS v FROM "t"')
+    assert await app.reload() == []
+    await publish(app, 1)
+    assert await stored(app, tmp_path) == [1]
+    assert AppAdmin(app).sinks()[1].delivered == 1
+    write("connectors.yaml", SINKS)
+    write("rules/r.sql", RULE)
+    assert await app.reload() == []
+    assert list(app.outboxes) == ["rows"]
+
+
+async def test_rules_change_at_once_though_a_changed_sink_hangs(app: App, write: Write) -> None:
+    """An endpoint that doesn't answer is a reason to edit the project, and must not hold the edit up."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        web = "sinks:\n  rows: {type: http, url: 'http://127.0.0.1:%d', request_timeout: %s}\n"
+        port = server.getsockname()[1]
+        write("connectors.yaml", web % (port, "2s"))
+        await app.reload()
+        await publish(app, 1)
+        probe, _ = await asyncio.wait_for(loop.sock_accept(server), 10)
+        request, _ = await asyncio.wait_for(loop.sock_accept(server), 10)
+        await asyncio.wait_for(loop.sock_recv(request, 1), 10)
+        write("connectors.yaml", web % (port, "3s"))
+        write("rules/r.sql", RULE.replace('"t"', '"other"'))
+        reload = asyncio.create_task(app.reload())
+        async with asyncio.timeout(10):
+            while app.dispatcher.routes["r"].rule.topics != ("other",):
+                await asyncio.sleep(0.01)
+        assert not reload.done()
+        assert await reload == []
+        probe.close()
+        request.close()
+
+
+async def test_a_backlog_without_a_sink_is_not_forgotten(app: App, tmp_path: Path, write: Write) -> None:
+    """A sink taken out of the project by mistake leaves rows behind that nobody else would ask for."""
+    write("connectors.yaml", "sinks:\n  gone: {type: sqlite, path: nowhere.db, table: t, create_table: false}\n")
+    write("rules/r.sql", RULE.replace("rows", "gone"))
+    assert await app.reload() == []
+    await publish(app, 1, 2)
+    write("connectors.yaml", SINKS)
+    write("rules/r.sql", RULE)
+    assert await app.reload() == []
+    assert AppAdmin(app).process().problems == (
+        "sink gone is not in connectors.yaml any more, and 2 records wait for it",
+    )
+
+
+async def test_a_disabled_sink_takes_nothing_and_comes_back(app: App, tmp_path: Path, write: Write) -> None:
+    """`enable: false` is for maintenance; rules that send there are warned of."""
+    write("connectors.yaml", SINKS.replace("table: t", "table: t, enable: false"))
+    (warning,) = await app.reload()
+    assert (warning.severity, warning.path) == ("warning", "rules/r.sql")
+    await publish(app, 1)
+    (sink,) = AppAdmin(app).sinks()
+    assert (sink.status, sink.reason, sink.emitted) == ("stopped", "disabled", 0)
+    write("connectors.yaml", SINKS)
+    await app.reload()
+    await publish(app, 2)
+    assert await stored(app, tmp_path) == [2]
+
+
+async def test_no_view_of_a_sink_shows_a_secret(tmp_path: Path, write: Write) -> None:
+    """What keeps a sink from working quotes its options, and is shown to whoever may ask."""
+    write("connectors.yaml", "sinks:\n  rows: {type: file, path: '/proc/${env:PLACE}/rows.jsonl'}\n")
+    app = App(tmp_path, environ={"PLACE": "s3cret-place"})
+    await app.start()
+    try:
+        await publish(app, 1)
+        admin = AppAdmin(app)
+        async with asyncio.timeout(10):
+            while admin.sinks()[0].last_error is None:
+                await asyncio.sleep(0.01)
+        (sink,) = admin.sinks()
+        for text in (sink.reason, sink.last_error, *admin.process().problems):
+            assert text is not None
+            assert "/proc/***" in text
+            assert "s3cret" not in text
+    finally:
+        await app.stop(5.0)
+
+
+async def test_a_dead_letter_with_bytes_can_be_shown(app: App, tmp_path: Path, write: Write) -> None:
+    """What no sink would take is often what is no text; looking at it is how one finds out."""
+    with closing(sqlite3.connect(tmp_path / "rows.db")) as db:
+        db.execute("CREATE TABLE raw (v CHECK (v = 1))")
+    write("connectors.yaml", SINKS.replace("table: t", "table: raw, create_table: false"))
+    write("rules/r.sql", 'INSERT INTO rows SELECT payload AS v FROM "t"')
+    assert await app.reload() == []
+    publication = Publish(0)
+    publication.payload = b"\xff\x00"
+    app.dispatcher.publishes(Client("c"), [publication], 1)
+    await app.delivery.ticket().wait()
+    await app.outboxes["rows"].drained()
+    transport = httpx.ASGITransport(create_api(AppAdmin(app)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        answer = await client.get("/api/v5/sinks/rows/dead_letters/1")
+    assert answer.json()["row"] == {"v": {"$base64": "/wA="}}
+
+
+async def test_what_only_a_restart_changes_is_said(app: App, tmp_path: Path, write: Write) -> None:
+    """An edit without effect would be taken for one that works: it is said until it has one, or is taken back."""
+    write("headgate.yaml", SETTINGS + "data_dir: elsewhere\n")
+    for _ in range(2):
+        (warning,) = await app.reload()
+        assert warning.severity == "warning"
+        assert "data_dir" in warning.message
+    assert AppAdmin(app).process().data_dir == str(tmp_path / "data")
+    write("headgate.yaml", SETTINGS)
+    assert await app.reload() == []
+
+
+async def test_an_edit_of_the_data_directory_makes_no_sink_skip_rows(tmp_path: Path, write: Write) -> None:
+    """Until the restart the journal is the old one; what a sink remembers of it must not be held against the new."""
+    once = SINKS.replace("table: t", "table: t, exactly_once: true")
+    write("connectors.yaml", once)
+    first = App(tmp_path, environ={})
+    await first.start()
+    write("headgate.yaml", SETTINGS + "data_dir: elsewhere\n")
+    write("connectors.yaml", once.replace("1ms", "2ms"))
+    await first.reload()
+    await publish(first, 1, 2)
+    assert await stored(first, tmp_path) == [1, 2]
+    await first.stop(5.0)
+    second = App(tmp_path, environ={})
+    await second.start()
+    try:
+        await publish(second, 3, 4)
+        assert await stored(second, tmp_path) == [1, 2, 3, 4]
+    finally:
+        await second.stop(5.0)
+
+
+async def test_a_second_process_is_refused_and_told_who_the_first_is(app: App, tmp_path: Path) -> None:
+    """Two writers would destroy each other's journal."""
+    second = App(tmp_path, environ={})
+    with pytest.raises(DataDirectoryInUseError) as caught:
+        await second.start()
+    assert caught.value.pid is not None
+    assert json.loads((tmp_path / "data" / "run.json").read_text())["pid"] == caught.value.pid
+
+
+async def test_counters_and_backlog_are_there_after_a_restart(app: App, tmp_path: Path, write: Write) -> None:
+    """A process that ends in order leaves nothing behind but files."""
+    await publish(app, 1)
+    assert await stored(app, tmp_path) == [1]
+    await app.stop(5.0)
+    assert not (tmp_path / "data" / "run.json").exists()
+    again = App(tmp_path, environ={})
+    await again.start()
+    try:
+        await publish(again, 2)
+        assert await stored(again, tmp_path) == [1, 2]
+        assert AppAdmin(again).rules()[0].received == 2
+    finally:
+        await again.stop(5.0)
+
+
+async def test_a_log_that_is_missing_is_said_to_people(app: App, tmp_path: Path) -> None:
+    """What it held was acknowledged and is gone: nothing is silent, this least of all."""
+    await app.journal.abandon()
+    await app.stop(1.0)
+    after = App(tmp_path, environ={})
+    await after.start()
+    (problem,) = AppAdmin(after).process().problems
+    assert "(-wal) is missing" in problem
+    await after.stop(5.0)
+
+
+async def test_a_port_that_is_taken_leaves_nothing_running(app: App, tmp_path: Path) -> None:
+    """A start that fails must be as if it had not been tried."""
+    other = tmp_path / "other"
+    other.mkdir()
+    port = app.broker.listeners[0].port
+    (other / "headgate.yaml").write_text(f"listeners: [{{bind: '127.0.0.1:{port}'}}]\napi: {{enable: false}}\n")
+    second = App(other, environ={})
+    with pytest.raises(OSError, match=str(port)):
+        await second.start()
+    (other / "headgate.yaml").write_text(SETTINGS)
+    await second.start()
+    await second.stop(5.0)
+
+
+async def test_a_project_with_mistakes_does_not_start(tmp_path: Path, write: Write) -> None:
+    """All of them are told at once."""
+    write("rules/r.sql", "SELEC nothing")
+    write("connectors.yaml", "sinks: {rows: {type: sqlit}}\n")
+    with pytest.raises(ProjectError) as caught:
+        await App(tmp_path, environ={}).start()
+    assert len(caught.value.problems) == 2
+    assert len(check_project(tmp_path, {})) == 2
+
+
+async def test_stopping_twice_or_before_starting_is_fine(tmp_path: Path, write: Write) -> None:
+    """Whoever stops need not know how far it came."""
+    app = App(tmp_path, environ={})
+    await app.stop(1.0)
+    await app.start()
+    await app.stop(1.0)
+    await app.stop(1.0)

@@ -1,0 +1,200 @@
+"""The bridge against the catalogue of events: what a rule is told is what the documentation says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from broker.hooks import (
+    ClientConnected,
+    ClientDisconnected,
+    ClientInfo,
+    DeliveryDropped,
+    Hooks,
+    MessageAcked,
+    MessageDelivered,
+    MessageDropped,
+    RoutedMessage,
+    SessionSubscribed,
+    SessionUnsubscribed,
+)
+from engine.bridge import Bridge
+from engine.connector import Publication
+from engine.errors import RejectError, RetryableError
+from engine.intake.dispatch import Dispatcher, Outcome
+from engine.language.events import EVENTS
+from engine.model.message import Client, Occurrence
+from engine.service.clock import SystemClock
+from support.mqtt_world import World
+
+CLIENT = ClientInfo("dev-1", "u", "10.0.0.7:5000", "10.0.0.1:1883", connected_at=1)
+RECEIVER = ClientInfo("app-1", None, "[::1]:5001", "10.0.0.1:1883")
+MESSAGE = RoutedMessage("t", b"\xff", 1, False, {"content_type": "x", "user_property": [("a", "1")]}, CLIENT, 2)
+
+OCCASIONS: dict[str, Callable[[Hooks], None]] = {
+    "client.connected": lambda h: h.client_connected(ClientConnected(CLIENT, False)),  # type: ignore[misc]
+    "client.disconnected": lambda h: h.client_disconnected(ClientDisconnected(CLIENT, "normal", {}, 3)),  # type: ignore[misc]
+    "session.subscribed": lambda h: h.session_subscribed(SessionSubscribed(CLIENT, "t/#", 1, {})),  # type: ignore[misc]
+    "session.unsubscribed": lambda h: h.session_unsubscribed(SessionUnsubscribed(CLIENT, "t/#", 1, {})),  # type: ignore[misc]
+    "message.delivered": lambda h: h.message_delivered(MessageDelivered(RECEIVER, MESSAGE)),  # type: ignore[misc]
+    "message.acked": lambda h: h.message_acked(MessageAcked(RECEIVER, MESSAGE, {})),  # type: ignore[misc]
+    "message.dropped": lambda h: h.message_dropped(MessageDropped(MESSAGE, "no_subscribers")),  # type: ignore[misc]
+    "delivery.dropped": lambda h: h.delivery_dropped(DeliveryDropped(RECEIVER, MESSAGE, "queue_full")),  # type: ignore[misc]
+}
+
+
+class Listening(Dispatcher):
+    """A dispatcher that keeps what happens, and listens to everything or nothing."""
+
+    def __init__(self, *, wanted: bool, outcome: Outcome | None = None) -> None:
+        super().__init__(lambda: Ticket())
+        self.wanted = wanted
+        self.outcome = outcome
+        self.events: list[Occurrence] = []
+        self.runs: list[tuple[str, list[str], tuple[str, ...]]] = []
+
+    def listens_to(self, event_topic: str) -> bool:
+        return self.wanted
+
+    def occurrence(self, event: Occurrence) -> None:
+        self.events.append(event)
+
+    def publishes(
+        self,
+        client: Client,
+        publishes: Sequence[Any],
+        now_ms: int,
+        trail: tuple[str, ...] = (),
+        sends_again: bool = False,
+    ) -> Outcome | None:
+        self.runs.append((client.clientid, [publish.topic for publish in publishes], trail))
+        return self.outcome
+
+
+class Ticket:
+    def __init__(self, *, done: bool = True, failed: bool = False) -> None:
+        self.done = done
+        self.failed = failed
+        self.callbacks: list[Callable[[], None]] = []
+
+    def add_done_callback(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+
+class Broker:
+    """What republished messages are routed by."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, bytes]] = []
+
+    def check(self, topic: str, properties: Mapping[str, Any]) -> None:
+        World().broker.check(topic, properties)
+
+    def publish(self, topic: str, payload: bytes, *rest: object) -> int:
+        self.published.append((topic, payload))
+        return 0
+
+
+def bridge_to(dispatcher: Dispatcher) -> tuple[Bridge, Hooks]:
+    hooks = Hooks()
+    bridge = Bridge(hooks, dispatcher, SystemClock())
+    bridge.listen()
+    return bridge, hooks
+
+
+@pytest.mark.parametrize("name", OCCASIONS)
+def test_an_event_has_the_columns_that_the_catalogue_lists(name: str) -> None:
+    """The reference is made from the catalogue; a rule must find there what it will see."""
+    dispatcher = Listening(wanted=True)
+    _, hooks = bridge_to(dispatcher)
+    OCCASIONS[name](hooks)
+    (event,) = dispatcher.events
+    assert event.topic == EVENTS[name].topic
+    assert event.columns()["event"] == name
+    assert set(event.columns()) == set(EVENTS[name].columns)
+
+
+def test_events_nobody_selects_from_are_not_listened_to() -> None:
+    """A fan-out must not pay for `message.delivered` when no rule asks for it."""
+    _, hooks = bridge_to(Listening(wanted=False))
+    assert hooks.published is not None
+    assert hooks.client_connected is hooks.message_delivered is hooks.message_dropped is None
+
+
+def test_the_id_of_a_message_is_the_same_in_all_events_about_it() -> None:
+    """It is what joins a publish with its deliveries."""
+    dispatcher = Listening(wanted=True)
+    bridge, hooks = bridge_to(dispatcher)
+
+    class Publish:
+        topic, payload, qos, retain, dup, properties = "t", b"", 1, False, False, None
+        message_id: str | None = None
+        is_will: bool = False
+
+    publish = Publish()
+    bridge.on_published(CLIENT, [publish], 5)
+    assert publish.message_id is not None
+    message = RoutedMessage("t", b"", 1, False, None, CLIENT, 5, publish.message_id)
+    assert hooks.message_delivered is not None
+    hooks.message_delivered(MessageDelivered(RECEIVER, message))
+    assert dispatcher.events[0].column("id") == publish.message_id
+
+
+def publication(topic: str, rule_id: str = "r", trail: tuple[str, ...] = ("r",)) -> Publication:
+    return Publication(topic, b"x", 1, False, {}, rule_id, trail)
+
+
+async def republish(dispatcher: Dispatcher, *publications: Publication) -> tuple[Mapping[int, Any], Broker]:
+    bridge, _ = bridge_to(dispatcher)
+    broker = Broker()
+    return await bridge.publish(broker, publications), broker  # type: ignore[arg-type]
+
+
+async def test_republished_messages_run_through_rules_and_reach_subscribers() -> None:
+    """They are publishes like any other, by a client named like the rule."""
+    dispatcher = Listening(wanted=False)
+    refused, broker = await republish(dispatcher, publication("a"), publication("b"), publication("c", "s", ("s",)))
+    assert refused == {}
+    assert dispatcher.runs == [("r", ["a", "b"], ("r",)), ("s", ["c"], ("s",))]
+    assert [topic for topic, _ in broker.published] == ["a", "b", "c"]
+
+
+async def test_what_a_full_sink_refuses_is_neither_routed_nor_called_published() -> None:
+    """It comes again; its subscribers must not get it twice."""
+    dispatcher = Listening(wanted=False, outcome=Outcome(None, {1: 0x97}))
+    refused, broker = await republish(dispatcher, publication("a"), publication("b"))
+    assert list(refused) == [1]
+    assert isinstance(refused[1], RetryableError)
+    assert [topic for topic, _ in broker.published] == ["a"]
+
+
+async def test_what_the_broker_does_not_take_reaches_no_rule() -> None:
+    """It becomes a dead letter of its own record; a device that chooses the expiry must not stop the others."""
+    dispatcher = Listening(wanted=False, outcome=Outcome(None, {1: 0x97}))
+    bad = Publication("b", b"x", 1, False, {"message_expiry_interval": 10**12}, "r", ("r",))
+    refused, broker = await republish(dispatcher, publication("a"), bad, publication("c"), publication("d"))
+    assert {index: type(error) for index, error in refused.items()} == {1: RejectError, 2: RetryableError}
+    assert "message_expiry_interval can't be 1000000000000" in refused[1].message
+    assert dispatcher.runs == [("r", ["a", "c", "d"], ("r",))]
+    assert [topic for topic, _ in broker.published] == ["a", "d"]
+
+
+async def test_republishing_waits_for_the_journal() -> None:
+    """A record is delivered only when the new message is as safe as an acknowledged one."""
+    ticket = Ticket(done=False)
+    task = asyncio.ensure_future(republish(Listening(wanted=False, outcome=Outcome(ticket)), publication("a")))
+    while not ticket.callbacks:
+        await asyncio.sleep(0)
+    assert not task.done()
+    ticket.done = True
+    ticket.callbacks[0]()
+    assert (await task)[0] == {}
+
+
+async def test_a_journal_that_can_not_be_written_makes_republishing_try_again() -> None:
+    """Nothing counts as published that could be lost."""
+    with pytest.raises(RetryableError, match="journal"):
+        await republish(Listening(wanted=False, outcome=Outcome(Ticket(failed=True))), publication("a"))

@@ -1,0 +1,110 @@
+"""Functions that read a clock, on one that stands still."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from engine.errors import EvaluationError
+from engine.language.functions import FUNCTIONS
+from engine.language.functions.date import use_clock
+from engine.language.functions.format import compile_format, parse_fields
+
+NOW_NS = 1_661_326_462_115_226_789
+
+
+@pytest.fixture(autouse=True)
+def clock() -> Iterator[list[int]]:
+    """The time, in nanoseconds, as the only element of a list."""
+    now = [NOW_NS]
+    previous = use_clock(lambda: now[0])
+    yield now
+    use_clock(previous)
+
+
+def test_now_is_the_clock_in_the_unit_asked_for() -> None:
+    """Each unit cuts the one below; nothing is rounded up into the future."""
+    now = FUNCTIONS["now_timestamp"].call
+    assert now() == 1_661_326_462
+    assert now("millisecond") == 1_661_326_462_115
+    assert now("microsecond") == 1_661_326_462_115_226
+    assert now("nanosecond") == NOW_NS
+
+
+def test_now_as_text_has_the_fraction_of_its_unit() -> None:
+    """Sinks sort by this text: its width must not change with the time."""
+    now = FUNCTIONS["now_rfc3339"].call
+    assert now("second", "Z") == "2022-08-24T07:34:22+00:00"
+    assert now("millisecond", "+08:00") == "2022-08-24T15:34:22.115+08:00"
+    assert now("nanosecond", "Asia/Kolkata") == "2022-08-24T13:04:22.115226789+05:30"
+
+
+def test_what_is_remembered_of_a_second_ends_with_it(clock: list[int]) -> None:
+    """The text of a second is made once; the next one must not get it."""
+    now = FUNCTIONS["now_rfc3339"].call
+    before = now("second", "Z")
+    clock[0] += 10**9
+    assert (before, now("second", "Z")) == ("2022-08-24T07:34:22+00:00", "2022-08-24T07:34:23+00:00")
+
+
+def test_a_zone_with_daylight_saving_has_the_offset_of_the_moment(clock: list[int]) -> None:
+    """A rule that runs through autumn must not keep summer's offset."""
+    now = FUNCTIONS["now_rfc3339"].call
+    summer = now("second", "Europe/Berlin")
+    clock[0] += 120 * 86400 * 10**9
+    assert (summer[-6:], now("second", "Europe/Berlin")[-6:]) == ("+02:00", "+01:00")
+
+
+def test_formats_without_a_time_format_now() -> None:
+    """`format_date` with three arguments is how EMQX users stamp a row."""
+    assert FUNCTIONS["format_date"].call("second", "Z", "%Y-%m-%d %H:%M:%S") == "2022-08-24 07:34:22"
+    assert FUNCTIONS["mongo_date"].call() == "ISODate(2022-08-24T07:34:22.115Z)"
+
+
+def test_the_servers_zone_is_the_default() -> None:
+    """As in EMQX; the moment is the same whatever the zone is."""
+    written = FUNCTIONS["now_rfc3339"].call("nanosecond")
+    assert FUNCTIONS["rfc3339_to_unix_ts"].call(written, "nanosecond") == NOW_NS
+
+
+@pytest.fixture
+def in_shanghai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A server eight hours ahead of UTC."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Asia/Shanghai")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_shanghai")
+def test_local_is_the_servers_zone_in_both_directions() -> None:
+    """What a device writes by the server's clock would otherwise be stored hours away."""
+    zoned = "%Y-%m-%d %H:%M:%S"
+    assert FUNCTIONS["format_date"].call("second", "local", zoned, 1708671600) == "2024-02-23 15:00:00"
+    assert FUNCTIONS["date_to_unix_ts"].call("second", "local", zoned, "2024-02-23 15:00:00") == 1708671600
+
+
+@pytest.mark.usefixtures("in_shanghai")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("unix_ts_to_rfc3339", [253402300799]),
+        ("format_date", ["second", "America/New_York", "%Y", -62135596800]),
+        ("date_to_unix_ts", ["second", "local", "%Y-%m-%d", "0001-01-01"]),
+    ],
+)
+def test_times_that_leave_the_calendar_by_their_zone_are_refused(name: str, arguments: list[object]) -> None:
+    """A device that sends nonsense for a time gets the documented error, not one about floats."""
+    with pytest.raises(EvaluationError, match=f"{name}: the time is not within the years 1 to 9999"):
+        FUNCTIONS[name].call(*arguments)
+
+
+@pytest.mark.parametrize("source", ["%Y-%m-%d %H:%M:%S.%3N%z", "%d.%m.%Y, %H:%M:%S %6N%:z", "%N %::z %Y%m%d%H%M%S"])
+def test_what_a_format_writes_it_reads(source: str) -> None:
+    """A date that goes out in a format must come back as the same moment."""
+    written = FUNCTIONS["format_date"].call("millisecond", "+05:30", source, NOW_NS // 10**6)
+    assert FUNCTIONS["date_to_unix_ts"].call("millisecond", source, written) == NOW_NS // 10**6
+    assert parse_fields("test", compile_format(source), written).offset == 19800

@@ -1,0 +1,226 @@
+"""What a message could make large or slow is bounded: memory, time, and state that outlives the message."""
+
+from __future__ import annotations
+
+import gzip
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from random import Random
+from uuid import UUID
+
+import pytest
+
+from engine.errors import EvaluationError
+from engine.language.functions import FUNCTIONS
+from engine.language.functions.compression import DECOMPRESSED_BYTES_MAX
+from engine.language.functions.identity import use_random
+from engine.language.functions.memo import remembered
+from engine.language.functions.memory import Memory, use_store
+from engine.model.jsontext import UNDEFINED
+from engine.model.message import Client, Occurrence
+from engine.model.value import Bits
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Fail where what is done here takes longer, whatever came out of it."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        assert time.perf_counter() - started < seconds
+
+
+BOMB = b"\0" * (DECOMPRESSED_BYTES_MAX + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("gunzip", gzip.compress(BOMB)),
+        ("zip_uncompress", zlib.compress(BOMB)),
+        ("unzip", zlib.compress(BOMB, wbits=-15)),
+        ("gunzip", gzip.compress(b"") * 65),
+        ("gunzip", gzip.compress(BOMB[:-1]) + gzip.compress(b"\0")),
+    ],
+    ids=["gzip", "zlib", "deflate", "many members", "in two members"],
+)
+def test_a_bomb_is_refused(name: str, data: bytes) -> None:
+    """Eight kilobytes from a device must not become eight megabytes in the journal of every sink."""
+    with pytest.raises(EvaluationError, match=name):
+        FUNCTIONS[name].call(data)
+
+
+def test_data_up_to_the_limit_is_decompressed() -> None:
+    """The limit is where it says, and gzip's members are one text."""
+    assert len(FUNCTIONS["gunzip"].call(gzip.compress(BOMB[:-1]))) == DECOMPRESSED_BYTES_MAX
+    assert FUNCTIONS["gunzip"].call(gzip.compress(b"a") + gzip.compress(b"b")) == "ab"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("replace", ["a" * 10_000, "a", "b" * 10_000]),
+        ("regex_replace", ["a" * 10_000, "a", "b" * 10_000]),
+        ("regex_replace", ["a" * 10_000, "(?=a)", "b" * 10_000]),
+        ("pad", ["a", 10_000, "leading", "b" * 10_000]),
+        ("join_to_string", ["b" * 10_000, ["a"] * 10_000]),
+        ("sprintf", ["~*s", 1 << 30, "a"]),
+        ("bitsl", [1, 1 << 40]),
+    ],
+)
+def test_a_result_much_larger_than_its_arguments_is_refused(name: str, arguments: list[object]) -> None:
+    """Ten thousand times ten thousand characters would be a hundred megabytes for each message."""
+    with pytest.raises(EvaluationError, match="would be longer than"):
+        FUNCTIONS[name].call(*arguments)
+
+
+@pytest.mark.parametrize("name", ["strlen", "reverse"])
+def test_many_flags_are_counted_in_linear_time(name: str) -> None:
+    """A payload of flags and nothing else took minutes, in which the broker served nobody."""
+    with within(1.0):
+        FUNCTIONS[name].call("🇩🇪" * 60_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("format_date", ["second", "Z", "%Y" * 3000, 0]), ("date_to_unix_ts", ["second", "%Y" * 3000, "2"])],
+)
+def test_a_format_longer_than_any_is_refused(name: str, arguments: list[object]) -> None:
+    """Where a payload names the format, a megabyte of directives took seconds."""
+    with pytest.raises(EvaluationError, match="the format is longer than"):
+        FUNCTIONS[name].call(*arguments)
+
+
+def test_tokens_does_not_slow_down_with_its_separators() -> None:
+    """Where a payload names the separators, a megabyte of them must not be searched one by one."""
+    with within(0.5):
+        assert FUNCTIONS["tokens"].call("a" * 1_000_000, "ab" * 100_000) == []
+        assert FUNCTIONS["tokens"].call(b"\xff" * 1_000_000, "ab" * 100_000) == [b"\xff" * 1_000_000]
+
+
+def test_long_texts_are_not_remembered() -> None:
+    """A hundred patterns of a megabyte each, taken apart, would be gigabytes that no message needs any more."""
+    made: list[int] = []
+
+    @remembered
+    def take_apart(text: str) -> int:
+        made.append(len(text))
+        return len(text)
+
+    assert [take_apart("ab"), take_apart("ab"), take_apart("a" * 5000), take_apart("a" * 5000)] == [2, 2, 5000, 5000]
+    assert made == [2, 5000, 5000]
+
+
+@pytest.mark.parametrize("base", [2, 16, 36])
+def test_long_integers_are_written_quickly_or_not_at_all(base: int) -> None:
+    """A payload of 100 kB as one integer took a second to be written digit by digit, for everyone on the broker."""
+    with within(0.5), suppress(EvaluationError):
+        FUNCTIONS["sprintf"].call(f"~.{base}b", (1 << 800_000) - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("sqrt", [-(1 << 30_000)]), ("power", [2, 1 << 30_000]), ("nth", [1 << 30_000, []]), ("str", [1 << 30_000]),
+        ("round", [1.5, 1 << 30_000]), ("sprintf", ["~b", 1 << 30_000]), ("json_encode", [1 << 30_000]),
+        ("mget", [1 << 30_000, {}]),
+    ],
+)  # fmt: skip
+def test_an_integer_too_long_to_be_written_is_told_in_words(name: str, arguments: list[object]) -> None:
+    """Bits cut out of a payload make such integers, and Python's advice on them is none for the author of a rule."""
+    with pytest.raises(EvaluationError) as caught:
+        FUNCTIONS[name].call(*arguments)
+    assert "limit" not in caught.value.message
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", r"(\w+\s?)*$", "(?=(a+)+$)b", r"(a*)*\1c", "(?>a*)*?c"])
+def test_no_pattern_hangs(pattern: str) -> None:
+    """A device that knows the rule's pattern must not be able to stop the broker with a text made for it."""
+    with suppress(EvaluationError), within(2):
+        FUNCTIONS["regex_match"].call("a" * 5_000 + "!", pattern)
+
+
+def test_replacing_in_a_large_text_is_bounded_in_time() -> None:
+    """Each match may look at all of the rest: a linear engine alone does not bound the sum."""
+    with suppress(EvaluationError), within(2):
+        FUNCTIONS["regex_replace"].call("a" * 200_000, "a.*b|a", "c")
+
+
+def test_a_pattern_has_a_length() -> None:
+    """Patterns may come out of messages, and compiling one costs by its length."""
+    with pytest.raises(EvaluationError, match="longer than 4096"):
+        FUNCTIONS["regex_match"].call("a", "a" * 5000)
+
+
+def test_the_store_has_bounds() -> None:
+    """Keys made of message ids would otherwise fill the memory in a day."""
+    store = Memory(entries_max=2, bytes_max=10_000)
+    store.put("a", 1)
+    store.put("b", 2)
+    store.put("a", 3)
+    with pytest.raises(EvaluationError, match="2 entries"):
+        store.put("c", 1)
+    store.delete("b")
+    with pytest.raises(EvaluationError, match="10000 bytes"):
+        store.put("c", "x" * 10_000)
+    with pytest.raises(EvaluationError, match="10000 bytes"):
+        store.put("c", 1 << 80_000)
+    store.put("c", "x" * 9_000)
+    assert (store.get("a"), store.get("b"), len(store.get("c"))) == (3, UNDEFINED, 9_000)
+
+
+def test_the_store_tells_kinds_of_keys_apart() -> None:
+    """1, '1', 1.0 and true are four keys, as they are in EMQX."""
+    store = Memory(entries_max=10, bytes_max=10_000)
+    keys = (1, "1", 1.0, True, None, UNDEFINED, [1], Bits(1, 3), 1 << 20_000)
+    for number, key in enumerate(keys):
+        store.put(key, number)
+    assert [store.get(key) for key in keys] == list(range(len(keys)))
+
+
+def test_rules_share_the_store() -> None:
+    """What one rule keeps, another reads; a put of any kind is true."""
+    previous = use_store(Memory(entries_max=10, bytes_max=1000))
+    try:
+        assert FUNCTIONS["kv_store_put"].call("k", [1]) is True
+        assert FUNCTIONS["kv_store_get"].call("k") == [1]
+        assert FUNCTIONS["kv_store_del"].call("k") is True
+        assert FUNCTIONS["kv_store_get"].call("k", "gone") == "gone"
+    finally:
+        use_store(previous)
+
+
+def test_a_connection_remembers_for_itself_alone() -> None:
+    """The memory of a connection ends with it: nothing of it reaches another client."""
+    first, second = (Occurrence("t", {}, Client(name), 0) for name in ("a", "b"))
+    put, get, delete = (FUNCTIONS[f"proc_dict_{verb}"].call for verb in ("put", "get", "del"))
+    assert put(first, "k", 1) is UNDEFINED
+    assert put(first, "k", 2) == 1
+    assert (get(first, "k"), get(second, "k")) == (2, UNDEFINED)
+    assert (delete(first, "k"), get(first, "k"), delete(second, "k")) == (2, UNDEFINED, UNDEFINED)
+
+
+def test_the_environment_is_read_behind_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule's author may not read the process's secrets, only what the operator put there for rules."""
+    monkeypatch.setenv("HEADGATEVAR_SITE", "north")
+    monkeypatch.setenv("EMQXVAR_LINE", "7")
+    monkeypatch.setenv("SECRET", "no")
+    getenv = FUNCTIONS["getenv"].call
+    assert [getenv(name) for name in ("SITE", "LINE", "SECRET", "a\0b", "")] == ["north", "7", "", "", ""]
+
+
+def test_ids_are_version_4_and_follow_the_seed() -> None:
+    """Version and variant make a UUID what databases accept; a seed makes a test repeatable."""
+    previous = use_random(Random(7))
+    try:
+        written = FUNCTIONS["uuid_v4"].call()
+    finally:
+        use_random(previous)
+    assert UUID(written).version == 4
+    assert written == str(UUID(written))
+    assert FUNCTIONS["uuid_v4"].call() != FUNCTIONS["uuid_v4"].call()
+    assert len(FUNCTIONS["uuid_v4_no_hyphen"].call()) == 32
+    assert 0 <= FUNCTIONS["random"].call() < 1

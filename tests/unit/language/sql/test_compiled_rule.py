@@ -1,0 +1,222 @@
+"""What a compiled rule promises its callers: where it failed, what it was made of, what it leaves alone."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+import weakref
+from dataclasses import replace
+
+import pytest
+
+from engine.errors import EvaluationError, Position, RuleError
+from engine.language.functions import FUNCTIONS
+from engine.language.sql import SinkTarget, check_rule, compile_rule
+from engine.model.message import MESSAGE_COLUMNS, Client, Message, Occurrence
+
+_CLIENT = Client("c1", "u1", "10.0.0.1:5000", {"group": "g1"})
+
+
+def _message(payload: bytes = b'{"a": 1}', client: Client = _CLIENT) -> Message:
+    return Message("t/a", payload, 1, True, False, client, 1722945600120)
+
+
+def test_failure_tells_the_place_in_the_statement() -> None:
+    """A rule of thirty lines that fails has to say in which one."""
+    rule = compile_rule('SELECT clientid,\n  payload.a / payload.b AS x\nFROM "t"', rule_id="r")
+    with pytest.raises(EvaluationError) as failed:
+        rule.evaluate(_message(b'{"a": 1, "b": 0}'))
+    assert failed.value.position == Position(2, 3, 21)
+    assert failed.value.message == "division by zero"
+
+
+def test_traceback_shows_the_line_of_generated_code() -> None:
+    """Who debugs a function of the language sees the code that called it."""
+    rule = compile_rule('SELECT upper(payload.a.b) AS x FROM "t"', rule_id="r", path="rules/hot.sql")
+    with pytest.raises(EvaluationError) as failed:
+        rule.evaluate(_message())
+    text = "".join(traceback.format_exception(failed.value))
+    assert '"<rule rules/hot.sql>"' in text
+    assert "f_upper(" in text
+
+
+def test_call_with_constants_that_fails_does_so_for_each_message() -> None:
+    """A fault in one function must not keep a whole folder of rules from loading."""
+
+    def broken(text: str) -> str:
+        raise OverflowError(text)
+
+    functions = {**FUNCTIONS, "upper": replace(FUNCTIONS["upper"], call=broken)}
+    rule = compile_rule("SELECT upper('a') AS x FROM \"t\"", rule_id="r", functions=functions)
+    with pytest.raises(EvaluationError):
+        rule.evaluate(_message())
+
+
+def test_payload_that_is_no_json_fails_in_each_rule_at_its_own_place() -> None:
+    """The decoded payload is shared between rules; the place of a failure must not be."""
+    message = _message(b"no json")
+    places = []
+    for sql in ('SELECT payload.a FROM "t"', 'SELECT clientid, payload.a FROM "t"'):
+        with pytest.raises(EvaluationError) as failed:
+            compile_rule(sql, rule_id="r").evaluate(message)
+        places.append(failed.value.position)
+    assert places == [Position(1, 8, 9), Position(1, 18, 9)]
+
+
+@pytest.mark.parametrize("name", [*MESSAGE_COLUMNS, "no_such_column"])
+@pytest.mark.parametrize("client", [_CLIENT, Client("c2")], ids=["known", "anonymous"])
+def test_generated_code_reads_the_columns_that_the_message_has(name: str, client: Client) -> None:
+    """Columns are read by attribute there, by name elsewhere: both have to be the same."""
+    message = _message(client=client)
+    rule = compile_rule(f'SELECT {name} AS x, is_null({name}) AS missing FROM "t"', rule_id="r")
+    assert rule.evaluate(message) == rule.evaluate(Occurrence("t/a", message.columns(), client, 0))
+
+
+def test_a_binary_property_that_is_text_is_text_to_a_rule() -> None:
+    """A Correlation-Data like ``order-7`` is compared and joined as the payload is."""
+    message = Message("t", b"", 0, False, False, Client("c"), 1, {"correlation_data": b"order-7"})
+    other = Message("t", b"", 0, False, False, Client("c"), 1, {"correlation_data": b"\xff"})
+    sql = "SELECT pub_props.'Correlation-Data' AS data FROM t WHERE strlen(topic) = 1"
+    rule = compile_rule(f"{sql} AND pub_props.'Correlation-Data' != ''", rule_id="test")
+    assert rule.evaluate(message) == {"data": "order-7"}
+    assert rule.evaluate(other) == {"data": b"\xff"}
+
+
+def test_star_is_the_same_for_a_publish_and_for_an_event() -> None:
+    """`SELECT *` is written column by column for publishes."""
+    message = _message()
+    rule = compile_rule('SELECT * FROM "t"', rule_id="r")
+    assert rule.evaluate(message) == rule.evaluate(Occurrence("t/a", message.columns(), _CLIENT, 0))
+
+
+def test_no_text_of_the_rule_becomes_code() -> None:
+    """A rule may come from someone who must not run Python in the broker."""
+    nasty = "x'''\"\"\"); import os #"
+    quoted = nasty.replace("'", "''")
+    where = "'é\u2028' = 'é\u2028'"
+    sql = f"""SELECT E'{quoted}\\n' AS a, payload."b'); 1/0 #" AS "c')" FROM "t" WHERE {where}"""
+    rule = compile_rule(sql, rule_id="r")
+    assert "import os" not in rule.source_code
+    assert "\u2028" not in rule.source_code
+    assert rule.evaluate(_message()) == {"a": nasty + "\n", "c')": None}
+
+
+def test_the_message_is_left_as_it_was() -> None:
+    """Several rules share what the payload was decoded to."""
+    message = _message(b'{"a": {"b": [1, 2]}}')
+    rule = compile_rule('SELECT json_decode(payload) AS p, 9 AS p.a.b[1], 8 AS p.a.c FROM "t"', rule_id="r")
+    assert rule.evaluate(message) == {"p": {"a": {"b": [9, 2], "c": 8}}}
+    assert message.json == {"a": {"b": [1, 2]}}
+
+
+def test_rule_tells_its_topics_and_sinks() -> None:
+    """The ruleset and the dispatcher go by them."""
+    rule = compile_rule('INSERT INTO a (x, y), "b c" SELECT clientid, qos FROM "t/#", \'u\', v', rule_id="r")
+    assert [source.topic for source in rule.sources] == ["t/#", "u", "v"]
+    assert rule.sinks == (
+        SinkTarget("a", ("x", "y"), Position(1, 13, 8)),
+        SinkTarget("b c", None, Position(1, 23, 5)),
+    )
+    assert not rule.many
+    assert compile_rule('FOREACH payload.l FROM "t"', rule_id="r").many
+
+
+def test_a_message_that_where_drops_computes_no_column() -> None:
+    """Most messages are dropped by most rules: a filter has to be cheap."""
+    rule = compile_rule('SELECT upper(payload.name) AS n FROM "t" WHERE payload.a > 5', rule_id="r")
+    assert rule.evaluate(_message()) is None
+
+
+def test_columns_that_change_the_store_are_computed_before_where() -> None:
+    """EMQX computes columns first, and a rule that counts in the store relies on it."""
+    put = compile_rule("SELECT kv_store_put('seen', payload.a) AS s FROM \"t\" WHERE false", rule_id="r")
+    got = compile_rule("SELECT kv_store_get('seen') AS s FROM \"t\"", rule_id="r")
+    assert put.evaluate(_message(b'{"a": 41}')) is None
+    assert got.evaluate(_message()) == {"s": 41}
+
+
+@pytest.mark.parametrize(
+    ("payload", "sql"),
+    [
+        (b'{"a": ' + b"9" * 4000 + b"}", 'SELECT payload.a * payload.a AS x FROM "t"'),
+        (b'{"a": ' + b"9" * 4000 + b"}", 'SELECT payload.a * 1.5 AS x FROM "t"'),
+        (b'{"a": ' + b"9" * 4000 + b"}", 'SELECT payload.a / 3 AS x FROM "t"'),
+        (b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}", 'SELECT payload.a AS x FROM "t" WHERE payload.a = payload.a'),
+    ],
+    ids=["huge product", "huge times float", "huge quotient", "deep list"],
+)
+def test_hostile_values_fail_as_evaluation_errors(payload: bytes, sql: str) -> None:
+    """No payload may stop the broker, or the other rules of the message."""
+    with pytest.raises(EvaluationError):
+        compile_rule(sql, rule_id="r").evaluate(_message(payload))
+
+
+@pytest.mark.parametrize("operation", ["+", "*"])
+def test_doubling_by_aliases_is_bounded(operation: str) -> None:
+    """Forty columns that each double the one before would fill any memory."""
+    fields = ["payload.a AS x0"] + [f"x{n} {operation} x{n} AS x{n + 1}" for n in range(40)]
+    rule = compile_rule(f'SELECT {", ".join(fields)} FROM "t"', rule_id="r")
+    with pytest.raises(EvaluationError):
+        rule.evaluate(_message(b'{"a": "xxxxxxxx"}' if operation == "+" else b'{"a": 12345678901}'))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT " + "(" * 500 + "1" + ")" * 500 + ' FROM "t"',
+        "SELECT " + "-" * 500 + '1 FROM "t"',
+        "SELECT a" + "[b" * 500 + "]" * 500 + ' FROM "t"',
+        "SELECT a FROM t WHERE " + "not " * 500 + "a",
+        "SELECT " + "upper(" * 500 + "a" + ")" * 500 + ' FROM "t"',
+        "SELECT a" + "[1..2]" * 1000 + ' FROM "t"',
+        "SELECT a" + "[1..2][1]" * 1000 + ' AS x FROM "t"',
+        "SELECT " + "x" * 200_000 + ' FROM "t"',
+        "SELECT " + "9" * 5_000 + ' FROM "t"',
+        'SELECT "\ud800" FROM "t"',
+        'SELECT a\x00 FROM "t"',
+    ],
+)
+def test_hostile_statements_are_rule_errors(sql: str) -> None:
+    """A rule file is input like any other."""
+    with pytest.raises(RuleError):
+        compile_rule(sql, rule_id="r")
+    assert [problem.severity for problem in check_rule(sql)] == ["error"]
+
+
+def test_long_chains_are_no_deep_statements() -> None:
+    """Generated rules compare one column with hundreds of values."""
+    chain = " OR ".join(f"payload.a = {n}" for n in range(1000))
+    total = " + ".join(["payload.a"] * 1000)
+    cases = " ".join(f"WHEN {n} THEN 'v{n}'" for n in range(2, 500))
+    sql = f'SELECT {total} AS t, CASE payload.a {cases} ELSE 0 END AS c FROM "t" WHERE {chain}'
+    assert compile_rule(sql, rule_id="r").evaluate(_message()) == {"t": 1000, "c": 0}
+
+
+def test_nesting_as_deep_as_the_parser_allows_compiles() -> None:
+    """What `check` accepts must not fail in Python's own compiler, which has bounds of its own."""
+    depth = 39
+    for sql in (
+        "SELECT " + "CASE WHEN payload.a = 1 THEN " * depth + "1" + " END" * depth + ' AS x FROM "t"',
+        "SELECT " + "(payload.a = 1 AND payload.b = 2 OR " * depth + "payload.a = 1" + ")" * depth + ' AS x FROM "t"',
+        "FOREACH payload.l AS e DO " + "[" * depth + "e" + "]" * depth + ' AS x FROM "t"',
+        "SELECT " + "(" * depth + "payload.a" + " BETWEEN 0 AND true)" * depth + ' AS x FROM "t"',
+        "SELECT " + "(" * depth + "payload.l" + ")[1..2][1..2][1..2][1..2]" * depth + ' AS x FROM "t"',
+    ):
+        compile_rule(sql, rule_id="r")
+
+
+class _Witness:
+    """Something that goes when its message goes."""
+
+
+def test_messages_that_fail_are_freed() -> None:
+    """A device that sends no JSON for days must not fill the memory."""
+    rule = compile_rule('SELECT payload.a AS x FROM "t"', rule_id="r")
+    witness = _Witness()
+    gone = weakref.ref(witness)
+    message = _message(b"no json", Client("c3", attributes={"witness": witness}))
+    with pytest.raises(EvaluationError):
+        rule.evaluate(message)
+    del message, witness
+    gc.collect()
+    assert gone() is None
