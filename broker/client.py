@@ -30,7 +30,7 @@ from broker.codec.packets import (
     Will,
 )
 from broker.codec.reasons import Reason, reason_word
-from broker.connection import Connection, Event, Failed, Publishes, Reply
+from broker.connection import Connection
 from broker.core import Core, Transport
 from broker.errors import ProtocolError, ReceiveMaximumExceeded, WireError
 from broker.exchange import routed_message
@@ -38,6 +38,7 @@ from broker.handshake import check_connect, client_info, connack_properties, pac
 from broker.hooks import ClientConnected, ClientDisconnected, ClientInfo, MessageDropped, Properties
 from broker.incoming import take_in
 from broker.outgoing import Outgoing
+from broker.received import Event, Failed, Publishes, Reply
 from broker.session import Session
 from broker.subscribing import subscribe, unsubscribe
 
@@ -243,15 +244,10 @@ class Client:
     # Events
 
     def _handle(self, events: Sequence[Event]) -> None:
-        for index, event in enumerate(events):
+        for event in events:
             if self._ended:
-                self._connection.give_back(events[index:])
                 return
-            try:
-                _HANDLERS[type(event)](self, event)
-            except Exception:
-                self._connection.give_back(events[index:])
-                raise
+            _HANDLERS[type(event)](self, event)
 
     def _on_reply(self, event: Reply) -> None:
         self._connection.send(event.packet)
@@ -358,17 +354,20 @@ class Client:
     def _on_publishes(self, batch: Publishes) -> None:
         core = self._core
         if self._connection.is_refusing:
-            self._connection.give_back([batch])
-            return
-        codes, hold = take_in(core, self.info, batch.fresh, core.now_ms())
-        self._connection.acknowledge(batch, codes, hold)
+            return  # what follows a refused publish comes again, behind it
+        receipt = take_in(core, self.info, batch.fresh, core.now_ms())
+        self._connection.acknowledge(batch, receipt)
         self._after_acknowledging()
 
     def _released(self) -> None:
-        """A hold is done."""
-        self._connection.release()
+        """A hold is done: called by its owner, who must not be troubled with our failures."""
+        try:
+            self._connection.release()
+            if not self._ended:
+                self._after_acknowledging()
+        except Exception as error:
+            self.fail_inside(error)
         if not self._ended:
-            self._after_acknowledging()
             self._core.flush()
         self._core.on_change()
 

@@ -20,6 +20,7 @@ from broker.hooks import (
     MessageDropped,
     RoutedMessage,
 )
+from broker.receipt import Receipt
 from broker.retained import RetainedStore
 from broker.router import NOWHERE, Receiver, Route, Router
 from broker.session import Delivery, Session
@@ -40,8 +41,8 @@ class Exchange:
         self._retained = retained
         self._stats = stats
 
-    def publish(self, publishes: Sequence[IncomingPublish], publisher: ClientInfo, now_ms: int) -> bytearray:
-        """Route `publishes` in order; one reason code each: 0x00, or 0x10 when nobody subscribes to it."""
+    def publish(self, publishes: Sequence[IncomingPublish], publisher: ClientInfo, now_ms: int) -> Receipt:
+        """Route `publishes` in order. The receipt has code 0x10 for those that nobody subscribes to."""
         codes = bytearray(len(publishes))
         routes = self._router.routes
         for index, publish in enumerate(publishes):
@@ -55,7 +56,7 @@ class Exchange:
             self._stats.messages_dropped["no_subscribers"] += unheard
             if self._hooks.message_dropped is not None:
                 self._report_unheard(publishes, codes, publisher, now_ms)
-        return codes
+        return Receipt(None, codes)
 
     def publish_one(self, publish: IncomingPublish, publisher: ClientInfo, now_ms: int) -> int:
         """Route a message of the broker's own making; returns how many sessions get it."""

@@ -1,11 +1,12 @@
-"""What the broker tells the world: the only door out of it.
+"""The hooks of the broker: how an application hears of publishes and of client events.
 
-The application sets the attributes of a `Hooks` object that it wants to hear of; an attribute left at None costs one
-comparison. Hooks are called on the event loop, must not block and must not raise.
+The application sets the attributes of a `Hooks` object that it wants to be called for; an attribute left at None costs
+one comparison. Hooks are called on the event loop and must not block. An exception in a hook ends the connection that
+caused the call.
 
-Publishes come in batches: all that one read of one connection held. The answer may hold the acknowledgements of the
-batch back (`Verdict.hold`) and refuse single publishes (`Verdict.refused`); without a verdict they are acknowledged
-at once. Refused publishes are not routed to subscribers.
+Publishes come in batches: all that one read of one connection held. The answer is a `broker.receipt.Receipt`: it may
+hold the acknowledgements of the batch back and refuse single publishes; refused publishes are not routed to
+subscribers. Events are answered with a receipt as well, or None; the broker itself waits for none of them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from msgspec import Struct
+
+from broker.receipt import Receipt
 
 Properties = Mapping[str, Any]
 """MQTT 5 properties by snake-case specification name; ``user_property`` is a list of (name, value) pairs."""
@@ -65,29 +68,6 @@ class IncomingPublish(Protocol):
     @property
     def is_will(self) -> bool:
         """Whether nobody would hear of its being refused: the client it comes from is gone."""
-
-
-class Hold(Protocol):
-    """Acknowledgements wait for this. Once ``done``, ``failed`` says that they must not be sent."""
-
-    @property
-    def done(self) -> bool: ...
-    @property
-    def failed(self) -> bool: ...
-    def add_done_callback(self, callback: Callable[[], None], /) -> None:
-        """Call `callback` on the event loop when done; at once when done already."""
-
-
-@dataclass(slots=True)
-class Verdict:
-    """What becomes of a batch of publishes: ``refused`` maps its indices to MQTT 5 reason codes (0x80 and up).
-
-    A refused QoS 1 or 2 publish is answered with that code in MQTT 5; in 3.1.1 the connection is closed without
-    acknowledging it, so that the client sends it again.
-    """
-
-    hold: Hold | None = None
-    refused: Mapping[int, int] | None = None
 
 
 class RoutedMessage(Struct, frozen=True):
@@ -176,8 +156,8 @@ class DeliveryDropped:
     reason: str
 
 
-PublishHook = Callable[[ClientInfo, Sequence[IncomingPublish], int], Verdict | None]
-"""Publisher, the publishes of one read in order, and their arrival in milliseconds since 1970."""
+PublishHook = Callable[[ClientInfo, Sequence[IncomingPublish], int], Receipt]
+"""Called with the publisher, the publishes of one read in order, and their arrival in milliseconds since 1970."""
 
 
 @dataclass(slots=True)
@@ -185,11 +165,11 @@ class Hooks:
     """Who listens to what. The application sets and clears these while the broker runs."""
 
     published: PublishHook | None = None
-    client_connected: Callable[[ClientConnected], None] | None = None
-    client_disconnected: Callable[[ClientDisconnected], None] | None = None
-    session_subscribed: Callable[[SessionSubscribed], None] | None = None
-    session_unsubscribed: Callable[[SessionUnsubscribed], None] | None = None
-    message_delivered: Callable[[MessageDelivered], None] | None = None
-    message_acked: Callable[[MessageAcked], None] | None = None
-    message_dropped: Callable[[MessageDropped], None] | None = None
-    delivery_dropped: Callable[[DeliveryDropped], None] | None = None
+    client_connected: Callable[[ClientConnected], Receipt | None] | None = None
+    client_disconnected: Callable[[ClientDisconnected], Receipt | None] | None = None
+    session_subscribed: Callable[[SessionSubscribed], Receipt | None] | None = None
+    session_unsubscribed: Callable[[SessionUnsubscribed], Receipt | None] | None = None
+    message_delivered: Callable[[MessageDelivered], Receipt | None] | None = None
+    message_acked: Callable[[MessageAcked], Receipt | None] | None = None
+    message_dropped: Callable[[MessageDropped], Receipt | None] | None = None
+    delivery_dropped: Callable[[DeliveryDropped], Receipt | None] | None = None

@@ -20,6 +20,7 @@ from broker.core import Core, Transport
 from broker.exchange import Exchange
 from broker.hooks import ClientInfo, Hooks
 from broker.listeners.tcp import TcpListener
+from broker.receipt import ACCEPTED
 from broker.registry import MemorySessions, Registry, SessionStore
 from broker.retained import MemoryRetained, RetainedStore
 from broker.router import Router
@@ -234,8 +235,8 @@ class Broker:
         properties = {name: value for name, value in (will.properties or {}).items() if name != "will_delay_interval"}
         publish = WillPublish(will.topic, will.payload, will.qos, will.retain, False, 0, properties or None)
         now_ms = core.now_ms()
-        verdict = core.hooks.published(info, [publish], now_ms) if core.hooks.published is not None else None
-        if verdict is not None and verdict.refused:
+        receipt = core.hooks.published(info, [publish], now_ms) if core.hooks.published is not None else ACCEPTED
+        if receipt.codes is not None and receipt.codes[0] >= 0x80:
             core.stats.messages_refused += 1
             return
         core.exchange.publish_one(publish, info, now_ms)

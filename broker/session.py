@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from broker.codec.outgoing import OutgoingPublish
 from broker.codec.packets import Subscription, Will
-from broker.hooks import ClientInfo, Hold, RoutedMessage
+from broker.hooks import ClientInfo, RoutedMessage
+from broker.receipt import Hold
 
 NEVER = 0xFFFFFFFF
 """The session expiry interval that has no end."""
@@ -57,7 +58,7 @@ class Session:
     """The state of one client id. `queue` holds at most `queue_max` messages, 0 meaning any number."""
 
     __slots__ = (
-        "__weakref__", "_last_packet_id", "awaiting_release", "client_id", "created_at", "disconnected_at",
+        "__weakref__", "_last_packet_id", "_received", "client_id", "created_at", "disconnected_at",
         "expiry_interval", "in_flight", "info", "outlet", "queue", "queue_max", "store_qos0", "subscriptions", "will",
         "window",
     )  # fmt: skip
@@ -74,8 +75,8 @@ class Session:
         self.subscriptions: dict[str, Subscribed] = {}
         self.in_flight: dict[int, Delivery | None] = {}
         """Sent and not yet acknowledged, oldest first. None: PUBREC came, PUBREL went out, PUBCOMP is missing."""
-        self.awaiting_release: dict[int, Hold | None] = {}
-        """QoS 2 packet ids received and not yet released, with what their PUBREC waits for."""
+        self._received: dict[int, Hold | None] = {}
+        """QoS 2 packet ids received and not yet released, with the hold that their PUBREC waits for."""
         self.queue: MessageQueue = deque() if queue is None else queue
         self.queue_max = queue_max
         self.store_qos0 = store_qos0
@@ -155,13 +156,39 @@ class Session:
         del self.in_flight[packet_id]
         return True
 
-    def is_duplicate(self, packet_id: int) -> bool:
-        """Whether a QoS 2 publish with this id was received before and not released since.
+    # QoS 2 publishes of the client
 
-        What the hold of its first arrival failed for was not taken over, so it counts as new.
+    @property
+    def received_count(self) -> int:
+        """The number of QoS 2 publishes that were received and not yet released."""
+        return len(self._received)
+
+    def is_duplicate(self, packet_id: int) -> bool:
+        """Return whether a QoS 2 publish with this id was received before and not released since.
+
+        A publish whose hold failed was not taken over, so the next one with its id counts as new.
         """
-        waiting = self.awaiting_release
-        if packet_id not in waiting:
+        if packet_id not in self._received:
             return False
-        hold = waiting[packet_id]
+        hold = self._received[packet_id]
         return not (hold is not None and hold.done and hold.failed)
+
+    def remember_received(self, packet_id: int, hold: Hold | None) -> None:
+        """Remember the id of a QoS 2 publish until it is released; `hold` is the condition of its PUBREC."""
+        self._received[packet_id] = hold
+
+    def received_hold(self, packet_id: int) -> Hold | None:
+        """Return the hold that the first publish with this id waits for."""
+        return self._received.get(packet_id)
+
+    def forget_received(self, packet_id: int, hold: Hold) -> None:
+        """Forget an id whose `hold` failed, unless its publish has come again and waits for another hold."""
+        if self._received.get(packet_id) is hold:
+            del self._received[packet_id]
+
+    def release_received(self, packet_id: int) -> bool:
+        """Process PUBREL: from now on the id stands for a new message. Return False where it is not known."""
+        if packet_id not in self._received:
+            return False
+        del self._received[packet_id]
+        return True

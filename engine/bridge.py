@@ -25,13 +25,13 @@ from broker.hooks import (
     RoutedMessage,
     SessionSubscribed,
     SessionUnsubscribed,
-    Verdict,
 )
+from broker.receipt import ACCEPTED, Receipt, refusing
 from broker.server import Broker
 from engine.connector import Publication
 from engine.errors import DeliveryError, RejectError, RetryableError
 from engine.intake.dispatch import Dispatcher, Outcome, Ticket
-from engine.model.message import NODE, UNDEFINED, Client, Occurrence, new_message_id, property_columns
+from engine.model.message import NODE, UNDEFINED, ClientIdentity, Occurrence, new_message_id, property_columns
 from engine.service.clock import Clock
 
 REPUBLISH_TIMEOUT_S = 30.0
@@ -47,7 +47,7 @@ class Bridge:
         self._hooks = hooks
         self._dispatcher = dispatcher
         self._clock = clock
-        self._publishers: dict[str, tuple[ClientInfo, Client]] = {}
+        self._publishers: dict[str, tuple[ClientInfo, ClientIdentity]] = {}
         self._now_ms = clock.now_ms
         self._names_messages = False
         self._publishes = dispatcher.publishes
@@ -67,7 +67,7 @@ class Bridge:
         # Messages need a name from the start where a later event may speak of them.
         self._names_messages = any(map(wanted, (DELIVERED, ACKED, DROPPED, DELIVERY_DROPPED)))
 
-    def on_published(self, info: ClientInfo, publishes: Sequence[IncomingPublish], now_ms: int) -> Verdict | None:
+    def on_published(self, info: ClientInfo, publishes: Sequence[IncomingPublish], now_ms: int) -> Receipt:
         """The publishes of one read: run the rules, and say what their acknowledgements wait for."""
         if self._names_messages:
             for publish in publishes:
@@ -75,7 +75,9 @@ class Bridge:
         outcome = self._publishes(
             info.context or client_of(info), publishes, now_ms, sends_again=info.protocol_version < 5
         )
-        return None if outcome is None else Verdict(outcome.ticket, outcome.refused)
+        if outcome is None:
+            return ACCEPTED
+        return refusing(len(publishes), outcome.refused, outcome.ticket) if outcome.refused else Receipt(outcome.ticket)
 
     async def publish(self, broker: Broker, publications: Sequence[Publication]) -> Mapping[int, DeliveryError]:
         """Publish what rules made; returns once all of it is as safe as an acknowledged publish.
@@ -175,11 +177,11 @@ class Bridge:
         columns.update(event=event, timestamp=now_ms, node=NODE)
         self._dispatcher.occurrence(Occurrence(topic, columns, info.context or client_of(info), now_ms))
 
-    def _publisher(self, rule_id: str) -> tuple[ClientInfo, Client]:
+    def _publisher(self, rule_id: str) -> tuple[ClientInfo, ClientIdentity]:
         """Who a republished message comes from: a client named like the rule."""
         pair = self._publishers.get(rule_id)
         if pair is None:
-            pair = self._publishers[rule_id] = (ClientInfo(rule_id), Client(rule_id))
+            pair = self._publishers[rule_id] = (ClientInfo(rule_id), ClientIdentity(rule_id))
         return pair
 
 
@@ -203,9 +205,9 @@ async def _committed(ticket: Ticket) -> None:
         raise RetryableError("the journal could not be written", code="journal")
 
 
-def client_of(info: ClientInfo) -> Client:
+def client_of(info: ClientInfo) -> ClientIdentity:
     """The engine's view of a connected client; made once per connection."""
-    client = info.context = Client(info.client_id, info.username, info.peername, info.attributes)
+    client = info.context = ClientIdentity(info.client_id, info.username, info.peername, info.attributes)
     return client
 
 

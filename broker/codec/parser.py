@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec import Struct
+
 from broker.codec.packets import (
     Auth,
     ConnAck,
@@ -58,44 +60,48 @@ _SHORT_ACKS: Final[dict[int, type[PubAck | PubRec | PubRel | PubComp]]] = {
 }  # fmt: skip
 
 
+class Parsed(Struct):
+    """The packets that one `PacketParser.feed` completed, and the number of bytes they came from."""
+
+    packets: list[Packet]
+    size: int
+    plain: bool
+    """Whether the packets are nothing but new QoS 0 and 1 publishes without properties: the hot path."""
+
+
 class PacketParser:
     """The incremental parser of one direction of one connection.
 
     ``version`` is 0 until a CONNECT has been parsed (or somebody sets it); a peer's first packet must be a CONNECT.
-    ``plain`` tells of the last `feed` that it gave nothing but new QoS 0 and 1 publishes without properties, ``size``
-    how many bytes its packets came from.
     """
 
-    __slots__ = ("_names", "_needed", "_packet_size_max", "_size_max", "_tail", "error", "plain", "size", "version")
+    __slots__ = ("_names", "_needed", "_packet_size_max", "_size_max", "_tail", "error", "version")
 
     def __init__(
         self, names: TopicNames, packet_size_max: int = VARINT_MAX, connect_size_max: int = VARINT_MAX, version: int = 0
     ) -> None:
         self.version = version
         self.error: WireError | None = None
-        self.plain = False
-        self.size = 0
         self._names = names
         self._packet_size_max = packet_size_max
         self._size_max = packet_size_max if version else min(connect_size_max, packet_size_max)
         self._tail = bytearray()
         self._needed = 0
 
-    def feed(self, data: bytes) -> list[Packet]:
-        """The packets that are complete with `data`, in order."""
+    def feed(self, data: bytes) -> Parsed:
+        """Return the packets that are complete with `data`, in order."""
         tail = self._tail
         if tail:
             tail += data
             if len(tail) < self._needed:
-                return []
+                return Parsed([], 0, False)
             data = bytes(tail)
             tail.clear()
-        self.size = len(data)
         packets: list[Packet] = []
-        self.plain = False
+        plain = False
         if self.error is None:
             try:
-                position = self._parse(data, packets)
+                position, plain = self._parse(data, packets)
             except WireError as error:
                 self.error = error
             except InvalidTopic as error:
@@ -103,10 +109,12 @@ class PacketParser:
             else:
                 if position < len(data):
                     tail += data[position:] if position else data
-        return packets
+        return Parsed(packets, len(data), plain)
 
-    def _parse(self, data: bytes, packets: list[Packet]) -> int:
-        """Append the packets in `data` to `packets`; returns where the first incomplete one begins."""
+    def _parse(self, data: bytes, packets: list[Packet]) -> tuple[int, bool]:
+        """Append the packets in `data` to `packets`. Return where the first incomplete one begins, and whether all
+        are plain (see `Parsed`).
+        """
         end = len(data)
         position = 0
         plain = True
@@ -114,7 +122,7 @@ class PacketParser:
             position = self._parse_connect(data, packets)
             plain = False
             if position == 0:
-                return 0
+                return 0, False
         is_v5 = self.version == 5
         size_max = self._size_max
         known = self._names.known.get
@@ -169,8 +177,7 @@ class PacketParser:
             position = stop
         else:
             self._needed = 0
-        self.plain = plain
-        return position
+        return position, plain
 
     def _long_length(self, data: bytes, position: int) -> tuple[int, int]:
         """A remaining length of several bytes, `position` being behind its first, and where the body begins.

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 
 from engine.errors import EvaluationError
 from engine.language.ruleset import Rule, Ruleset
-from engine.model.message import Client, Message, Occurrence
+from engine.model.message import ClientIdentity, Message, Occurrence
 from engine.model.record import Chunk, Row
 
 TOPICS_CACHED = 100_000
@@ -140,7 +140,7 @@ class Route:
         self.rows += rows
         self.topics += [topic] * len(rows)
 
-    def flush(self, client: Client, time_ms: int, trail: tuple[str, ...]) -> None:
+    def flush(self, client: ClientIdentity, time_ms: int, trail: tuple[str, ...]) -> None:
         """Put the rows of this read to the outboxes as one chunk, where there are any left."""
         rows, topics = self.rows, self.topics
         if not rows:
@@ -149,7 +149,9 @@ class Route:
         self.counters.records += len(rows) * len(self.outboxes)
         self._put(self._plain, self._renamed, rows, topics, client, time_ms, trail)
 
-    def put_past_full(self, rows: list[Row], topic: str, client: Client, time_ms: int, trail: tuple[str, ...]) -> None:
+    def put_past_full(
+        self, rows: list[Row], topic: str, client: ClientIdentity, time_ms: int, trail: tuple[str, ...]
+    ) -> None:
         """Put `rows` to the outboxes that take them and drop them, counted, for those that are full."""
         self.counters.records += len(rows) * len(self.outboxes)
         for outbox in self.outboxes:
@@ -165,7 +167,7 @@ class Route:
         renamed: tuple[tuple[tuple[str, ...], Outbox], ...],
         rows: list[Row],
         topics: list[str],
-        client: Client,
+        client: ClientIdentity,
         time_ms: int,
         trail: tuple[str, ...],
     ) -> None:
@@ -210,7 +212,7 @@ class Dispatcher:
 
     def publishes(
         self,
-        client: Client,
+        client: ClientIdentity,
         publishes: Sequence[Incoming],
         now_ms: int,
         trail: tuple[str, ...] = (),

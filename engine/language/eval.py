@@ -18,7 +18,7 @@ from engine.errors import EvaluationError, Position, Problem, RuleError
 from engine.language.events import EVENTS, SOURCE_PREFIXES, event_topic, is_event_filter, matches
 from engine.language.sql import CompiledRule, Statement, check_rule, compile_rule, parse
 from engine.model.jsontext import decode, encode
-from engine.model.message import NODE, Client, Message, Occurrence, new_message_id, property_columns
+from engine.model.message import NODE, ClientIdentity, Message, Occurrence, new_message_id, property_columns
 from engine.model.topic import topic_matches
 from engine.service.clock import Clock, SystemClock
 
@@ -140,9 +140,9 @@ def _filled(topic: str, columns: dict[str, Any], now_ms: int) -> dict[str, Any]:
     return {"event": name, "timestamp": now_ms, "node": NODE, **columns}
 
 
-def _client(columns: Mapping[str, Any]) -> Client:
+def _client(columns: Mapping[str, Any]) -> ClientIdentity:
     clientid, username, attributes = columns.get("clientid"), columns.get("username"), columns.get("client_attrs")
-    return Client(
+    return ClientIdentity(
         clientid if isinstance(clientid, str) else "",
         username if isinstance(username, str) else None,
         attributes=attributes if isinstance(attributes, dict) else None,

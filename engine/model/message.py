@@ -42,7 +42,7 @@ def new_message_id(now_ms: int) -> str:
     return f"{now_ms * 1000:016X}{(_PROCESS_BITS + next(_serial)) % (1 << 64):016X}"
 
 
-class Client:
+class ClientIdentity:
     """The client behind a message, made once per connection and shared by all its messages."""
 
     __slots__ = ("attributes", "clientid", "lane_hash", "memory", "peerhost", "peername", "username")
@@ -90,7 +90,7 @@ class Message(Struct, gc=False, eq=False):
     qos: int
     retain: bool
     dup: bool
-    client: Client
+    client: ClientIdentity
     timestamp: int
     properties: Mapping[str, Any] | None = None
     trail: tuple[str, ...] = ()
@@ -172,7 +172,7 @@ class Occurrence:
     __slots__ = ("_columns", "_json", "client", "timestamp", "topic", "trail")
 
     def __init__(
-        self, topic: str, columns: dict[str, Any], client: Client, timestamp: int, trail: tuple[str, ...] = ()
+        self, topic: str, columns: dict[str, Any], client: ClientIdentity, timestamp: int, trail: tuple[str, ...] = ()
     ) -> None:
         self.topic = topic
         self.client = client

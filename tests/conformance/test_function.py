@@ -13,7 +13,7 @@ from engine.language.functions.identity import use_random
 from engine.language.functions.memory import Memory, use_store
 from engine.language.sql import compile_rule
 from engine.model.jsontext import encode
-from engine.model.message import Client, Message
+from engine.model.message import ClientIdentity, Message
 
 EXAMPLES = [(function.name, example) for function in FUNCTIONS.values() for example in function.examples]
 
@@ -39,6 +39,6 @@ def test_an_example_gives_what_it_says(name: str, example: tuple[str, str]) -> N
         pytest.importorskip("jq")
     expression, expected = example
     rule = compile_rule(f'SELECT {expression} AS result FROM "#"', rule_id="example")
-    client = Client("c1", "u1", "127.0.0.1:52918")
+    client = ClientIdentity("c1", "u1", "127.0.0.1:52918")
     row = rule.evaluate(Message("t/a", b"{}", 1, False, False, client, 1_722_945_600_123))
     assert encode(row["result"]).decode() == expected

@@ -16,7 +16,7 @@ import yaml
 from engine.errors import EvaluationError, RuleError
 from engine.language.sql import compile_rule
 from engine.model.jsontext import encode
-from engine.model.message import Client, Message, Occurrence
+from engine.model.message import ClientIdentity, Message, Occurrence
 from support.expectation import difference
 
 _FOLDER = Path(__file__).parent / "sql"
@@ -38,7 +38,7 @@ def _statement(case: dict[str, Any]) -> str:
 def _events(case: dict[str, Any]) -> tuple[Message, Occurrence]:
     payload = case["payload"]
     text = payload if isinstance(payload, str) else json.dumps(payload, separators=(",", ":"))
-    client = Client("c1", "u1")
+    client = ClientIdentity("c1", "u1")
     message = Message("t/a", text.encode(), 1, False, False, client, 1722945600120)
     return message, Occurrence("t/a", message.columns(), client, 1722945600120)
 

@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from broker.codec.packets import Packet, PubAck, PubComp, Publish, PubRec, PubRel
 from broker.config import BrokerConfig
-from broker.hooks import ClientInfo, Verdict
+from broker.hooks import ClientInfo
+from broker.receipt import Receipt, refusing
 from support.mqtt_world import ManualHold, Peer, World
 
 RECEIVE_MAXIMUM = 12
@@ -52,13 +53,13 @@ class PublisherMachine(RuleBasedStateMachine):
 
     # The application
 
-    def published(self, client: ClientInfo, publishes: Sequence[Any], now_ms: int) -> Verdict | None:
+    def published(self, client: ClientInfo, publishes: Sequence[Any], now_ms: int) -> Receipt:
         hold = ManualHold() if self.is_holding else None
         self.holds += [hold] if hold else []
         for index, publish in enumerate(publishes):
             if index not in self.refused:
                 self.offers.setdefault(publish.payload, []).append(hold)
-        return Verdict(hold, dict.fromkeys(self.refused & set(range(len(publishes))), 0x97))
+        return refusing(len(publishes), dict.fromkeys(self.refused & set(range(len(publishes))), 0x97), hold)
 
     @rule(is_holding=st.booleans(), refused=st.frozensets(st.integers(0, 4), max_size=2))
     def decide(self, is_holding: bool, refused: frozenset[int]) -> None:
@@ -154,9 +155,10 @@ class PublisherMachine(RuleBasedStateMachine):
             assert self.routed[payload] >= 1
             assert qos == 1 or self.routed[payload] <= 1 + in_vain
         session = next(each for each in self.world.broker._core.registry.sessions if each.client_id == "a")
-        assert not session.awaiting_release
-        connection = self.peer.client._connection
-        assert (connection.held_count, connection.held_bytes, connection._held_quota) == (0, 0, 0)
+        assert not session.received_count
+        held = self.peer.client._connection._held
+        assert held is not None
+        assert (held.count, held.size, held.quota) == (0, 0, 0)
         assert self.peer.is_alive()
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from engine.errors import EvaluationError
 from engine.language.functions import FUNCTIONS, Function
 from engine.model.jsontext import UNDEFINED
-from engine.model.message import Client, Occurrence
+from engine.model.message import ClientIdentity, Occurrence
 from engine.model.value import Bits, from_bytes, same, to_text
 
 WORDS = (
@@ -50,7 +50,7 @@ def test_a_function_answers_or_says_why_not(function: Function, data: st.DataObj
     most = function.min_args + 3 if function.max_args is None else function.max_args
     arguments = [data.draw(VALUES) for _ in range(data.draw(st.integers(function.min_args, most)))]
     if function.needs_message:
-        arguments.insert(0, Occurrence("t", data.draw(COLUMNS), Client("c"), 0))
+        arguments.insert(0, Occurrence("t", data.draw(COLUMNS), ClientIdentity("c"), 0))
     started = time.perf_counter()
     with suppress(EvaluationError):
         result = function.call(*arguments)

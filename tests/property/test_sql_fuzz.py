@@ -15,10 +15,10 @@ from engine.errors import EvaluationError, RuleError
 from engine.language.eval import evaluate_line
 from engine.language.sql import CompiledRule, check_rule, compile_rule, parse
 from engine.model.jsontext import encode
-from engine.model.message import Client, Message, Occurrence
+from engine.model.message import ClientIdentity, Message, Occurrence
 from support.interpreter import interpret
 
-_CLIENT = Client("c1", "u1", "10.0.0.1:5000")
+_CLIENT = ClientIdentity("c1", "u1", "10.0.0.1:5000")
 
 _bounded = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

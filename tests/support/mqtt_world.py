@@ -101,7 +101,7 @@ class Peer:
         """What came since the last call."""
         data = bytes(self.transport.written)
         self.transport.written.clear()
-        packets = self._parser.feed(data)
+        packets = self._parser.feed(data).packets
         assert self._parser.error is None
         return packets
 

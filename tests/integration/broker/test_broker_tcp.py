@@ -34,7 +34,8 @@ from broker.codec.packets import (
 from broker.codec.parser import PacketParser
 from broker.codec.wire import varint
 from broker.config import BrokerConfig, ListenerConfig
-from broker.hooks import ClientDisconnected, ClientInfo, Hooks, Verdict
+from broker.hooks import ClientDisconnected, ClientInfo, Hooks
+from broker.receipt import Receipt
 from broker.server import Broker
 from broker.topics import TopicNames
 from support.mqtt_world import ManualHold
@@ -102,7 +103,7 @@ class RawClient:
         while not self._packets:
             data = await asyncio.wait_for(self.reader.read(65536), 10)
             assert data, "closed by the broker"
-            self._packets += self._parser.feed(data)
+            self._packets += self._parser.feed(data).packets
         return self._packets.pop(0)
 
     async def closed(self) -> bytes:
@@ -484,7 +485,7 @@ async def test_stopping_says_goodbye_and_closes() -> None:
 async def test_stopping_waits_for_held_acknowledgements() -> None:
     """What is safe before the deadline is acknowledged before the connection closes."""
     hold = ManualHold()
-    hooks = Hooks(published=lambda *_: Verdict(hold))
+    hooks = Hooks(published=lambda *_: Receipt(hold))
     async with running(hooks) as broker:
         client = await RawClient.connect(broker, version=4)
         client.send(Publish("t", b"", 1, packet_id=5))
@@ -499,7 +500,7 @@ async def test_stopping_waits_for_held_acknowledgements() -> None:
 
 async def test_stopping_does_not_wait_longer_than_its_deadline() -> None:
     """A journal that hangs must not keep the process."""
-    hooks = Hooks(published=lambda *_: Verdict(ManualHold()))
+    hooks = Hooks(published=lambda *_: Receipt(ManualHold()))
     async with running(hooks) as broker:
         client = await RawClient.connect(broker, version=4)
         client.send(Publish("t", b"", 1, packet_id=5))

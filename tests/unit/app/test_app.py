@@ -19,7 +19,7 @@ from engine.app.admin import AppAdmin
 from engine.app.datadir import DataDirectoryInUseError
 from engine.app.project import ProjectError, check_project
 from engine.app.runtime import App
-from engine.model.message import Client
+from engine.model.message import ClientIdentity
 
 SETTINGS = "listeners: [{bind: '127.0.0.1:0'}]\napi: {enable: false}\n"
 SINKS = "sinks:\n  rows: {type: sqlite, path: rows.db, table: t, batch: {time: 1ms}}\n"
@@ -62,7 +62,7 @@ class Publish:
 
 async def publish(app: App, *values: int) -> None:
     """As a device would: until it is acknowledged."""
-    app.dispatcher.publishes(Client("c"), [Publish(value) for value in values], 1)
+    app.dispatcher.publishes(ClientIdentity("c"), [Publish(value) for value in values], 1)
     await app.delivery.ticket().wait()
 
 
@@ -202,7 +202,7 @@ async def test_a_dead_letter_with_bytes_can_be_shown(app: App, tmp_path: Path, w
     assert await app.reload() == []
     publication = Publish(0)
     publication.payload = b"\xff\x00"
-    app.dispatcher.publishes(Client("c"), [publication], 1)
+    app.dispatcher.publishes(ClientIdentity("c"), [publication], 1)
     await app.delivery.ticket().wait()
     await app.outboxes["rows"].drained()
     transport = httpx.ASGITransport(create_api(AppAdmin(app)))

@@ -24,7 +24,7 @@ def parser_for(case: ValidCase | MalformedCase) -> PacketParser:
 def test_packet_decodes(case: ValidCase) -> None:
     """The bytes of the specification mean what the specification says."""
     parser = parser_for(case)
-    assert parser.feed(case.data) == [case.packet]
+    assert parser.feed(case.data).packets == [case.packet]
     assert parser.error is None
 
 
@@ -40,8 +40,8 @@ def test_packet_decodes_split_at_every_byte(case: ValidCase) -> None:
     """TCP may cut anywhere."""
     for cut in range(1, len(case.data)):
         parser = parser_for(case)
-        assert parser.feed(case.data[:cut]) == []
-        assert parser.feed(case.data[cut:]) == [case.packet]
+        assert parser.feed(case.data[:cut]).packets == []
+        assert parser.feed(case.data[cut:]).packets == [case.packet]
         assert parser.error is None
 
 
@@ -49,7 +49,7 @@ def test_packet_decodes_split_at_every_byte(case: ValidCase) -> None:
 def test_packet_decodes_byte_by_byte(case: ValidCase) -> None:
     """The slowest sender there may be."""
     parser = parser_for(case)
-    packets = [packet for byte in case.data for packet in parser.feed(bytes((byte,)))]
+    packets = [packet for byte in case.data for packet in parser.feed(bytes((byte,))).packets]
     assert packets == [case.packet]
 
 
@@ -57,15 +57,15 @@ def test_packet_decodes_byte_by_byte(case: ValidCase) -> None:
 def test_packet_leaves_what_comes_behind_it(case: ValidCase) -> None:
     """The end of a packet is known exactly: the next one is whole, and half of a third waits for its rest."""
     parser = parser_for(case)
-    assert parser.feed(case.data + b"\xc0\x00\x62\x02") == [case.packet, PingReq()]
-    assert parser.feed(b"\x00\x09") == [PubRel(9)]
+    assert parser.feed(case.data + b"\xc0\x00\x62\x02").packets == [case.packet, PingReq()]
+    assert parser.feed(b"\x00\x09").packets == [PubRel(9)]
 
 
 @malformed
 def test_malformed_packet_is_refused_with_its_reason(case: MalformedCase) -> None:
     """Every way of being wrong has its reason code, and nothing else than `WireError` comes out."""
     parser = parser_for(case)
-    assert parser.feed(case.data) == []
+    assert parser.feed(case.data).packets == []
     assert isinstance(parser.error, WireError)
     assert parser.error.reason_code == case.code
 
@@ -74,7 +74,7 @@ def test_malformed_packet_is_refused_with_its_reason(case: MalformedCase) -> Non
 def test_malformed_packet_is_refused_byte_by_byte(case: MalformedCase) -> None:
     """How the bytes arrive changes nothing."""
     parser = parser_for(case)
-    assert [packet for byte in case.data for packet in parser.feed(bytes((byte,)))] == []
+    assert [packet for byte in case.data for packet in parser.feed(bytes((byte,))).packets] == []
     assert parser.error is not None
     assert parser.error.reason_code == case.code
 
@@ -86,22 +86,22 @@ def test_packets_before_a_malformed_one_count(case: MalformedCase) -> None:
         return
     good = Publish("t", b"x", 1, packet_id=1)
     parser = parser_for(case)
-    assert parser.feed(good.encode(case.version) + case.data + good.encode(case.version)) == [good]
+    assert parser.feed(good.encode(case.version) + case.data + good.encode(case.version)).packets == [good]
     assert parser.error is not None
-    assert parser.feed(good.encode(case.version)) == []
+    assert parser.feed(good.encode(case.version)).packets == []
 
 
 def test_malformed_publish_is_not_completed_by_the_next_packet() -> None:
     """Fields that are read past a packet's end must not make it valid."""
     parser = PacketParser(TopicNames(), version=4)
-    assert parser.feed(bytes.fromhex("32 03 00 01 74") + b"\x00\x01\x02\x03") == []
+    assert parser.feed(bytes.fromhex("32 03 00 01 74") + b"\x00\x01\x02\x03").packets == []
     assert isinstance(parser.error, MalformedPacket)
 
 
 def test_packet_too_large_is_refused_from_its_header() -> None:
     """Nobody waits for, or makes room for, a body that will not be accepted."""
     parser = PacketParser(TopicNames(), packet_size_max=100, version=4)
-    assert parser.feed(b"\x30" + varint(99)) == []
+    assert parser.feed(b"\x30" + varint(99)).packets == []
     assert parser.error is not None
     assert parser.error.reason_code == 0x95
 
@@ -110,13 +110,13 @@ def test_packet_of_the_largest_size_is_accepted() -> None:
     """The limit counts the whole packet and is itself allowed."""
     packet = Publish("t", b"x" * 95)
     assert len(packet.encode(4)) == 100
-    assert PacketParser(TopicNames(), packet_size_max=100, version=4).feed(packet.encode(4)) == [packet]
+    assert PacketParser(TopicNames(), packet_size_max=100, version=4).feed(packet.encode(4)).packets == [packet]
 
 
 def test_connect_of_100_mb_is_refused_from_its_header() -> None:
     """What anybody on the network may send first must not cost memory."""
     parser = PacketParser(TopicNames(), connect_size_max=1000)
-    assert parser.feed(b"\x10" + varint(100_000_000)) == []
+    assert parser.feed(b"\x10" + varint(100_000_000)).packets == []
     assert parser.error is not None
     assert parser.error.reason_code == 0x95
 
@@ -125,23 +125,24 @@ def test_limit_of_connect_does_not_hold_for_later_packets() -> None:
     """A publish right behind CONNECT may be as large as any other."""
     parser = PacketParser(TopicNames(), packet_size_max=2000, connect_size_max=50)
     large = Publish("t", b"x" * 1000)
-    assert parser.feed(Connect("a").encode(4) + large.encode(4)) == [Connect("a"), large]
+    assert parser.feed(Connect("a").encode(4) + large.encode(4)).packets == [Connect("a"), large]
 
 
 def test_plain_tells_of_new_publishes_alone() -> None:
     """The connection skips its checks for such reads, so it must be right about them."""
     parser = PacketParser(TopicNames(), version=5)
     plain = Publish("t", b"x", 1, packet_id=1).encode(5)
-    assert len(parser.feed(plain + plain)) == 2
-    assert parser.plain
+    parsed = parser.feed(plain + plain)
+    assert len(parsed.packets) == 2
+    assert parsed.plain
+    assert parsed.size == 2 * len(plain)
     for other in (
         PingReq(),
         Publish("t", b"", 2, packet_id=1),
         Publish("t", b"", 1, dup=True, packet_id=1),
         Publish("t", b"", properties={"topic_alias": 1}),
     ):
-        parser.feed(plain + other.encode(5) + plain)
-        assert not parser.plain
+        assert not parser.feed(plain + other.encode(5) + plain).plain
 
 
 @pytest.mark.parametrize(

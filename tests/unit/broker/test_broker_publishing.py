@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -23,27 +23,34 @@ from broker.codec.packets import (
     Will,
 )
 from broker.config import BrokerConfig
-from broker.hooks import ClientDisconnected, ClientInfo, MessageDropped, Verdict
+from broker.hooks import ClientDisconnected, ClientInfo, MessageDropped
+from broker.receipt import ACCEPTED, Hold, Receipt, refusing
 from support.mqtt_world import ManualHold, Peer, World
 
 versions = pytest.mark.parametrize("version", [4, 5])
 
 
 class Application:
-    """What stands behind the hook: remembers each call and answers with the next verdict."""
+    """An application behind the hook: remembers each call and answers with the next receipt."""
 
-    def __init__(self, world: World, *verdicts: Verdict | None) -> None:
+    def __init__(self, world: World, *answers: Receipt | Callable[[int], Receipt]) -> None:
         self.calls: list[list[Any]] = []
-        self.verdicts = list(verdicts)
+        self.answers = list(answers)
         world.hooks.published = self.published
 
-    def published(self, client: ClientInfo, publishes: Sequence[Any], now_ms: int) -> Verdict | None:
+    def published(self, client: ClientInfo, publishes: Sequence[Any], now_ms: int) -> Receipt:
         self.calls.append(list(publishes))
-        return self.verdicts.pop(0) if self.verdicts else None
+        answer = self.answers.pop(0) if self.answers else ACCEPTED
+        return answer if isinstance(answer, Receipt) else answer(len(publishes))
 
     @property
     def payloads(self) -> list[bytes]:
         return [publish.payload for call in self.calls for publish in call]
+
+
+def refuse(refused: dict[int, int], hold: Hold | None = None) -> Callable[[int], Receipt]:
+    """An answer that refuses these publishes of a read, by index."""
+    return lambda count: refusing(count, refused, hold)
 
 
 def qos1(packet_id: int, topic: str = "t", **fields: Any) -> Publish:
@@ -112,7 +119,7 @@ def test_held_acknowledgements_wait_and_leave_in_one_write(version: int) -> None
     """Promise 1 of the design: a PUBACK means safe. Other answers need not wait."""
     world = World()
     hold = ManualHold()
-    Application(world, Verdict(hold), Verdict(hold))
+    Application(world, Receipt(hold), Receipt(hold))
     listener = listen(world)
     peer = world.connect("a", version)
     peer.send(qos1(1), qos2(2), PingReq())
@@ -129,7 +136,7 @@ def test_acknowledgement_does_not_overtake_a_held_one() -> None:
     """[4.6.0-2] What was received later and is ready first waits for its turn."""
     world = World()
     first, second = ManualHold(), ManualHold()
-    Application(world, Verdict(first), Verdict(second), None)
+    Application(world, Receipt(first), Receipt(second), ACCEPTED)
     listen(world)
     peer = world.connect("a")
     for packet_id in (1, 2, 3):
@@ -145,7 +152,7 @@ def test_hold_that_is_done_already_holds_nothing() -> None:
     world = World()
     hold = ManualHold()
     hold.finish()
-    Application(world, Verdict(hold))
+    Application(world, Receipt(hold))
     listen(world)
     peer = world.connect("a")
     peer.send(qos1(1))
@@ -156,7 +163,7 @@ def test_failed_hold_is_said_in_mqtt_5() -> None:
     """0x83: the publish was valid, and the broker is not able to take it. QoS 2 ids are free again [4.3.3-9]."""
     world = World()
     hold = ManualHold()
-    application = Application(world, Verdict(hold))
+    application = Application(world, Receipt(hold))
     peer = world.connect("a")
     peer.send(qos1(1), qos2(2), Publish("t", b""))
     hold.finish(failed=True)
@@ -170,7 +177,7 @@ def test_failed_hold_closes_a_client_of_3_1_1_without_an_acknowledgement() -> No
     """It has no other way to learn that it must send again."""
     world = World()
     good, bad = ManualHold(), ManualHold()
-    Application(world, Verdict(good), Verdict(bad))
+    Application(world, Receipt(good), Receipt(bad))
     peer = world.connect("a", version=4)
     peer.send(qos1(1))
     peer.send(qos1(2))
@@ -185,7 +192,7 @@ def test_hold_may_outlive_its_connection() -> None:
     """The journal finishes for somebody who is gone."""
     world = World()
     hold = ManualHold()
-    Application(world, Verdict(hold))
+    Application(world, Receipt(hold))
     peer = world.connect("a")
     peer.send(qos1(1))
     peer.lose()
@@ -196,7 +203,7 @@ def test_hold_may_outlive_its_connection() -> None:
 def test_refused_publish_is_answered_in_mqtt_5_and_not_routed() -> None:
     """When a buffer is full: 0x97 for that message, and the others go on."""
     world = World()
-    Application(world, Verdict(refused={1: 0x97, 2: 0x97}))
+    Application(world, refuse({1: 0x97, 2: 0x97}))
     listener = listen(world)
     peer = world.connect("a")
     peer.send(qos1(1), qos1(2), qos2(3), qos1(4))
@@ -209,7 +216,7 @@ def test_refused_publish_is_answered_in_mqtt_5_and_not_routed() -> None:
 def test_refused_publish_closes_a_client_of_3_1_1() -> None:
     """Nothing from it on is acknowledged or routed, because all of that comes again; QoS 0 does not."""
     world = World()
-    application = Application(world, Verdict(refused={1: 0x97}))
+    application = Application(world, refuse({1: 0x97}))
     listener = listen(world)
     peer = world.connect("a", version=4, clean_start=False)
     peer.send(qos1(1), qos2(2), qos2(3), Publish("t", b"zero"), qos1(4))
@@ -226,7 +233,7 @@ def test_refused_publish_closes_a_client_of_3_1_1() -> None:
 def test_what_is_behind_a_refused_publish_is_new_when_it_comes_again_after_a_duplicate() -> None:
     """The same in a read that repeats a QoS 2 message; an id taken for known would lose its message."""
     world = World()
-    Application(world, None, Verdict(refused={0: 0x97}))
+    Application(world, ACCEPTED, refuse({0: 0x97}))
     listener = listen(world)
     world.connect("a", version=4, clean_start=False).send(qos2(1))
     peer = world.connect("a", version=4, clean_start=False)
@@ -244,7 +251,7 @@ def test_refused_publish_is_new_when_it_comes_again_before_it_was_answered(versi
     """Its answer waits for what is in front of it; taken for known meanwhile, it would be acknowledged and lost."""
     world = World()
     hold = ManualHold()
-    application = Application(world, Verdict(hold, {1: 0x97}))
+    application = Application(world, refuse({1: 0x97}, hold))
     listener = listen(world)
     fields: dict[str, Any] = {"properties": {"session_expiry_interval": 9}} if version == 5 else {}
     peer = world.connect("a", version, clean_start=False, **fields)
@@ -261,7 +268,7 @@ def test_nothing_is_taken_from_a_client_of_3_1_1_between_a_refusal_and_its_end()
     """Everything behind the refused publish comes again: taken now it would be doubled, and out of order."""
     world = World()
     hold = ManualHold()
-    application = Application(world, Verdict(hold, {1: 0x97}))
+    application = Application(world, refuse({1: 0x97}, hold))
     listen(world)
     peer = world.connect("a", version=4, clean_start=False)
     peer.send(qos1(1), qos1(2), Subscribe(7, [Subscription("x")]), qos2(3))
@@ -276,7 +283,7 @@ def test_nothing_is_taken_from_a_client_of_3_1_1_between_a_refusal_and_its_end()
 def test_a_goodbye_behind_a_refusal_is_heard() -> None:
     """[3: 3.14.4-3] The client has left in order, so its will is not published."""
     world = World()
-    application = Application(world, Verdict(ManualHold(), {1: 0x97}))
+    application = Application(world, refuse({1: 0x97}, ManualHold()))
     listener = listen(world)
     peer = world.connect("a", version=4, will=Will("left", b"gone"))
     peer.send(qos1(1), qos1(2), Disconnect())
@@ -290,7 +297,7 @@ def test_refused_publish_counts_against_receive_maximum_until_it_is_answered() -
     """[4.9.0-1] The client has no answer yet."""
     world = World(BrokerConfig(receive_maximum=2))
     hold = ManualHold()
-    Application(world, Verdict(hold, {0: 0x97, 1: 0x97}))
+    Application(world, refuse({0: 0x97, 1: 0x97}, hold))
     peer = world.connect("a")
     peer.send(qos2(1), qos2(2))
     peer.send(qos2(3))
@@ -317,7 +324,7 @@ def test_publish_behind_an_error_of_the_same_read_is_new_when_it_comes_again(bro
 def test_refused_qos_0_of_3_1_1_is_only_dropped() -> None:
     """Nobody waits for an answer to it."""
     world = World()
-    Application(world, Verdict(refused={0: 0x97}))
+    Application(world, refuse({0: 0x97}))
     listener = listen(world)
     peer = world.connect("a", version=4)
     peer.send(Publish("t", b"zero"), qos1(1))
@@ -329,7 +336,7 @@ def test_refusal_keeps_its_reason_under_a_failed_hold() -> None:
     """Both can happen to one read."""
     world = World()
     hold = ManualHold()
-    Application(world, Verdict(hold, {0: 0x97}))
+    Application(world, refuse({0: 0x97}, hold))
     peer = world.connect("a")
     peer.send(qos1(1), qos1(2))
     hold.finish(failed=True)
@@ -402,7 +409,7 @@ def test_qos_2_duplicate_waits_for_the_first_arrival() -> None:
     """A PUBREC sent on another connection must mean safe as well."""
     world = World()
     hold = ManualHold()
-    application = Application(world, Verdict(hold))
+    application = Application(world, Receipt(hold))
     listen(world)
     first = world.connect("a", clean_start=False, properties={"session_expiry_interval": 60})
     first.send(qos2(1))
@@ -419,7 +426,7 @@ def test_qos_2_message_whose_hold_failed_is_new_when_it_comes_again() -> None:
     """It was never taken."""
     world = World()
     hold = ManualHold()
-    application = Application(world, Verdict(hold))
+    application = Application(world, Receipt(hold))
     listen(world)
     first = world.connect("a", clean_start=False, properties={"session_expiry_interval": 60})
     first.send(qos2(1))
@@ -435,7 +442,7 @@ def test_qos_2_message_whose_hold_failed_is_new_while_another_hold_is_waited_for
     """Its PUBREC has not had its turn on the old connection, and never will."""
     world = World()
     slow, bad = ManualHold(), ManualHold()
-    application = Application(world, Verdict(slow), Verdict(bad))
+    application = Application(world, Receipt(slow), Receipt(bad))
     listen(world)
     first = world.connect("a", clean_start=False, properties={"session_expiry_interval": 60})
     first.send(qos2(1))
@@ -452,7 +459,7 @@ def test_failed_hold_does_not_forget_a_message_that_has_come_again_since() -> No
     """The old connection learns of it late, because something in front of it waited."""
     world = World()
     first, second = ManualHold(), ManualHold()
-    application = Application(world, Verdict(first), Verdict(second))
+    application = Application(world, Receipt(first), Receipt(second))
     fields: dict[str, Any] = {"clean_start": False, "properties": {"session_expiry_interval": 9}}
     peer = world.connect("a", **fields)
     peer.send(qos1(1))
@@ -478,7 +485,7 @@ def test_qos_1_sent_again_while_held_is_taken_once() -> None:
     """A client of 3.1.1 that is impatient; its id is answered once, since it may use it anew after that."""
     world = World()
     hold = ManualHold()
-    application = Application(world, Verdict(hold))
+    application = Application(world, Receipt(hold))
     listen(world)
     peer = world.connect("a", version=4)
     peer.send(qos1(1))
@@ -502,7 +509,7 @@ def test_qos_1_duplicate_of_something_acknowledged_is_a_message() -> None:
 def test_more_publishes_than_receive_maximum_end_the_connection(make: Any) -> None:
     """[3.3.4-7] 0x93; what came in time counts."""
     world = World(BrokerConfig(receive_maximum=3))
-    application = Application(world, Verdict(ManualHold()))
+    application = Application(world, Receipt(ManualHold()))
     peer = world.connect("a")
     peer.send(make(1), make(2), Publish("t", b"free"), make(3), make(4), make(5))
     assert peer.received() == [Disconnect(0x93)]
@@ -540,7 +547,7 @@ def test_client_with_much_held_back_is_not_read_from() -> None:
     """MQTT 3 knows no quota: memory is bounded by not reading, and nobody is punished."""
     world = World(BrokerConfig(receive_maximum=4))
     holds = [ManualHold(), ManualHold()]
-    Application(world, *[Verdict(hold) for hold in holds])
+    Application(world, *[Receipt(hold) for hold in holds])
     peer = world.connect("a", version=4)
     peer.send(qos1(1), Publish("t", b""), Publish("t", b""))
     assert peer.transport.reading
@@ -556,7 +563,7 @@ def test_client_with_large_messages_held_back_is_not_read_from() -> None:
     """The same bound in bytes."""
     world = World(BrokerConfig(max_held_bytes=1000))
     hold = ManualHold()
-    Application(world, Verdict(hold))
+    Application(world, Receipt(hold))
     peer = world.connect("a")
     peer.send(Publish("t", b"x" * 1000, 1, packet_id=1))
     assert not peer.transport.reading
@@ -567,7 +574,7 @@ def test_client_with_large_messages_held_back_is_not_read_from() -> None:
 def test_message_that_came_in_pieces_counts_in_full_while_it_is_held() -> None:
     """Large ones always do: counting the last piece alone, thousands of them would be let in."""
     world = World(BrokerConfig(max_held_bytes=1000))
-    Application(world, Verdict(ManualHold()))
+    Application(world, Receipt(ManualHold()))
     peer = world.connect("a")
     data = Publish("t", b"x" * 1000, 1, packet_id=1).encode(5)
     for start in range(0, len(data), 100):
@@ -579,7 +586,7 @@ def test_keep_alive_does_not_run_while_nobody_reads() -> None:
     """A client must not be closed for what it may have sent and we did not look at."""
     world = World(BrokerConfig(receive_maximum=1))
     hold = ManualHold()
-    Application(world, Verdict(hold))
+    Application(world, Receipt(hold))
     peer = world.connect("a", version=4, keep_alive=10)
     peer.send(qos1(1))
     world.advance(100)
@@ -657,9 +664,10 @@ def test_message_id_of_the_hook_stands_in_later_events() -> None:
     """An application finds its own name for a message again when it is delivered or dropped."""
     world = World()
 
-    def name(client: ClientInfo, publishes: Sequence[Any], now_ms: int) -> None:
+    def name(client: ClientInfo, publishes: Sequence[Any], now_ms: int) -> Receipt:
         for publish in publishes:
             publish.message_id = "its name"
+        return ACCEPTED
 
     world.hooks.published = name
     world.connect("a").send(Publish("t", b""))

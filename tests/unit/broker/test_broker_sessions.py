@@ -17,7 +17,8 @@ from broker.codec.packets import (
     Will,
 )
 from broker.config import BrokerConfig
-from broker.hooks import ClientConnected, ClientDisconnected, ClientInfo, DeliveryDropped, Verdict
+from broker.hooks import ClientConnected, ClientDisconnected, ClientInfo, DeliveryDropped
+from broker.receipt import ACCEPTED, Receipt, refusing
 from support.mqtt_world import Peer, World
 
 versions = pytest.mark.parametrize("version", [4, 5])
@@ -307,7 +308,12 @@ def test_qos_2_ids_received_survive_with_the_session() -> None:
     """[4.3.3-10] Sent again on the next connection, it is the same message."""
     world = World()
     calls: list[Any] = []
-    world.hooks.published = lambda client, publishes, now: calls.extend(publishes)
+
+    def published(client: ClientInfo, publishes: Any, now_ms: int) -> Receipt:
+        calls.extend(publishes)
+        return ACCEPTED
+
+    world.hooks.published = published
     peer = world.connect("a", **keep(4))
     peer.send(Publish("t", b"x", 2, packet_id=3))
     peer.lose()
@@ -427,9 +433,9 @@ def test_will_goes_through_the_rules() -> None:
     listener = will_listener(world)
     seen: list[tuple[str, bytes, bool]] = []
 
-    def published(client: ClientInfo, publishes: Any, now_ms: int) -> Verdict:
+    def published(client: ClientInfo, publishes: Any, now_ms: int) -> Receipt:
         seen.extend((client.client_id, each.payload, each.is_will) for each in publishes)
-        return Verdict(refused={0: 0x97})
+        return refusing(len(publishes), {0: 0x97})
 
     world.hooks.published = published
     world.connect("a", will=Will("will", b"gone")).lose()

@@ -26,7 +26,7 @@ from engine.connector import Publication
 from engine.errors import RejectError, RetryableError
 from engine.intake.dispatch import Dispatcher, Outcome
 from engine.language.events import EVENTS
-from engine.model.message import Client, Occurrence
+from engine.model.message import ClientIdentity, Occurrence
 from engine.service.clock import SystemClock
 from support.mqtt_world import World
 
@@ -64,7 +64,7 @@ class Listening(Dispatcher):
 
     def publishes(
         self,
-        client: Client,
+        client: ClientIdentity,
         publishes: Sequence[Any],
         now_ms: int,
         trail: tuple[str, ...] = (),

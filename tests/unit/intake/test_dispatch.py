@@ -9,7 +9,7 @@ import pytest
 
 from engine.intake.dispatch import QUOTA_EXCEEDED, Dispatcher, Outcome, Route
 from engine.language.ruleset import Rule, Ruleset, load_rule
-from engine.model.message import Client, Occurrence
+from engine.model.message import ClientIdentity, Occurrence
 from engine.model.record import Chunk
 
 NOW = 1_700_000_000_000
@@ -69,7 +69,7 @@ class House:
         self.dispatcher.swap(Ruleset(loaded), routes)
 
     def publish(self, *publishes: Publish, client: str = "c", sends_again: bool = False) -> Outcome | None:
-        return self.dispatcher.publishes(Client(client), publishes, NOW, sends_again=sends_again)
+        return self.dispatcher.publishes(ClientIdentity(client), publishes, NOW, sends_again=sends_again)
 
     @staticmethod
     def _load(rule_id: str, sql: str, boxes: dict[str, Box]) -> Rule:
@@ -241,7 +241,7 @@ def test_events_reach_the_rules_that_select_from_them() -> None:
         old='INSERT INTO a SELECT clientid FROM "$events/client_connected"',
         other='INSERT INTO a SELECT clientid FROM "$events/client_disconnected"',
     )
-    event = Occurrence("$events/client/connected", {"clientid": "x"}, Client("x"), NOW)
+    event = Occurrence("$events/client/connected", {"clientid": "x"}, ClientIdentity("x"), NOW)
     house.dispatcher.occurrence(event)
     assert house.dispatcher.listens_to("$events/client/connected")
     assert not house.dispatcher.listens_to("$events/session/subscribed")
@@ -262,5 +262,5 @@ def test_a_disabled_sink_gets_nothing_and_the_others_their_rows() -> None:
     box, counts = Box(), Counts()
     dispatcher = Dispatcher(lambda: TICKET)
     dispatcher.swap(Ruleset([rule]), {"r": Route(rule, {"a": box}, counts)})
-    dispatcher.publishes(Client("c"), [Publish("t")], NOW)
+    dispatcher.publishes(ClientIdentity("c"), [Publish("t")], NOW)
     assert (box.rows, counts.records) == ([{"qos": 1}], 1)

@@ -19,7 +19,7 @@ from engine.language.functions.identity import use_random
 from engine.language.functions.memo import remembered
 from engine.language.functions.memory import Memory, use_store
 from engine.model.jsontext import UNDEFINED
-from engine.model.message import Client, Occurrence
+from engine.model.message import ClientIdentity, Occurrence
 from engine.model.value import Bits
 
 
@@ -195,7 +195,7 @@ def test_rules_share_the_store() -> None:
 
 def test_a_connection_remembers_for_itself_alone() -> None:
     """The memory of a connection ends with it: nothing of it reaches another client."""
-    first, second = (Occurrence("t", {}, Client(name), 0) for name in ("a", "b"))
+    first, second = (Occurrence("t", {}, ClientIdentity(name), 0) for name in ("a", "b"))
     put, get, delete = (FUNCTIONS[f"proc_dict_{verb}"].call for verb in ("put", "get", "del"))
     assert put(first, "k", 1) is UNDEFINED
     assert put(first, "k", 2) == 1

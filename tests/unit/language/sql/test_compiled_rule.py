@@ -12,12 +12,12 @@ import pytest
 from engine.errors import EvaluationError, Position, RuleError
 from engine.language.functions import FUNCTIONS
 from engine.language.sql import SinkTarget, check_rule, compile_rule
-from engine.model.message import MESSAGE_COLUMNS, Client, Message, Occurrence
+from engine.model.message import MESSAGE_COLUMNS, ClientIdentity, Message, Occurrence
 
-_CLIENT = Client("c1", "u1", "10.0.0.1:5000", {"group": "g1"})
+_CLIENT = ClientIdentity("c1", "u1", "10.0.0.1:5000", {"group": "g1"})
 
 
-def _message(payload: bytes = b'{"a": 1}', client: Client = _CLIENT) -> Message:
+def _message(payload: bytes = b'{"a": 1}', client: ClientIdentity = _CLIENT) -> Message:
     return Message("t/a", payload, 1, True, False, client, 1722945600120)
 
 
@@ -64,8 +64,8 @@ def test_payload_that_is_no_json_fails_in_each_rule_at_its_own_place() -> None:
 
 
 @pytest.mark.parametrize("name", [*MESSAGE_COLUMNS, "no_such_column"])
-@pytest.mark.parametrize("client", [_CLIENT, Client("c2")], ids=["known", "anonymous"])
-def test_generated_code_reads_the_columns_that_the_message_has(name: str, client: Client) -> None:
+@pytest.mark.parametrize("client", [_CLIENT, ClientIdentity("c2")], ids=["known", "anonymous"])
+def test_generated_code_reads_the_columns_that_the_message_has(name: str, client: ClientIdentity) -> None:
     """Columns are read by attribute there, by name elsewhere: both have to be the same."""
     message = _message(client=client)
     rule = compile_rule(f'SELECT {name} AS x, is_null({name}) AS missing FROM "t"', rule_id="r")
@@ -74,8 +74,8 @@ def test_generated_code_reads_the_columns_that_the_message_has(name: str, client
 
 def test_a_binary_property_that_is_text_is_text_to_a_rule() -> None:
     """A Correlation-Data like ``order-7`` is compared and joined as the payload is."""
-    message = Message("t", b"", 0, False, False, Client("c"), 1, {"correlation_data": b"order-7"})
-    other = Message("t", b"", 0, False, False, Client("c"), 1, {"correlation_data": b"\xff"})
+    message = Message("t", b"", 0, False, False, ClientIdentity("c"), 1, {"correlation_data": b"order-7"})
+    other = Message("t", b"", 0, False, False, ClientIdentity("c"), 1, {"correlation_data": b"\xff"})
     sql = "SELECT pub_props.'Correlation-Data' AS data FROM t WHERE strlen(topic) = 1"
     rule = compile_rule(f"{sql} AND pub_props.'Correlation-Data' != ''", rule_id="test")
     assert rule.evaluate(message) == {"data": "order-7"}
@@ -214,7 +214,7 @@ def test_messages_that_fail_are_freed() -> None:
     rule = compile_rule('SELECT payload.a AS x FROM "t"', rule_id="r")
     witness = _Witness()
     gone = weakref.ref(witness)
-    message = _message(b"no json", Client("c3", attributes={"witness": witness}))
+    message = _message(b"no json", ClientIdentity("c3", attributes={"witness": witness}))
     with pytest.raises(EvaluationError):
         rule.evaluate(message)
     del message, witness
