@@ -26,7 +26,7 @@ from engine.model.jsontext import UNDEFINED, Undefined, decode
 from engine.model.value import from_bytes
 
 __all__ = [
-    "MESSAGE_COLUMNS", "NODE", "UNDEFINED", "Client", "Message", "Occurrence", "Undefined", "new_message_id",
+    "MESSAGE_COLUMNS", "NODE", "UNDEFINED", "ClientIdentity", "Message", "Occurrence", "Undefined", "new_message_id",
     "property_columns",
 ]  # fmt: skip
 
