@@ -113,7 +113,7 @@ class MqttClient:
     def _connect_options(self) -> dict[str, Any]:
         if not self.is_v5:
             return {}
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties = Properties(PacketTypes.CONNECT)
         if self._keep_session:
             properties.SessionExpiryInterval = 0xFFFFFFFF
         return {"clean_start": not self._keep_session, "properties": properties}

@@ -34,7 +34,8 @@ def _cases(name: str) -> Iterator[Any]:
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     """The answer as a program reading `headgate eval --jsonl` gets it."""
-    return json.loads(encode(evaluate_line(json.dumps(request))))
+    answer: dict[str, Any] = json.loads(encode(evaluate_line(json.dumps(request))))
+    return answer
 
 
 def _judge(case: dict[str, Any], problem: str | None) -> None:

@@ -35,8 +35,8 @@ from broker.errors import MalformedPacket, ProtocolError
 from broker.topics import TopicNames
 from support.mqtt_packets import malformed_cases, valid_cases
 
-text = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=12)
-names = st.text(st.characters(exclude_characters="\0+#", exclude_categories=("Cs",)), min_size=1, max_size=12)
+text = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=12)
+names = st.text(st.characters(exclude_characters="\0+#", codec="utf-8"), min_size=1, max_size=12)
 data = st.binary(max_size=40)
 packet_ids = st.integers(1, 65535)
 qos = st.integers(0, 2)

@@ -48,7 +48,7 @@ SLOW = {"jq"}  # a foreign interpreter; tests/unit/language/functions/test_jq_fu
 def test_a_function_answers_or_says_why_not(function: Function, data: st.DataObject) -> None:
     """A rule meets whatever devices send: nothing but its own error may come out, or one message stops them all."""
     most = function.min_args + 3 if function.max_args is None else function.max_args
-    arguments = [data.draw(VALUES) for _ in range(data.draw(st.integers(function.min_args, most)))]
+    arguments: list[object] = [data.draw(VALUES) for _ in range(data.draw(st.integers(function.min_args, most)))]
     if function.needs_message:
         arguments.insert(0, Occurrence("t", data.draw(COLUMNS), ClientIdentity("c"), 0))
     started = time.perf_counter()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from engine.testing import FakeClock, InlineWorker, pump
 
 LANES = st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 2))
 Lane = tuple[str, int]
+T = TypeVar("T")
 
 
 class JournalModel(RuleBasedStateMachine):
@@ -135,8 +138,8 @@ class JournalModel(RuleBasedStateMachine):
     def _lane(self, lane: Lane) -> LaneLog:
         return self.journal.sink(lane[0]).lane(lane[1])
 
-    def _run(self, work):  # type: ignore[no-untyped-def]  # whatever the coroutine answers
-        async def run():  # type: ignore[no-untyped-def]
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        async def run() -> T:
             result = await work
             await pump(3)
             return result

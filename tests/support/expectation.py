@@ -19,7 +19,8 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 
 def predicate_fails(predicate: dict[str, Any], value: Any) -> str | None:
     """Why `value` is not what `predicate` says; None where it is."""
-    kind, argument = predicate.get("type", predicate.get("predicate")), predicate.get("arg")
+    kind = predicate.get("type", predicate.get("predicate"))
+    argument: Any = predicate.get("arg")
     if kind == "regex":
         holds = isinstance(value, str) and re.search(str(argument), value) is not None
     elif kind == "type":

@@ -15,6 +15,7 @@ import paho.mqtt.client as paho
 import psutil
 import pytest
 from gmqtt import Client as GmqttClient
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -118,15 +119,15 @@ class RawClient:
 # Clients nobody here wrote
 
 
-def paho_round_trip(port: int, version: int, count: int, qos: int) -> list[tuple[str, bytes, int]]:
+def paho_round_trip(port: int, version: MQTTProtocolVersion, count: int, qos: int) -> list[tuple[str, bytes, int]]:
     """One paho client that publishes `count` messages to itself; runs in a thread of its own."""
     got: list[tuple[str, bytes, int]] = []
     arrived, subscribed = threading.Event(), threading.Event()
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, f"paho-{version}", protocol=version)
+    client = paho.Client(CallbackAPIVersion.VERSION2, f"paho-{version}", protocol=version)
     client.max_inflight_messages_set(100)
 
     def on_message(_client: Any, _user: Any, message: paho.MQTTMessage) -> None:
-        got.append((message.topic, message.payload, message.qos))
+        got.append((message.topic, bytes(message.payload), message.qos))
         if len(got) == count:
             arrived.set()
 
@@ -147,8 +148,8 @@ def paho_round_trip(port: int, version: int, count: int, qos: int) -> list[tuple
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
-@pytest.mark.parametrize("version", [paho.MQTTv31, paho.MQTTv311, paho.MQTTv5])
-async def test_paho_gets_back_what_it_publishes(version: int, qos: int) -> None:
+@pytest.mark.parametrize("version", MQTTProtocolVersion)
+async def test_paho_gets_back_what_it_publishes(version: MQTTProtocolVersion, qos: int) -> None:
     """In order and exactly once, in every version and quality."""
     async with running(max_inflight=100, max_mqueue_len=10_000) as broker:
         got = await asyncio.to_thread(paho_round_trip, broker.listeners[0].port, version, 500, qos)
@@ -163,7 +164,7 @@ async def test_paho_uses_the_features_of_mqtt_5() -> None:
     def talk(port: int) -> tuple[Any, Any, Any]:
         connected, answered = threading.Event(), threading.Event()
         seen: dict[str, Any] = {}
-        client = paho.Client(paho.CallbackAPIVersion.VERSION2, "", protocol=paho.MQTTv5)
+        client = paho.Client(CallbackAPIVersion.VERSION2, "", protocol=MQTTProtocolVersion.MQTTv5)
         connect_properties = Properties(PacketTypes.CONNECT)
         connect_properties.SessionExpiryInterval = 60
 
@@ -217,7 +218,7 @@ async def test_aiomqtt_publishes_and_subscribes() -> None:
                 await two.subscribe("#", qos=2)
                 await one.publish("live", b"x" * 100_000, qos=2)
                 messages = [await asyncio.wait_for(anext(two.messages), 10) for _ in range(2)]
-    assert [(str(m.topic), len(m.payload), m.qos, m.retain) for m in messages] == [  # type: ignore[arg-type]
+    assert [(str(m.topic), len(m.payload), m.qos, m.retain) for m in messages] == [
         ("state", 2, 1, True),
         ("live", 100_000, 2, False),
     ]
@@ -253,8 +254,10 @@ async def test_persistent_session_of_paho_survives_a_broken_network() -> None:
         port = broker.listeners[0].port
         got: list[bytes] = []
         connected = threading.Event()
-        client = paho.Client(paho.CallbackAPIVersion.VERSION2, "away", protocol=paho.MQTTv311, clean_session=False)
-        client.on_message = lambda _c, _u, message: got.append(message.payload)
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, "away", protocol=MQTTProtocolVersion.MQTTv311, clean_session=False
+        )
+        client.on_message = lambda _c, _u, message: got.append(bytes(message.payload))
         client.on_subscribe = lambda *_: connected.set()
         client.on_connect = lambda c, *_: c.subscribe("t", 2)
         client.reconnect_delay_set(1, 1)
@@ -263,7 +266,7 @@ async def test_persistent_session_of_paho_survives_a_broken_network() -> None:
         try:
             await until(connected.is_set)
             sock = client.socket()
-            assert sock is not None
+            assert isinstance(sock, socket.socket)
             sock.shutdown(socket.SHUT_RDWR)
             await until(lambda: not broker.clients)
             for number in range(500):

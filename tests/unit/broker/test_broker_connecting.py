@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NoReturn
 
 import pytest
 
@@ -439,7 +440,7 @@ def test_bug_in_a_hook_costs_one_connection() -> None:
     world = World()
     victim, other = world.connect("a"), world.connect("b")
 
-    def broken(*_: object) -> None:
+    def broken(*_: object) -> NoReturn:
         raise RuntimeError("bug")
 
     world.hooks.published = broken

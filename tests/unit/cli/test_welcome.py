@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,8 +63,8 @@ def test_it_names_the_port_where_it_is_not_the_usual_one() -> None:
     """A command that is shown must work as shown."""
     app = FakeApp()
     process = app.process()
-    listener = type(process.listeners[0])("tcp", "127.0.0.1", 2883)
-    other = type(process)(**{**_fields(process), "listeners": (listener,), "project": str(Path.cwd())})
+    listener = replace(process.listeners[0], port=2883)
+    other = replace(process, listeners=(listener,), project=str(Path.cwd()))
 
     text = welcome(other, [], [], None, Style())
 
@@ -77,7 +78,7 @@ def test_commands_work_in_folders_that_a_shell_would_take_apart(
     """They are copied as they stand, into a terminal that is somewhere else."""
     app = FakeApp()
     process = app.process()
-    other = type(process)(**{**_fields(process), "project": "/my plant"})
+    other = replace(process, project="/my plant")
 
     assert " status --project '/my plant'" in welcome(other, [], [], None, Style())
     assert f"in {Path.cwd()}:\n" in welcome(other, [], [], None, Style())
@@ -93,13 +94,9 @@ def test_nothing_is_to_be_published_where_nobody_listens() -> None:
     """A command that is shown must work as shown."""
     app = FakeApp()
     process = app.process()
-    other = type(process)(**{**_fields(process), "listeners": ()})
+    other = replace(process, listeners=())
 
     text = welcome(other, [], [], None, Style())
 
     assert " pub " not in text
     assert " status" in text
-
-
-def _fields(process: object) -> dict[str, object]:
-    return {name: getattr(process, name) for name in process.__dataclass_fields__}  # type: ignore[attr-defined]

@@ -10,11 +10,12 @@ import pytest
 from broker.config import BrokerConfig
 from engine.config.project import load_project, load_settings, locate
 from engine.config.settings import Address, Settings, parse_address
+from engine.connector import Sink
 from engine.errors import ConfigError
 from engine.service.log import redact
 
 
-def no_kinds(name: str) -> type:
+def no_kinds(name: str) -> type[Sink]:
     raise ConfigError(f"there is no {name}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 
 from connectors import load_kind
 from engine.connector import Sink, SinkContext
+from engine.service.clock import Timer
 from support.sinks.harness import NewSink
 
 
@@ -30,6 +31,9 @@ class HandClock:
 
     async def sleep(self, seconds: float) -> None:
         self.now_s += seconds
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        raise NotImplementedError("no sink sets a timer; this clock has none")
 
 
 @pytest.fixture

@@ -394,7 +394,11 @@ async def test_options_that_make_no_sense(new_sink: NewSink, options: dict[str, 
     with pytest.raises((ConfigError, ValidationError)) as caught:
         await new_sink("http", is_connected=False, **options)
     error = caught.value
-    said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.message
+    if isinstance(error, ConfigError):
+        said = error.message
+    else:
+        assert isinstance(error, ValidationError)
+        said = error.errors()[0]["msg"]
     assert message in said
     assert "secret" not in said
 

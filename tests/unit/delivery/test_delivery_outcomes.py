@@ -311,7 +311,7 @@ async def test_a_sink_whose_client_cancels_what_it_awaits_is_tried_again(world: 
         async def close(self) -> None:
             await cancelled(None)
 
-    sink = Sink(**{f"{where}s": [cancelled]})
+    sink = Sink(connects=[cancelled]) if where == "connect" else Sink(writes=[cancelled])
     outbox = await world.open(sink)
     await world.put(outbox, chunk(1))
     await world.advance_until(lambda: not outbox.counters.buffered)

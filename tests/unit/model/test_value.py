@@ -101,7 +101,7 @@ def test_what_has_no_text_says_so() -> None:
 
 def test_kinds_have_names() -> None:
     """Messages speak of an integer, not of int."""
-    values = (None, True, 1, 1.0, "", b"\xff", [], {}, UNDEFINED, Bits(0, 1))
+    values: tuple[object, ...] = (None, True, 1, 1.0, "", b"\xff", [], {}, UNDEFINED, Bits(0, 1))
     names = "null|a boolean|an integer|a float|text|binary data|a list|a map|undefined|a bit string"
     assert "|".join(map(kind_of, values)) == names
 
