@@ -1,1 +1,1 @@
-"""The vocabulary of the engine: messages, records, values, JSON text, counters."""
+"""Data model of the engine: messages, chunks, records, values, JSON text, counters."""

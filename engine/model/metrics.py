@@ -1,11 +1,14 @@
-"""What is counted of rules and sinks: plain integers, collected when somebody asks.
+"""Counters of rules and sinks: plain integers, read when metrics are collected.
 
-Two equations hold whenever nothing is half done, and again after a restart (the journal stores the counters in the
-same transaction as the records they count):
+Two equations hold between two messages, and after a restart (the journal commits the counters together with the records
+that they count):
 
-- of a rule, ``received = filtered + failed + emitted``; ``refused`` stands outside, such a message comes again;
-- of a sink, ``emitted = delivered + buffered + dead_lettered + dropped``; ``deduplicated`` is a part of ``delivered``,
-  ``dropped`` the sum of all ``dropped_…``, and ``buffered`` is what waits.
+- rule: ``received = filtered + failed + emitted``; ``refused`` is no part of it, the client sends the message again;
+- sink: ``emitted = delivered + buffered + dead_lettered + dropped``; ``deduplicated`` is a part of ``delivered``,
+  ``dropped`` is the sum of all ``dropped_…``.
+
+The classes are msgspec structures with ``gc=False``: they hold integers only, so that they can be part of no reference
+cycle, and the garbage collector need not look at one per rule and sink.
 """
 
 from __future__ import annotations
@@ -14,35 +17,35 @@ import msgspec
 
 
 class RuleCounters(msgspec.Struct, omit_defaults=True, gc=False):
-    """What one rule made of messages and events."""
+    """Counters of one rule, in messages and events unless said otherwise."""
 
     received: int = 0
     filtered: int = 0
     failed: int = 0
     emitted: int = 0
     refused: int = 0
-    """Refused because a sink was full; not received, the client sends it again."""
+    """Refused because a sink's buffer was full. Not part of ``received``: the client sends the message again."""
     records: int = 0
     """Rows handed to sinks, counted once per sink."""
 
     def changes(self) -> int:
-        """Grows with every change."""
+        """Return a number that grows with every change of the counters of messages."""
         return self.received + self.refused
 
 
 class SinkCounters(msgspec.Struct, omit_defaults=True, gc=False):
-    """What became of the records of one sink."""
+    """Counters of one sink, in records unless said otherwise."""
 
     emitted: int = 0
     """Records handed to the sink's outbox."""
     delivered: int = 0
-    """Records the sink has, those included that it had already."""
+    """Records the sink has stored, ``deduplicated`` included."""
     deduplicated: int = 0
-    """Of these, records the sink had already."""
+    """Records the sink had stored before."""
     dead_lettered: int = 0
-    """Records that lie among the dead letters; one that is sent again leaves."""
+    """Dead letters in the store at present; a retry takes its dead letter out."""
     dropped_queue_full: int = 0
-    """Dropped at a full buffer with nobody to tell: QoS 0 and events."""
+    """Dropped at a full buffer, of senders that can't be refused: QoS 0 publishes and events."""
     dropped_newest: int = 0
     dropped_oldest: int = 0
     dropped_unwritten: int = 0
@@ -50,15 +53,15 @@ class SinkCounters(msgspec.Struct, omit_defaults=True, gc=False):
     dropped_corrupted: int = 0
     """Lost to damage of the journal's file."""
     dropped_dead_letters: int = 0
-    """Dead letters that were dropped by command."""
+    """Dead letters dropped by command."""
     retried: int = 0
-    """Attempts after the first of a batch."""
+    """Attempts to write a batch, the first of each not counted."""
     batches: int = 0
-    """Batches the sink took."""
+    """Batches written."""
 
     @property
     def dropped(self) -> int:
-        """All that was dropped, whatever the policy."""
+        """Records dropped, for any reason."""
         return (
             self.dropped_queue_full
             + self.dropped_newest
@@ -70,5 +73,5 @@ class SinkCounters(msgspec.Struct, omit_defaults=True, gc=False):
 
     @property
     def buffered(self) -> int:
-        """Records that wait."""
+        """Records that wait in the buffer or are in flight."""
         return self.emitted - self.delivered - self.dead_lettered - self.dropped

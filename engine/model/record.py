@@ -1,48 +1,63 @@
-"""What a rule hands to sinks: chunks on the way in, batches and records on the way out.
+"""Chunks (rows as the journal stores them), records and batches (rows as sinks write them).
 
-A `Chunk` is what one rule made of one read of one client: rows that share their rule, client and time, so that the
-hot path pays for those once. Its encoded form is made once, whatever the number of sinks, and is what the journal
-stores. A `Batch` is what a sink writes: consecutive rows of one lane, whatever chunks they came in.
+A `Chunk` holds the rows that one rule made of one read of one client. They share rule, client and time, so that these
+are stored once. A chunk is encoded once, whatever the number of sinks. A `Batch` holds consecutive rows of one lane, of
+one or more chunks; a `Record` is one of its rows with its origin.
+
+Stored form of a chunk (MessagePack): an array of rule id, client id, lane hash, time, topics, trail, rows. Values are
+stored as MessagePack has them; integers beyond 64 bits are extensions:
+
+    1    decimal digits; read, no longer written: Python limits the digits to 4,300
+    2    two's complement, big-endian, any length
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from engine.model.jsontext import Undefined
+from engine.model.value import kind_of
 
 Row = dict[str, Any]
-"""One output of a rule, column by column. Holds JSON values and bytes; never `UNDEFINED` at its top level."""
+"""One output of a rule: value by column name. Holds JSON values and bytes; never `UNDEFINED` at its top level."""
 
-_BIG_INT = 1
-"""MessagePack extension type of an integer beyond 64 bits, as its decimal digits."""
+_DECIMAL_INT = 1
+_BINARY_INT = 2
+_INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1  # the range of MessagePack's own integers
+
+_Fields = tuple[str, str, int, int, list[str] | str, tuple[str, ...], list[dict[Any, Any]]]
+"""The stored fields of a chunk, in order."""
 
 
 def _encode_other(value: Any) -> Any:
     if isinstance(value, Undefined):
         return None
-    raise TypeError(f"{type(value).__name__} can't be stored in a record")
+    raise TypeError(f"expected a JSON value or bytes, found {kind_of(value)}")
 
 
 def _decode_extension(code: int, data: memoryview) -> Any:
-    if code == _BIG_INT:
+    if code == _BINARY_INT:
+        return int.from_bytes(data, "big", signed=True)
+    if code == _DECIMAL_INT:
         return int(bytes(data))
-    raise ValueError(f"unknown extension {code} in a record")
+    raise ValueError(f"expected extension {_DECIMAL_INT} or {_BINARY_INT}, found {code}")
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encode_other)
-_decoder = msgspec.msgpack.Decoder(ext_hook=_decode_extension)
+_decoder = msgspec.msgpack.Decoder(_Fields, ext_hook=_decode_extension)
 
 
 class Chunk:
     """Rows of one rule from one client at one time.
 
-    ``topics`` has the topic of each row, or is one string where all have the same; ``lane_hash`` is that of the lane
-    key (by default the client id's); ``trail`` names the rules that led here by republishing, this one excluded.
+    ``topics`` is a list with the topic of each row, or one string where all rows have the same topic. ``lane_hash`` is
+    the hash of the lane key (by default the client id). ``trail`` holds the ids of the rules whose republishing led
+    here, without this one.
     """
 
     __slots__ = ("_encoded", "client_id", "lane_hash", "rows", "rule_id", "time_ms", "topics", "trail")
@@ -70,54 +85,86 @@ class Chunk:
         return len(self.rows)
 
     def encode(self) -> bytes:
-        """The stored form (MessagePack, made once). Raises `ValueError` where a row holds what can't be stored."""
+        """Return the stored form, made by the first call.
+
+        Raise `ValueError`, and nothing else but `MemoryError`, where a row holds a value without a stored form.
+        """
         encoded = self._encoded
         if encoded is None:
             fields = (self.rule_id, self.client_id, self.lane_hash, self.time_ms, self.topics, self.trail, self.rows)
             try:
-                try:
-                    encoded = _encoder.encode(fields)
-                except OverflowError:
-                    encoded = _encoder.encode(_with_big_ints(fields))
-            except (TypeError, UnicodeEncodeError, RecursionError) as error:
-                raise ValueError(f"a row can't be stored: {error}") from error
+                encoded = _encoded(fields)
+            except MemoryError:
+                raise
+            except Exception as error:  # objects of foreign types run code of their own while they are encoded
+                raise ValueError(f"a row can't be stored: {_reason(error)}") from error
             self._encoded = encoded
         return encoded
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> Chunk:
-        """A chunk from its stored form. Raises `ValueError` when `data` is none."""
+        """Return the chunk of a stored form. Raise `ValueError` where `data` is not a stored chunk."""
         try:
-            rule_id, client_id, lane_hash, time_ms, topics, trail, rows = _decoder.decode(data)
-        except (msgspec.DecodeError, TypeError) as error:
+            rule_id, client_id, lane_hash, time_ms, topics, trail, rows = _decoded(data)
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"not a stored chunk: {error}") from error
-        chunk = cls(rule_id, client_id, lane_hash, time_ms, topics, rows, tuple(trail))
+        chunk = cls(rule_id, client_id, lane_hash, time_ms, topics, rows, trail)
         chunk._encoded = bytes(data)
         return chunk
 
     def topic(self, index: int) -> str:
-        """The topic of the row at `index`."""
+        """Return the topic of the row at `index`."""
         return self.topics if isinstance(self.topics, str) else self.topics[index]
 
     def part(self, start: int, stop: int) -> Chunk:
-        """The rows from `start` up to `stop`, as a chunk of its own."""
+        """Return a chunk of the rows from `start` up to `stop`."""
         topics = self.topics if isinstance(self.topics, str) else self.topics[start:stop]
         rows = self.rows[start:stop]
         return Chunk(self.rule_id, self.client_id, self.lane_hash, self.time_ms, topics, rows, self.trail)
 
 
-def _with_big_ints(value: Any) -> Any:
+def _encoded(fields: tuple[Any, ...]) -> bytes:
+    try:
+        return _encoder.encode(fields)
+    except OverflowError:  # an integer beyond 64 bits, which msgspec asks no hook about
+        return _encoder.encode(_with_extensions(fields))
+
+
+def _with_extensions(value: Any) -> Any:
+    """Return `value` with integers beyond 64 bits as extensions."""
     if isinstance(value, dict):
-        return {key: _with_big_ints(item) for key, item in value.items()}
+        return {key: _with_extensions(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_with_big_ints(item) for item in value]
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return msgspec.msgpack.Ext(_BIG_INT, str(value).encode())
+        return [_with_extensions(item) for item in value]
+    if type(value) is int and not _INT64_MIN <= value <= _UINT64_MAX:
+        data = value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
+        return msgspec.msgpack.Ext(_BINARY_INT, data)
     return value
 
 
+def _reason(error: Exception) -> str:
+    """Return why a row has no stored form. Asks no foreign exception for its text, which may raise."""
+    if isinstance(error, RecursionError):
+        return "a value is nested too deeply"
+    if isinstance(error, UnicodeEncodeError):
+        return "a text holds half of a surrogate pair, which UTF-8 can't carry"
+    if isinstance(error, OverflowError):
+        return "a key of a map is an integer beyond 64 bits"
+    return str(error) if type(error) is TypeError else type(error).__name__
+
+
+def _decoded(data: bytes | memoryview) -> _Fields:
+    try:
+        return _decoder.decode(data)
+    except RecursionError:
+        # How deep a value may be nested depends on the stack of the caller. A value that could be encoded must not be
+        # taken for damage because it is read from a deeper stack: read it from the empty one of a new thread.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(_decoder.decode, data).result()
+
+
 class RecordColumns(Row):
-    """The columns of a record by their names, its own included; ``row`` is what ``${.}`` stands for."""
+    """Columns of a record for templates: its own (``_id`` …) and its row's. ``row`` is the row alone, for ``${.}``."""
 
     __slots__ = ("row",)
     row: Row
@@ -125,7 +172,7 @@ class RecordColumns(Row):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row with where it comes from. ``seq`` counts from 1 within its sink and lane."""
+    """One row with its origin. ``seq`` counts from 1 within its sink and lane."""
 
     sink_id: str
     lane: int
@@ -139,11 +186,11 @@ class Record:
 
     @property
     def id(self) -> str:
-        """Stable over retries and restarts, unique in the project: ``sink-lane-seq``."""
+        """Idempotency key ``sink-lane-seq``: unique in the project, the same over retries and restarts."""
         return f"{self.sink_id}-{self.lane}-{self.seq}"
 
     def columns(self) -> RecordColumns:
-        """The row, with what templates may ask of the record itself (names that begin with ``_``)."""
+        """Return the columns of the record (names that begin with ``_``) and of its row, whose columns win."""
         columns = RecordColumns(
             _id=self.id, _rule=self.rule_id, _sink=self.sink_id, _client=self.client_id, _topic=self.topic,
             _time=self.time_ms,
@@ -154,9 +201,9 @@ class Record:
 
 
 class Batch:
-    """Rows of one lane in order. ``rows`` is what most sinks need; ``records`` says where each came from.
+    """Rows of one lane in order. Most sinks need ``rows`` alone; ``records`` adds the origin of each row.
 
-    ``rows[i]`` and ``records[i]`` are the same record; a sink reports on it by that index.
+    ``rows[i]`` and ``records[i]`` are the same record; a sink reports its failure by that index.
     """
 
     __slots__ = ("_chunks", "_records", "lane", "rows", "seqs", "sink_id")
@@ -164,7 +211,7 @@ class Batch:
     def __init__(
         self, sink_id: str, lane: int, seqs: Sequence[int], rows: list[Row], chunks: Sequence[Chunk] | Sequence[Record]
     ) -> None:
-        """`chunks` hold exactly `rows`, in order; instead of chunks, the records themselves."""
+        """`chunks` hold exactly `rows`, in order; records may be given instead of chunks."""
         self.sink_id = sink_id
         self.lane = lane
         self.seqs = seqs
@@ -177,23 +224,23 @@ class Batch:
 
     @property
     def records(self) -> list[Record]:
-        """The rows as records; made when first asked for."""
+        """The rows as records, made by the first read."""
         records = self._records
         if records is None:
             records = self._records = list(self._make_records())
         return records
 
     def origins(self) -> Iterator[tuple[Chunk | Record, int]]:
-        """Where the rows come from, in order: each chunk or record with the number of its rows. Makes no records."""
+        """Yield the origins of the rows in order: each chunk or record with its number of rows. Makes no records."""
         for item in self._chunks:
             yield item, 1 if isinstance(item, Record) else len(item.rows)
 
     def part(self, start: int, stop: int) -> Batch:
-        """The records from `start` up to `stop`, as a batch of its own."""
+        """Return a batch of the records from `start` up to `stop`."""
         return Batch(self.sink_id, self.lane, self.seqs[start:stop], self.rows[start:stop], self.records[start:stop])
 
     def pick(self, indices: Sequence[int]) -> Batch:
-        """The records at `indices`, as a batch of its own."""
+        """Return a batch of the records at `indices`."""
         records = self.records
         picked = [records[index] for index in indices]
         return Batch(self.sink_id, self.lane, [r.seq for r in picked], [r.row for r in picked], picked)

@@ -1,7 +1,7 @@
-"""What functions, templates and statements share about values: kinds, text form, identity, bytes and bit strings.
+"""The value model of the rule language: kinds, text form, identity, equality, binary data and bit strings.
 
-A value is `UNDEFINED`, None (JSON null), bool, int, float, str, bytes, `Bits`, list or dict. Binary data that happens
-to be UTF-8 *is* text: `from_bytes` makes the one form from the other, so that equal data always compare equal.
+A value is `UNDEFINED`, None (JSON null), bool, int, float, str, bytes, `Bits`, list or dict. Binary data that is valid
+UTF-8 is always held as text: `from_bytes` converts, so that equal data always compare equal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ __all__ = [
 ]  # fmt: skip
 
 TEXT_BYTES_MAX = 1 << 20
-"""The longest text or binary that a function may make out of less; more is an error of the rule, not of the memory."""
+"""Bound of a text or binary that a function makes out of less. As much as the default of ``mqtt.max_packet_size``: a
+rule needs no value larger than a device may send."""
 
 _KINDS = {
     type(None): "null", bool: "a boolean", int: "an integer", float: "a float", str: "text", bytes: "binary data",
@@ -28,14 +29,14 @@ _KINDS = {
 
 _POWERS = [float(10**decimals) for decimals in range(19)]
 _WHOLE_FLOATS_MIN = 2.0**53
-"""From here on a float has no fraction."""
+"""From here on a float has no fraction: its mantissa has 53 bits."""
 
 
 class Bits:
-    """A bit string whose length is no multiple of eight: ``value`` holds the bits, the first one highest."""
+    """A bit string whose length is not a multiple of eight. ``value`` holds the bits, the first one highest."""
 
     __slots__ = ("length", "value")
-    kind = "a bit string whose length is no multiple of eight"
+    kind = "a bit string whose length is not a multiple of eight"
 
     def __init__(self, value: int, length: int) -> None:
         self.value = value
@@ -52,12 +53,15 @@ class Bits:
 
 
 def kind_of(value: Any) -> str:
-    """The kind of `value` in words, with its article, for error messages."""
+    """Return the kind of `value` in words, with its article, for error messages."""
     return _KINDS.get(type(value)) or ("a bit string" if isinstance(value, Bits) else type(value).__name__)
 
 
 def to_text(value: Any) -> str | bytes:
-    """`value` as ``str``, ``concat`` and placeholders show it. Text and binary data are themselves."""
+    """Return the text of `value` as ``str``, ``concat`` and placeholders have it; text and binary data unchanged.
+
+    Raise `EvaluationError` for a value without a text: a bit string, an integer of too many digits.
+    """
     kind = type(value)
     if kind is str or kind is bytes:
         return value  # type: ignore[no-any-return]
@@ -75,18 +79,19 @@ def to_text(value: Any) -> str | bytes:
 
 
 def float_text(value: float) -> str:
-    """Fixed notation with at most ten decimals and at least one: ``1.0``, ``3.1415926536``, ``0.0`` for 1e-12."""
+    """Return fixed notation with one to ten decimals: ``1.0``, ``3.1415926536``, ``0.0`` for 1e-12."""
     text = repr(value)
     if len(text) <= 12 and -1e5 < value < 1e5 and "e" not in text:
-        return text  # its few digits are exact, so that ten decimals would add but zeros
+        return text  # at most ten decimals already: further ones would be zeros
     text = fixed(value, 10).rstrip("0")
     return text + "0" if text[-1] == "." else text
 
 
 def fixed(value: float, decimals: int) -> str:
-    """`value` with that many decimals, halves away from zero.
+    """Return `value` with that many decimals, halves rounded away from zero.
 
-    A half is what looks like one to a float, as in Erlang: 0.285 to two decimals may go up though it is slightly less.
+    As in Erlang, the half is tested on the scaled float: 0.285 may be rounded up to two decimals, though its exact
+    value is slightly less.
     """
     size = abs(value)
     if decimals > 18 or not size < _WHOLE_FLOATS_MIN:
@@ -105,12 +110,12 @@ def fixed(value: float, decimals: int) -> str:
 def _digits(value: int) -> str:
     try:
         return str(value)
-    except ValueError as error:  # Python refuses to write more than 4300 digits: that takes quadratic time
-        raise EvaluationError("an integer is too long to be written") from error
+    except ValueError as error:  # Python's limit of 4,300 digits: writing more takes quadratic time
+        raise EvaluationError(f"an integer of {value.bit_length()} bits has too many digits to be written") from error
 
 
 def to_json(value: Any) -> str:
-    """`value` as JSON text. Raises `EvaluationError` where it has none."""
+    """Return `value` as JSON text. Raise `EvaluationError` for a value without a JSON form."""
     try:
         return encode(value).decode()
     except ValueError as error:
@@ -118,7 +123,7 @@ def to_json(value: Any) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises `EvaluationError` when it is none."""
+    """Return the value of a JSON text. Raise `EvaluationError` where `text` is not one JSON value."""
     try:
         return decode(text)
     except ValueError as error:
@@ -126,7 +131,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def from_bytes(data: bytes) -> str | bytes:
-    """Binary data as a value: text where it is UTF-8, else the bytes."""
+    """Return binary data as a value: text where it is UTF-8, else the bytes."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -134,7 +139,7 @@ def from_bytes(data: bytes) -> str | bytes:
 
 
 def as_binary(value: str | bytes) -> bytes:
-    """The bytes of text or binary data. Raises `EvaluationError` for text that has none (a lone surrogate)."""
+    """Return the bytes of text or binary data. Raise `EvaluationError` for text with half of a surrogate pair."""
     if type(value) is bytes:
         return value
     try:
@@ -144,13 +149,16 @@ def as_binary(value: str | bytes) -> bytes:
 
 
 def bounded(size: int, name: str) -> None:
-    """Refuse to let function `name` make a result of `size` bytes or characters where that is too much."""
+    """Raise `EvaluationError` where a result of `size` bytes or characters is too large for function `name`."""
     if size > TEXT_BYTES_MAX:
         raise EvaluationError(f"{name}: the result would be longer than {TEXT_BYTES_MAX} bytes")
 
 
 def same(left: Any, right: Any) -> bool:
-    """Identity as ``IN``, ``CASE x`` and ``contains`` mean it: equal and of the same kind, all the way down."""
+    """Return whether two values are equal and of one kind at any depth, as ``IN``, ``CASE x`` and ``contains`` ask.
+
+    The test of kinds comes first, because Python takes 1, 1.0 and True for equal.
+    """
     kind = type(left)
     if kind is not type(right):
         return False
@@ -162,7 +170,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def equal(left: Any, right: Any) -> bool:
-    """Equality of values where 1 and 1.0 are the same number, at any depth, and nothing else is converted."""
+    """Return whether two values are equal, as ``=`` asks: 1 and 1.0 are, at any depth; nothing else is converted."""
     kind, other = type(left), type(right)
     if kind is other:
         if kind is list:
@@ -174,8 +182,11 @@ def equal(left: Any, right: Any) -> bool:
 
 
 def number_of(text: str) -> int | float | None:
-    """The number that a text is, or None. Spaces around it, a sign and an exponent are fine; ``nan`` is no number."""
-    if "_" in text or not text.isascii():
+    """Return the number that `text` has as decimal text, or None.
+
+    Spaces around it, a sign and an exponent are allowed; ``nan`` and ``inf`` are not numbers.
+    """
+    if "_" in text or not text.isascii():  # Python takes 1_000 and the digits of other scripts
         return None
     try:
         if "." not in text and "e" not in text and "E" not in text:
