@@ -10,27 +10,23 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from connectors._shared.routing import verdict
 from connectors._shared.thread import WriterThread
-from engine.connector import BufferConfig, ConnectorConfig, Sink, SinkContext
+from engine.connector import BufferConfig, ConnectorConfig, Deadline, Failures, Sink, SinkContext
 from engine.errors import DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
 from engine.model import jsontext
 from engine.model.record import Batch
-from engine.service.clock import Clock
 
 PIECE_BYTES = 4096
 """What a pipe that is ready to be written takes without blocking (PIPE_BUF on Linux)."""
 
 _DESCRIPTORS = {"stdout": 1, "stderr": 2}
 _POLL_MS = 100
-
-Answer = Mapping[int, DeliveryError] | None
 
 
 class ConsoleConfig(ConnectorConfig):
@@ -56,21 +52,21 @@ class ConsoleSink(Sink):
     def __init__(self, config: ConsoleConfig, context: SinkContext) -> None:
         super().__init__(config, context)
         self._printer: _Printer | None = None
-        self._thread: WriterThread[Batch, Answer] | None = None
+        self._thread: WriterThread[tuple[Batch, Deadline], Failures] | None = None
 
     async def connect(self) -> None:
         await self.close()
-        patience_s = 0.9 * self.config.request_timeout
         stream = self.config.stream
-        printer = _Printer(_DESCRIPTORS.get(stream, stream), str(stream), patience_s, self.context.clock)
+        printer = _Printer(_DESCRIPTORS.get(stream, stream), str(stream))
         thread = WriterThread(f"console-{self.context.sink_id}", printer.write)
         self._printer, self._thread = printer, thread
         await thread.call(printer.check)
 
-    async def write(self, batch: Batch) -> Answer:
+    async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         if self._thread is None:
             raise NotConnectedError("the console is closed")
-        return await self._thread.submit(batch)
+        failures = await self._thread.submit((batch, deadline))
+        return failures.or_raise(len(batch))
 
     async def close(self) -> None:
         thread, printer = self._thread, self._printer
@@ -83,11 +79,9 @@ class ConsoleSink(Sink):
 class _Printer:
     """Writes lines to a descriptor without ever being stuck in it. Lives in the sink's thread."""
 
-    def __init__(self, descriptor: int, name: str, patience_s: float, clock: Clock) -> None:
+    def __init__(self, descriptor: int, name: str) -> None:
         self._descriptor = descriptor
         self._name = name
-        self._patience_s = patience_s
-        self._clock = clock
         self._rest = b""
         """What is still to be printed of a line that was begun: its record counts as printed."""
         self.is_stopped = False
@@ -99,12 +93,11 @@ class _Printer:
         if any(event & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, event in self._poll.poll(0)):
             raise HoldError(f"nobody reads {self._name} any more", code="EPIPE")
 
-    def write(self, batches: Sequence[Batch]) -> list[Answer | Exception]:
-        """Print all `batches` as far as the reader takes them; what it did not take is to be tried again."""
-        deadline = self._clock.monotonic() + self._patience_s
-        return [self._write_batch(batch, deadline) for batch in batches]
+    def write(self, batches: Sequence[tuple[Batch, Deadline]]) -> list[Failures | Exception]:
+        """Print all `batches` as far as the reader takes them by their deadlines; the rest fails, to be retried."""
+        return [self._write_batch(batch, deadline) for batch, deadline in batches]
 
-    def _write_batch(self, batch: Batch, deadline: float) -> Answer | Exception:
+    def _write_batch(self, batch: Batch, deadline: Deadline) -> Failures | Exception:
         failures: dict[int, DeliveryError] = {}
         lines = _lines(batch, failures)
         try:
@@ -121,9 +114,9 @@ class _Printer:
             elif start + len(line) > written:
                 self._rest = line[written - start :]
             start += len(line)
-        return verdict(batch, failures)
+        return Failures(failures)
 
-    def _print(self, data: bytes, deadline: float) -> int:
+    def _print(self, data: bytes, deadline: Deadline) -> int:
         """How many bytes of `data` were taken before `deadline`, after the rest of an earlier line."""
         left = memoryview(self._rest + data)
         while left and self._is_ready(deadline):
@@ -133,9 +126,9 @@ class _Printer:
         self._rest = self._rest[len(self._rest) - unwritten_rest :]
         return len(data) - len(left) + unwritten_rest
 
-    def _is_ready(self, deadline: float) -> bool:
+    def _is_ready(self, deadline: Deadline) -> bool:
         while not self._poll.poll(_POLL_MS):
-            if self.is_stopped or self._clock.monotonic() >= deadline:
+            if self.is_stopped or deadline.is_over():
                 return False
         return True
 

@@ -5,11 +5,10 @@ Rows pass through the journal and are counted as delivered like those of any oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
-from engine.connector import ConnectorConfig, Sink, SinkContext
-from engine.errors import DeliveryError, NotConnectedError
+from engine.connector import ALL_STORED, ConnectorConfig, Deadline, Failures, Sink, SinkContext
+from engine.errors import NotConnectedError
 from engine.model.record import Batch
 
 
@@ -31,10 +30,10 @@ class DiscardSink(Sink):
     async def connect(self) -> None:
         self._is_open = True
 
-    async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
+    async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         if not self._is_open:
             raise NotConnectedError("the sink is closed")
-        return None
+        return ALL_STORED
 
     async def close(self) -> None:
         self._is_open = False

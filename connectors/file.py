@@ -15,7 +15,7 @@ import os
 import re
 import stat
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, tzinfo
 from pathlib import Path
@@ -28,10 +28,10 @@ from pydantic import Field
 from connectors._shared.archive import Archive
 from connectors._shared.disk import classify, place, prepare_folder, sync_folder
 from connectors._shared.encoding import RowEncoder
-from connectors._shared.routing import Routing, verdict
+from connectors._shared.routing import Routing
 from connectors._shared.thread import WriterThread
 from engine.config.units import Duration, Size
-from engine.connector import ConnectorConfig, Sink, SinkContext
+from engine.connector import ConnectorConfig, Deadline, Failures, Sink, SinkContext
 from engine.errors import ConfigError, DeliveryError, NotConnectedError, RejectError
 from engine.language.template import Template
 from engine.language.template.field import templated
@@ -39,8 +39,6 @@ from engine.model import jsontext
 from engine.model.record import Batch
 
 log = structlog.get_logger()
-
-Answer = Mapping[int, DeliveryError] | None
 
 _TAIL_BLOCK_BYTES = 64 << 10
 
@@ -97,7 +95,7 @@ class FileSink(Sink):
         self._encoder = RowEncoder(line)
         self._zone = _zone(config.timezone)
         self._files: _Files | None = None
-        self._thread: WriterThread[Batch, Answer] | None = None
+        self._thread: WriterThread[Batch, Failures] | None = None
 
     async def connect(self) -> None:
         await self.close()
@@ -106,10 +104,11 @@ class FileSink(Sink):
         self._files, self._thread = files, thread
         await thread.call(files.open)
 
-    async def write(self, batch: Batch) -> Answer:
+    async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         if self._thread is None:
             raise NotConnectedError("the file is not open")
-        return await self._thread.submit(batch)
+        failures = await self._thread.submit(batch)
+        return failures.or_raise(len(batch))
 
     async def close(self) -> None:
         thread, files = self._thread, self._files
@@ -143,7 +142,7 @@ class _Files:
             self._forget(path)
         self._archive.close()
 
-    def write(self, batches: Sequence[Batch]) -> list[Answer | Exception]:
+    def write(self, batches: Sequence[Batch]) -> list[Failures]:
         """One write, and at most one fsync, for each file that any of `batches` goes to."""
         failures: list[dict[int, DeliveryError]] = [{} for _ in batches]
         parts: dict[str, list[tuple[int, Sequence[int], bytes]]] = {}
@@ -158,7 +157,7 @@ class _Files:
             except DeliveryError as error:
                 for number, indices, _ in of_path:
                     failures[number].update(dict.fromkeys(indices, error))
-        return [verdict(batch, failed) for batch, failed in zip(batches, failures, strict=True)]
+        return [Failures(failed) for failed in failures]
 
     def sync_due(self) -> float | None:
         """Sync what has waited for `fsync_interval`; how long the next may still wait."""

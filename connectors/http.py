@@ -18,7 +18,7 @@ import socket
 import ssl
 from base64 import b64encode
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -32,11 +32,11 @@ from pydantic import BeforeValidator, Field, SecretStr
 from yarl import URL
 
 from connectors._shared.encoding import RowEncoder
-from connectors._shared.routing import Route, Routing, verdict
+from connectors._shared.routing import Route, Routing
 from connectors._shared.tls import TlsConfig
 from engine.config.model import Model
 from engine.config.units import Duration, Size
-from engine.connector import ConnectorConfig, Sink, SinkContext
+from engine.connector import ConnectorConfig, Deadline, Failures, Sink, SinkContext
 from engine.errors import (
     ConfigError,
     DeliveryError,
@@ -49,7 +49,6 @@ from engine.errors import (
 from engine.language.template import Template
 from engine.language.template.field import checked, templated
 from engine.model.record import Batch
-from engine.service.clock import Clock
 
 REASON_CHARACTERS = 200
 """How much of a response is quoted as the reason of a failure."""
@@ -198,16 +197,15 @@ class HttpSink(Sink):
             headers=self._fixed_headers,
         )
 
-    async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
+    async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         failures: dict[int, DeliveryError] = {}
         waiting = self._requests(batch, failures)
-        time = _Time(self.context.clock, self.config.request_timeout)
         stopped_by: DeliveryError | None = None
         while waiting:
             route, indices = waiting.popleft()
-            if stopped_by is None and time.is_short():
+            if stopped_by is None and deadline.is_half_over():
                 stopped_by = _unsent(len(indices) + sum(len(others) for _, others in waiting))
-            error = stopped_by or await self._send(batch, route, indices, time.left_s(), failures)
+            error = stopped_by or await self._send(batch, route, indices, deadline, failures)
             if error is not stopped_by and isinstance(error, SplitError) and (failures or len(indices) < len(batch)):
                 middle = len(indices) // 2
                 waiting.extendleft([(route, indices[middle:]), (route, indices[:middle])])
@@ -216,10 +214,7 @@ class HttpSink(Sink):
                 failures.update((index, error) for index in indices if index not in failures)
                 if isinstance(error, _STOPS):
                     stopped_by = error
-        answer = verdict(batch, failures)
-        if isinstance(answer, DeliveryError):
-            raise answer
-        return answer
+        return Failures(failures).or_raise(len(batch))
 
     async def close(self) -> None:
         session, self._session = self._session, None
@@ -248,7 +243,7 @@ class HttpSink(Sink):
         return deque(sorted(((route, (index,)) for route, indices in groups for index in indices), key=itemgetter(1)))
 
     async def _send(
-        self, batch: Batch, route: Route, indices: Sequence[int], timeout_s: float, failures: dict[int, DeliveryError]
+        self, batch: Batch, route: Route, indices: Sequence[int], deadline: Deadline, failures: dict[int, DeliveryError]
     ) -> DeliveryError | None:
         """Send one request. Records that make no body go to `failures`; what the others came to is the answer."""
         if self._session is None:
@@ -260,7 +255,6 @@ class HttpSink(Sink):
         body = await self._packed(text)
         if self.config.idempotency_header is not None:
             headers[self.config.idempotency_header] = _idempotency_key(batch, indices)
-        end = self.context.clock.monotonic() + timeout_s
         reused: list[bool] = []
         while True:
             was_reused = bool(reused)
@@ -273,7 +267,7 @@ class HttpSink(Sink):
                     allow_redirects=False,
                     server_hostname=self.config.tls.server_name,
                     timeout=aiohttp.ClientTimeout(
-                        total=max(0.001, end - self.context.clock.monotonic()),
+                        total=max(0.001, deadline.left_s()),
                         sock_connect=self.config.connect_timeout,
                     ),
                     trace_request_ctx=reused,
@@ -335,22 +329,6 @@ class HttpSink(Sink):
 
 _STOPS = (NotConnectedError, RetryableError, HoldError)
 """What a request may come to that also keeps those behind it from being sent."""
-
-
-class _Time:
-    """The time one `write` has. It answers before the caller gives up, so that what was delivered is known."""
-
-    def __init__(self, clock: Clock, timeout_s: float) -> None:
-        self._clock = clock
-        self._start = clock.monotonic()
-        self._timeout_s = 0.9 * timeout_s
-
-    def left_s(self) -> float:
-        return self._start + self._timeout_s - self._clock.monotonic()
-
-    def is_short(self) -> bool:
-        """Whether what is left may be too little for another request. The first always has its chance."""
-        return self.left_s() <= self._timeout_s / 2
 
 
 def _unsent(count: int) -> DeliveryError:

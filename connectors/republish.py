@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from engine.connector import ConnectorConfig, Publication, Sink, SinkContext
+from engine.connector import ConnectorConfig, Deadline, Failures, Publication, Sink, SinkContext
 from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError
 from engine.language.template import Template
 from engine.language.template.field import templated
@@ -85,22 +85,21 @@ class RepublishSink(Sink):
             raise HoldError("there is no broker to publish into")
         self._connected = True
 
-    async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
+    async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         if self._publish is None or not self._connected:
             raise NotConnectedError("not connected to the broker")
-        failures: dict[int, DeliveryError] = {}
+        rejected: dict[int, DeliveryError] = {}
         indices: list[int] = []
         publications: list[Publication] = []
         for index, record in enumerate(batch.records):
             try:
                 publications.append(self._publication(record))
             except RejectError as error:
-                failures[index] = error
+                rejected[index] = error
             else:
                 indices.append(index)
-        refused = await self._publish(publications) if publications else {}
-        failures.update((indices[index], error) for index, error in refused.items())
-        return failures or None
+        refused = Failures(await self._publish(publications) if publications else None)
+        return Failures(rejected) | refused.moved(indices)
 
     async def close(self) -> None:
         self._connected = False

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
-from engine.connector import ConnectorConfig, Sink, SinkContext
+from engine.connector import ALL_STORED, ConnectorConfig, Deadline, Failures, Sink, SinkContext
 from engine.delivery.journal.worker import Answer, Job, T
 from engine.errors import DeliveryError
 from engine.model.record import Batch, Record, Row
@@ -145,9 +145,9 @@ class MemorySink(Sink):
     async def connect(self) -> None:
         self.connects += 1
 
-    async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
+    async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         self.store(batch)
-        return None
+        return ALL_STORED
 
     async def close(self) -> None:
         self.closes += 1
@@ -191,18 +191,18 @@ class FlakySink(MemorySink):
         if isinstance(answer, BaseException):
             raise answer
 
-    async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
+    async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         self.attempts.append(batch)
         answer = await _resolve(next(self._writes, None), batch)
         if isinstance(answer, BaseException):
             raise answer
         if answer is None:
             self.store(batch)
-            return None
+            return ALL_STORED
         stored = [index for index in range(len(batch)) if index not in answer]
         if stored:
             self.store(batch.pick(stored))
-        return dict(answer)
+        return Failures(answer)
 
 
 async def _resolve(answer: Any, batch: Batch | None) -> Any:

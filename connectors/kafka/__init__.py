@@ -16,7 +16,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from aiokafka.errors import InvalidTopicError, KafkaConnectionError, KafkaError, TopicAuthorizationFailedError
 from pydantic import BeforeValidator, Field, SecretStr
 
-from connectors._shared.routing import verdict
 from connectors._shared.tls import TlsConfig
 from connectors.kafka.errors import classify
 from connectors.kafka.link import Link, create_topics
@@ -24,7 +23,7 @@ from connectors.kafka.message import Composer, Queues
 from connectors.kafka.sending import Sender
 from engine.config.model import Model
 from engine.config.units import Duration, Size
-from engine.connector import ConnectorConfig, Sink, SinkContext
+from engine.connector import ConnectorConfig, Deadline, Failures, Sink, SinkContext
 from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
 from engine.language.template import Template
 from engine.language.template.field import templated
@@ -140,22 +139,19 @@ class KafkaSink(Sink):
             for error in missing.values():
                 raise error
 
-    async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
+    async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         failures: dict[int, DeliveryError] = {}
         try:
-            async with asyncio.timeout(self.config.request_timeout):
+            async with asyncio.timeout(deadline.left_s()):
                 await self._sender.send(await self._queues(batch, failures), failures)
         except TimeoutError as error:
             self._give_up_doubtful()
-            limit = self.config.request_timeout
-            raise NotConnectedError(f"{self._where} confirmed nothing within {limit:g} s", code="timeout") from error
+            message = f"{self._where} did not confirm the batch within {deadline.total_s:g} s"
+            raise NotConnectedError(message, code="timeout") from error
         except (asyncio.CancelledError, NotConnectedError):
             self._give_up_doubtful()
             raise
-        answer = verdict(batch, failures)
-        if isinstance(answer, DeliveryError):
-            raise answer
-        return answer
+        return Failures(failures).or_raise(len(batch))
 
     async def close(self) -> None:
         async with self._changing:

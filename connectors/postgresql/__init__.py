@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -34,7 +34,7 @@ from connectors.postgresql.statement import Copy, Rows, Run, misfits
 from connectors.postgresql.table import Table, TableOptions
 from connectors.postgresql.types import TUPLE_CODEC_TYPES
 from engine.config.units import Duration
-from engine.connector import ConnectorConfig, Sink, SinkContext
+from engine.connector import ConnectorConfig, Deadline, Failures, Sink, SinkContext
 from engine.errors import (
     ConfigError,
     DeliveryError,
@@ -136,17 +136,16 @@ class PostgresqlSink(Sink):
                 raise
         self._pool = pool
 
-    async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
+    async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         if self._pool is None:
             raise NotConnectedError(f"{self._where} is not connected")
         failures: dict[int, DeliveryError] = {}
-        patience = self.context.clock.monotonic() + self.config.request_timeout / 2
         with translated(self._where):
-            async with _borrowed(self._pool) as connection:
+            async with asyncio.timeout(deadline.left_s()), _borrowed(self._pool) as connection:
                 runs = await self._fitting(connection, batch, failures)
-                await self._store(connection, batch, runs, failures, patience)
+                await self._store(connection, batch, runs, failures, deadline)
         self._has_stored = self._has_stored or len(failures) < len(batch)
-        return failures or None
+        return Failures(failures)
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None
@@ -211,22 +210,22 @@ class PostgresqlSink(Sink):
         batch: Batch,
         runs: Sequence[Run],
         failures: dict[int, DeliveryError],
-        patience: float,
+        deadline: Deadline,
         *,
         is_checked: bool = False,
     ) -> None:
-        """Store what can be; the rest goes to `failures`. After `patience` smaller batches are asked for."""
+        """Store the rows that can be stored; the others go to `failures`. Ask for smaller batches when late."""
         try:
             await self._store_all(connection, runs)
         except (asyncpg.PostgresError, TypeError, ValueError, OverflowError) as error:
             if is_drivers_own(error) and not is_checked:
                 # It could not encode a value: nothing was stored, and a check of each value mends or finds it.
                 checked = self._rows.runs(batch, failures, check_all=True)
-                await self._store(connection, batch, checked, failures, patience, is_checked=True)
+                await self._store(connection, batch, checked, failures, deadline, is_checked=True)
             elif isinstance(error, asyncpg.PostgresError):
                 if not is_fault_of_row(error):
                     raise
-                await self._store_without_faults(connection, runs, failures, patience)
+                await self._store_without_faults(connection, runs, failures, deadline)
             elif len(batch) > 1:
                 raise SplitError(f"the driver can't encode a value: {error}") from error
             else:
@@ -242,7 +241,7 @@ class PostgresqlSink(Sink):
                 await run.statement.store(connection, run.rows)
 
     async def _store_without_faults(
-        self, connection: Connection, runs: Sequence[Run], failures: dict[int, DeliveryError], patience: float
+        self, connection: Connection, runs: Sequence[Run], failures: dict[int, DeliveryError], deadline: Deadline
     ) -> None:
         await self._need_unchanged(connection)
         async with connection.transaction():
@@ -250,7 +249,7 @@ class PostgresqlSink(Sink):
             await connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
             waiting = [run.retried() for run in reversed(runs)]
             while waiting:
-                if len(waiting) + len(failures) > 1 and self.context.clock.monotonic() > patience:
+                if len(waiting) + len(failures) > 1 and deadline.is_half_over():
                     raise SplitError(f"{self._where} refuses so many rows that the rest would come too late")
                 run = waiting.pop()
                 try:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -32,7 +32,7 @@ from connectors._shared.thread import WriterThread
 from connectors.sqlite.rows import OwnStatement, Rows, Run, explain
 from connectors.sqlite.table import STATEMENTS_MAX, Table, TableOptions
 from engine.config.units import Duration
-from engine.connector import ConnectorConfig, Sink, SinkContext
+from engine.connector import ConnectorConfig, Deadline, Failures, Sink, SinkContext
 from engine.errors import (
     ConfigError,
     DeliveryError,
@@ -49,7 +49,7 @@ log = structlog.get_logger()
 
 WATERMARKS = "_headgate_watermark"
 
-Answer = Mapping[int, DeliveryError] | None
+_Item = tuple[Batch, Deadline]
 
 
 class SqliteConfig(ConnectorConfig):
@@ -105,7 +105,7 @@ class SqliteSink(Sink):
             )
         self._own = None if config.sql is None else OwnStatement(config.sql)
         self._database: _Database | None = None
-        self._thread: WriterThread[Batch, Answer] | None = None
+        self._thread: WriterThread[_Item, Failures] | None = None
 
     async def connect(self) -> None:
         await self.close()
@@ -114,10 +114,10 @@ class SqliteSink(Sink):
         self._database, self._thread = database, thread
         await thread.call(database.open)
 
-    async def write(self, batch: Batch) -> Answer:
+    async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         if self._thread is None:
             raise NotConnectedError("the database is not open")
-        return await self._thread.submit(batch)
+        return await self._thread.submit((batch, deadline))
 
     async def close(self) -> None:
         thread, database = self._thread, self._database
@@ -167,19 +167,18 @@ class _Database:
         with suppress(AttributeError, sqlite3.Error):
             self._connection.close()
 
-    def write(self, batches: Sequence[Batch]) -> list[Answer | Exception]:
-        """One transaction for all `batches`; each has its own answer."""
+    def write(self, items: Sequence[_Item]) -> list[Failures | Exception]:
+        """Store all batches in one transaction; each has its own result."""
         try:
-            return self._transact(batches)
+            return self._transact(items)
         except _TransactionEndedError:
-            return [self._transact_alone(batch) for batch in batches]
+            return [self._transact_alone(item) for item in items]
 
     def _connect(self) -> None:
         config = self._config
-        timeout_s = min(config.busy_timeout, config.request_timeout / 2)
         self._connection = sqlite3.connect(
             self._path,
-            timeout=timeout_s,
+            timeout=min(config.busy_timeout, config.connect_timeout),
             isolation_level=None,  # transactions begin and end where this file says so
             check_same_thread=False,  # one thread owns it; a stop that finds it stuck leaves both behind
             cached_statements=STATEMENTS_MAX,
@@ -196,38 +195,42 @@ class _Database:
                 "lane INTEGER NOT NULL, last_seq INTEGER NOT NULL, PRIMARY KEY (sink, journal, lane)) WITHOUT ROWID"
             )
 
-    def _transact(self, batches: Sequence[Batch]) -> list[Answer | Exception]:
+    def _transact(self, items: Sequence[_Item]) -> list[Failures | Exception]:
         """One transaction; and another where the table may have changed since it was looked at."""
         if _file_id(self._path) != self._file:
             raise NotConnectedError(f"{self._path} was removed or replaced")
         try:
             try:
-                return self._transact_once(batches)
+                return self._transact_once(items)
             except sqlite3.Error as error:
                 if self._config.sql is not None or _code(error) != sqlite3.SQLITE_ERROR:
                     raise
-            return self._transact_once(batches)
+            return self._transact_once(items)
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
-    def _transact_once(self, batches: Sequence[Batch]) -> list[Answer | Exception]:
+    def _transact_once(self, items: Sequence[_Item]) -> list[Failures | Exception]:
+        # Another program's lock is waited for no longer than the most urgent of these writes may take.
+        wait_s = min(self._config.busy_timeout, *(deadline.left_s() for _, deadline in items))
+        self._connection.execute(f"PRAGMA busy_timeout = {round(wait_s * 1000)}")
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            answers = [self._store_or_undo(batch) for batch in batches]
+            answers = [self._store_or_undo(batch) for batch, _ in items]
             self._connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
         return answers
 
-    def _transact_alone(self, batch: Batch) -> Answer | Exception:
+    def _transact_alone(self, item: _Item) -> Failures | Exception:
+        batch = item[0]
         try:
-            return self._transact([batch])[0]
+            return self._transact([item])[0]
         except DeliveryError as error:
             return error
         except _TransactionEndedError as ended:
             message = f"the statement ended its transaction: {ended}"
-            return {0: RejectError(message)} if len(batch) == 1 else SplitError(message)
+            return Failures({0: RejectError(message)}) if len(batch) == 1 else SplitError(message)
 
     def _roll_back(self) -> None:
         self._rows.forget()
@@ -235,11 +238,11 @@ class _Database:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
-    def _store_or_undo(self, batch: Batch) -> Answer | Exception:
+    def _store_or_undo(self, batch: Batch) -> Failures | Exception:
         """A batch whose columns don't fit is undone alone; those of other lanes stay."""
         self._connection.execute("SAVEPOINT headgate_batch")
         try:
-            answer: Answer | Exception = (
+            answer: Failures | Exception = (
                 self._store(batch) if not self._config.exactly_once else self._store_once(batch)
             )
         except DeliveryError as error:
@@ -249,7 +252,7 @@ class _Database:
         self._connection.execute("RELEASE headgate_batch")
         return answer
 
-    def _store_once(self, batch: Batch) -> Answer:
+    def _store_once(self, batch: Batch) -> Failures:
         """Leave out what the watermark says is stored, and move it in the same transaction."""
         key = (batch.sink_id, self._identity, batch.lane)
         where = "WHERE sink = ? AND journal = ? AND lane = ?"
@@ -260,16 +263,16 @@ class _Database:
             for index in range(stored)
         }
         if stored < len(batch):
-            rest = self._store(batch.part(stored, len(batch)) if stored else batch) or {}
+            rest = self._store(batch.part(stored, len(batch)) if stored else batch)
             failures.update((index + stored, error) for index, error in rest.items())
             self._connection.execute(f"INSERT OR REPLACE INTO {WATERMARKS} VALUES (?, ?, ?, ?)", (*key, batch.seqs[-1]))
-        return failures or None
+        return Failures(failures)
 
-    def _store(self, batch: Batch) -> Answer:
+    def _store(self, batch: Batch) -> Failures:
         failures: dict[int, DeliveryError] = {}
         for run in self._rows.runs(self._connection, batch, failures):
             self._store_run(run, failures)
-        return failures or None
+        return Failures(failures)
 
     def _store_run(self, run: Run, failures: dict[int, DeliveryError]) -> None:
         self._connection.execute("SAVEPOINT headgate_run")

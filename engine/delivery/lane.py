@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from engine.connector import ConnectorConfig, Sink
+from engine.connector import ANSWER_SHARE, ConnectorConfig, Deadline, Sink
 from engine.delivery.journal import Journal, LaneLog, Segment
 from engine.delivery.link import Link
 from engine.delivery.queue import LaneQueue, Taken
@@ -224,7 +224,7 @@ class Lane:
         self._link.begin_write()
         try:
             async with deadline(self._clock, limit_s):
-                return await self._sink.write(part.batch)
+                return await self._sink.write(part.batch, Deadline(self._clock, limit_s * ANSWER_SHARE))
         except TimeoutError as error:
             if str(error):
                 return error

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from engine.connector import RetryConfig
+from engine.connector import Failures, RetryConfig
 from engine.errors import (
     DeliveryError,
     DuplicateError,
@@ -34,7 +34,7 @@ from engine.errors import (
 from engine.model.record import Batch, Record
 from engine.service.log import redact
 
-Outcome = Mapping[int, DeliveryError] | BaseException | None
+Outcome = Failures | BaseException
 """What `Sink.write` returned or raised."""
 
 
@@ -110,19 +110,17 @@ class Work:
     def answer(self, outcome: Outcome, now_ms: int) -> Step:
         """Take the sink's answer about `part`."""
         part = self._parts[0]
-        if outcome is None:
+        if isinstance(outcome, Failures) and not outcome:
             self._settled.delivered += len(part.batch)
             return self._finish(part)
         part.attempts += 1
         part.first_error_ms = part.first_error_ms or now_ms
-        if isinstance(outcome, Mapping):
-            return self._partly(part, outcome)
-        return self._failed(part, outcome)
+        return self._partly(part, outcome) if isinstance(outcome, Failures) else self._failed(part, outcome)
 
-    def _partly(self, part: Part, errors: Mapping[int, DeliveryError]) -> Step:
+    def _partly(self, part: Part, failures: Failures) -> Step:
         again: list[int] = []
         batch = part.batch
-        errors = {index: errors[index] for index in range(len(batch)) if index in errors}
+        errors = {index: failures[index] for index in range(len(batch)) if index in failures}
         self._settled.delivered += len(batch) - len(errors)
         for index, error in errors.items():
             if isinstance(error, DuplicateError):

@@ -23,6 +23,7 @@ from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedErr
 from engine.model.record import Batch, Chunk, Row
 from engine.testing import FakeClock
 from servers.kafka import PASSWORD, USER, Kafka
+from support.sinks import harness
 from support.sinks.harness import batch_of
 
 pytestmark = pytest.mark.server("kafka")
@@ -84,13 +85,13 @@ def batch_from(clients: dict[str, list[Row]]) -> Batch:
 
 
 async def write(sink: KafkaSink, *rows: Row) -> dict[int, DeliveryError]:
-    return dict(await sink.write(batch_of(list(rows))) or {})
+    return dict(await harness.write(sink, batch_of(list(rows))))
 
 
 async def test_messages_have_the_clients_key_the_row_and_its_time(target: Target, kafka_topic: str) -> None:
     """What the defaults promise, to those who configure nothing but brokers and topic."""
     sink = await target.connected(kafka_topic)
-    assert await sink.write(batch_from({"a": [{"n": 1, "t": 2.5}], "b": [{"n": 2, "s": "grüße"}]})) is None
+    assert not await harness.write(sink, batch_from({"a": [{"n": 1, "t": 2.5}], "b": [{"n": 2, "s": "grüße"}]}))
     found = {record.key: record for record in await target.read(kafka_topic)}
     assert {key: json.loads(record.value or b"") for key, record in found.items()} == {
         b"a": {"n": 1, "t": 2.5}, b"b": {"n": 2, "s": "grüße"},
@@ -103,7 +104,7 @@ async def test_keys_go_where_every_other_client_puts_them(target: Target, kafka_
     """A join of two topics by key needs the partitions to agree, whoever wrote them."""
     sink = await target.connected(kafka_topic)
     clients = [f"device-{n}" for n in range(200)] + ["", "ü", "x" * 301]
-    await sink.write(batch_from({client: [{"client": client}] for client in clients}))
+    await harness.write(sink, batch_from({client: [{"client": client}] for client in clients}))
     found = await target.read(kafka_topic)
     partitions = list(range(4))
     assert len(found) == len(clients)
@@ -119,7 +120,7 @@ async def test_each_client_stays_in_order_over_batches_and_lanes(target: Target,
     async def lane(number: int) -> None:
         for start in range(0, 600, 150):
             rows = {f"c{number}-{k}": [{"n": n} for n in range(start, start + 150)] for k in range(3)}
-            assert await sink.write(batch_from(rows)) is None
+            assert not await harness.write(sink, batch_from(rows))
 
     await asyncio.gather(*(lane(number) for number in range(4)))
     order: dict[bytes | None, list[int]] = defaultdict(list)
@@ -200,7 +201,7 @@ async def test_five_messages_among_a_thousand_that_the_topic_does_not_take(targe
         f"c{k}": [{"k": k, "n": n, "label": "x" * (30_000 if n in bad else 60)} for n in range(k * 500, k * 500 + 500)]
         for k in range(2)
     }
-    failures = await sink.write(batch_from(clients)) or {}
+    failures = await harness.write(sink, batch_from(clients))
     assert sorted(failures) == sorted(bad)
     assert {type(error) for error in failures.values()} == {RejectError}
     assert "maximum message size" in failures[3].message
@@ -209,7 +210,7 @@ async def test_five_messages_among_a_thousand_that_the_topic_does_not_take(targe
         assert [row["n"] for row in found if row["k"] == k] == [
             n for n in range(k * 500, k * 500 + 500) if n not in bad
         ]
-    assert await sink.write(batch_from({"c0": [{"k": 2, "n": 1}]})) is None
+    assert not await harness.write(sink, batch_from({"c0": [{"k": 2, "n": 1}]}))
 
 
 async def test_a_refused_batch_of_one_lane_does_not_stop_another(target: Target) -> None:
@@ -223,7 +224,7 @@ async def test_a_refused_batch_of_one_lane_does_not_stop_another(target: Target)
 
     async def bad() -> None:
         for n in range(5):
-            failures = await sink.write(batch_from({"bad": [{"n": n, "label": "x" * 30_000}]})) or {}
+            failures = await harness.write(sink, batch_from({"bad": [{"n": n, "label": "x" * 30_000}]}))
             assert [type(error) for error in failures.values()] == [RejectError]
 
     await asyncio.gather(good(0), good(1), good(2), bad())
@@ -375,7 +376,7 @@ async def deliver(sink: KafkaSink, batch: Batch) -> None:
     async with asyncio.timeout(60):
         for attempt in itertools.count():
             try:
-                failures = await sink.write(batch)
+                failures = await harness.write(sink, batch)
                 assert not failures, (attempt, failures)
                 return
             except (NotConnectedError, RetryableError):

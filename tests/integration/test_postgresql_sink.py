@@ -27,6 +27,7 @@ from engine.errors import (
 from engine.model.record import Row
 from servers.postgresql import Postgresql
 from support.certificates import make_certificates
+from support.sinks import harness
 from support.sinks.harness import batch_of
 
 pytestmark = pytest.mark.server("postgresql")
@@ -80,7 +81,7 @@ async def target(postgresql_server: Postgresql, postgresql_database: str, tmp_pa
 
 
 async def write(sink: PostgresqlSink, *rows: Row) -> dict[int, DeliveryError]:
-    return dict(await sink.write(batch_of(list(rows))) or {})
+    return dict(await harness.write(sink, batch_of(list(rows))))
 
 
 async def held(attempt: Callable[[], Awaitable[object]]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from engine.connector import ConnectorConfig, Sink, SinkContext
+from engine.connector import ConnectorConfig, Deadline, Failures, Sink, SinkContext
 from engine.delivery.journal.worker import Answer, Job, T
 from engine.errors import (
     DeliveryError,
@@ -62,7 +62,7 @@ class StormySink(Sink):
     async def close(self) -> None:
         """Nothing to give back."""
 
-    async def write(self, batch: Batch) -> Mapping[int, DeliveryError] | None:
+    async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         random = self.target.random
         if self._faulty():
             match random.randrange(7):
@@ -85,7 +85,7 @@ class StormySink(Sink):
                     # The sink stored the first ones; what follows waits for the one that failed.
                     stored = random.randrange(len(batch))
                     self._store(batch, range(stored))
-                    return {index: RetryableError("later") for index in range(stored, len(batch))}
+                    return Failures.of(range(stored, len(batch)), RetryableError("later"))
         errors: dict[int, DeliveryError] = {}
         for index, row in enumerate(batch.rows):
             if row.get("poison") == "reject":
@@ -99,7 +99,7 @@ class StormySink(Sink):
             elif row.get("poison") == "known":
                 errors[index] = DuplicateError("has it")
         self._store(batch, [index for index in range(len(batch)) if index not in errors])
-        return errors or None
+        return Failures(errors)
 
     def _faulty(self) -> bool:
         return not self.target.is_healthy and self.target.random.random() < self.target.fault_rate

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from engine.connector import SinkContext
+from engine.connector import ANSWER_SHARE, Deadline, Failures, Sink, SinkContext
 from engine.errors import DeliveryError, NotConnectedError, RetryableError
 from engine.model.record import Batch, Record, Row
 
@@ -44,6 +44,11 @@ def batch_of(rows: list[Row], *, lane: int = 0, first_seq: int = 1, client: str 
         for seq, row in zip(seqs, rows, strict=True)
     ]
     return Batch(SINK_ID, lane, seqs, rows, records)
+
+
+async def write(sink: Sink, batch: Batch) -> Failures:
+    """One call of `sink.write` with the deadline that a lane would set."""
+    return await sink.write(batch, Deadline(sink.context.clock, ANSWER_SHARE * sink.config.request_timeout))
 
 
 class Harness(ABC):

@@ -11,7 +11,7 @@ import pytest
 
 from connectors.console import ConsoleConfig
 from engine.errors import HoldError, RetryableError
-from support.sinks.harness import NewSink, batch_of
+from support.sinks.harness import NewSink, batch_of, write
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 async def test_line_has_the_name_of_its_rule(new_sink: NewSink, capfd: pytest.CaptureFixture[str]) -> None:
     """Several rules may print to one console."""
     sink = await new_sink("console")
-    await sink.write(batch_of([{"temp": 31.5, "text": "grün\n"}]))
+    await write(sink, batch_of([{"temp": 31.5, "text": "grün\n"}]))
     assert capfd.readouterr().out == '{"rule":"hot","row":{"temp":31.5,"text":"grün\\n"}}\n'
 
 
@@ -42,7 +42,7 @@ async def test_reader_that_is_slow_gets_every_line_once_and_whole(
     batch = batch_of(rows)
     for _ in range(100):
         try:
-            failures = await sink.write(batch) or {}
+            failures = await write(sink, batch)
         except RetryableError:
             failures = dict.fromkeys(range(len(batch)))
         while True:
@@ -62,7 +62,7 @@ async def test_nobody_reading_holds(new_sink: NewSink, pipe: tuple[int, int]) ->
     sink = await new_sink("console", stream=write_end)
     os.close(read_end)
     with pytest.raises(HoldError):
-        await sink.write(batch_of([{"n": 1}]))
+        await write(sink, batch_of([{"n": 1}]))
     with pytest.raises(HoldError, match="nobody reads"):
         await sink.connect()
     os.close(write_end)

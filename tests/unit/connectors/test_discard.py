@@ -9,7 +9,7 @@ import pytest
 from connectors.discard import DiscardConfig, DiscardSink
 from engine.connector import SinkContext
 from engine.errors import NotConnectedError
-from support.sinks.harness import batch_of, sample_row
+from support.sinks.harness import batch_of, sample_row, write
 
 
 async def test_every_row_is_taken_while_it_is_open(tmp_path: Path) -> None:
@@ -17,10 +17,10 @@ async def test_every_row_is_taken_while_it_is_open(tmp_path: Path) -> None:
     sink = DiscardSink(DiscardConfig(type="discard"), SinkContext("readings", tmp_path, tmp_path))
     batch = batch_of([sample_row("c0", number) for number in range(10)])
     with pytest.raises(NotConnectedError):
-        await sink.write(batch)
+        await write(sink, batch)
     await sink.connect()
-    assert await sink.write(batch) is None
+    assert not await write(sink, batch)
     await sink.close()
     await sink.close()
     with pytest.raises(NotConnectedError):
-        await sink.write(batch)
+        await write(sink, batch)

@@ -13,7 +13,7 @@ import pytest
 
 from engine.errors import ConfigError, HoldError, RejectError, RetryableError
 from engine.model.record import Row
-from support.sinks.harness import NewSink, batch_of
+from support.sinks.harness import NewSink, batch_of, write
 from support.wait import wait_until
 
 
@@ -38,14 +38,14 @@ class TestLines:
     async def test_template_makes_the_line(self, new_sink: NewSink, tmp_path: Path) -> None:
         """Whoever has a log format already keeps it."""
         sink = await new_sink("file", path="a.log", format="template", template="${_rule} ${n}: ${text}")
-        await sink.write(batch_of([{"n": 1, "text": "grün"}, {"n": 2, "text": "b"}]))
+        await write(sink, batch_of([{"n": 1, "text": "grün"}, {"n": 2, "text": "b"}]))
         assert (tmp_path / "a.log").read_text() == "hot 1: grün\nhot 2: b\n"
 
     async def test_each_row_goes_to_the_file_its_columns_name(self, new_sink: NewSink, tmp_path: Path) -> None:
         """One file a device; folders are made as devices appear."""
         sink = await new_sink("file", path="data/${d}/x.jsonl", max_open_files=2)
         rows: list[Row] = [{"d": "abc"[n % 3], "n": n} for n in range(12)]
-        assert await sink.write(batch_of(rows)) is None
+        assert not await write(sink, batch_of(rows))
         for number, device in enumerate("abc"):
             assert [row["n"] for row in lines(tmp_path / "data" / device / "x.jsonl")] == [*range(number, 12, 3)]
 
@@ -54,7 +54,7 @@ class TestLines:
         """A client id is chosen by whoever connects."""
         sink = await new_sink("file", path="data/${d}.jsonl")
         row = {"n": 1} if name is None else {"d": name, "n": 1}
-        failures = await sink.write(batch_of([{"d": "good", "n": 0}, row]))
+        failures = await write(sink, batch_of([{"d": "good", "n": 0}, row]))
         assert {index: isinstance(error, RejectError) for index, error in failures.items()} == {1: True}
         assert [each.name for each in tmp_path.rglob("*.jsonl")] == ["good.jsonl"]
 
@@ -64,8 +64,8 @@ class TestLines:
     ) -> None:
         """One client may be called `a` and another `a/b`; neither may hold what all others write."""
         sink = await new_sink("file", path="data/${d}")
-        assert await sink.write(batch_of([{"d": names[0]}])) is None
-        failures = await sink.write(batch_of([{"d": "x"}, {"d": names[1]}, {"d": "y"}]))
+        assert not await write(sink, batch_of([{"d": names[0]}]))
+        failures = await write(sink, batch_of([{"d": "x"}, {"d": names[1]}, {"d": "y"}]))
         assert {index: type(error) for index, error in failures.items()} == {1: RejectError}
         assert (tmp_path / "data" / "x").exists()
         assert (tmp_path / "data" / "y").exists()
@@ -75,12 +75,12 @@ class TestLines:
         (tmp_path / "data").write_text("")
         sink = await new_sink("file", path="data/${d}.jsonl")
         with pytest.raises(HoldError, match="data"):
-            await sink.write(batch_of([{"d": "a"}]))
+            await write(sink, batch_of([{"d": "a"}]))
 
     async def test_name_that_is_too_long_rejects_its_row(self, new_sink: NewSink, tmp_path: Path) -> None:
         """The file system will never take it."""
         sink = await new_sink("file", path="data/${d}.jsonl")
-        failures = await sink.write(batch_of([{"d": "x" * 300, "n": 0}, {"d": "good", "n": 1}]))
+        failures = await write(sink, batch_of([{"d": "x" * 300, "n": 0}, {"d": "good", "n": 1}]))
         assert {index: isinstance(error, RejectError) for index, error in failures.items()} == {0: True}
         assert lines(tmp_path / "data" / "good.jsonl") == [{"d": "good", "n": 1}]
 
@@ -90,20 +90,20 @@ class TestRotation:
         """The disk of a gateway is small; the newest rows are worth most."""
         sink = await new_sink("file", path="readings.jsonl", max_file_size=100, max_files=3)
         for start in range(0, 60, 10):
-            assert await sink.write(batch_of(numbered(start, start + 10))) is None
+            assert not await write(sink, batch_of(numbered(start, start + 10)))
         assert lines(path) == numbered(50, 60)
         assert [lines(each) for each in rotated(path)] == [numbered(n, n + 10) for n in (20, 30, 40)]
 
     async def test_by_hour_in_the_time_zone(self, new_sink: NewSink, path: Path, clock: Any) -> None:
         """A day ends at midnight where the plant stands."""
         sink = await new_sink("file", path="readings.jsonl", rotate="day", timezone="Asia/Kolkata")
-        await sink.write(batch_of(numbered(0, 1)))
+        await write(sink, batch_of(numbered(0, 1)))
         os.utime(path, (clock.now_s, clock.now_s))
         clock.now_s += 4 * 3600  # 23:30 there
-        await sink.write(batch_of(numbered(1, 2)))
+        await write(sink, batch_of(numbered(1, 2)))
         os.utime(path, (clock.now_s, clock.now_s))
         clock.now_s += 3600  # 00:30
-        await sink.write(batch_of(numbered(2, 3)))
+        await write(sink, batch_of(numbered(2, 3)))
         assert [each.name for each in rotated(path)] == ["readings-20260131T233000-0001.jsonl"]
         assert lines(rotated(path)[0]) == numbered(0, 2)
         assert lines(path) == numbered(2, 3)
@@ -115,7 +115,7 @@ class TestRotation:
         path.write_text('{"n":0}\n')
         os.utime(path, (clock.now_s - 86400, clock.now_s - 86400))
         sink = await new_sink("file", path="readings.jsonl", rotate="day")
-        await sink.write(batch_of(numbered(1, 2)))
+        await write(sink, batch_of(numbered(1, 2)))
         assert [lines(each) for each in rotated(path)] == [numbered(0, 1)]
         assert lines(path) == numbered(1, 2)
 
@@ -123,7 +123,7 @@ class TestRotation:
         """Text packs ten to one, and nobody writes to it any more."""
         sink = await new_sink("file", path="readings.jsonl", max_file_size=50, compress_rotated="gzip")
         for start in (0, 10, 20):
-            await sink.write(batch_of(numbered(start, start + 10)))
+            await write(sink, batch_of(numbered(start, start + 10)))
         wait_until(lambda: [each.suffix for each in rotated(path)] == [".gz", ".gz"], 10, "both are compressed")
         packed = [
             json.loads(line) for each in rotated(path) for line in gzip.decompress(each.read_bytes()).splitlines()
@@ -137,7 +137,7 @@ class TestRotation:
         old.with_name(f"{old.name}.gz.part").write_bytes(b"half")
         sink = await new_sink("file", path="readings.jsonl", max_file_size=10, compress_rotated="gzip")
         for n in range(2):
-            await sink.write(batch_of(numbered(n, n + 1)))
+            await write(sink, batch_of(numbered(n, n + 1)))
         wait_until(lambda: old.with_name(f"{old.name}.gz").exists() and not old.exists(), 10, "it is compressed")
         assert gzip.decompress(old.with_name(f"{old.name}.gz").read_bytes()) == b'{"n":0}\n'
 
@@ -147,21 +147,21 @@ class TestEnds:
         """Its record was not counted as delivered, so it comes again; half of it would spoil the file."""
         path.write_bytes(b'{"n":0}\n{"n":1,"te')
         sink = await new_sink("file", path="readings.jsonl")
-        await sink.write(batch_of(numbered(1, 2)))
+        await write(sink, batch_of(numbered(1, 2)))
         assert lines(path) == numbered(0, 2)
 
     async def test_torn_line_longer_than_a_block_is_cut_off(self, new_sink: NewSink, path: Path) -> None:
         """Records may be large."""
         path.write_bytes(b'{"n":0}\n{"n":"' + b"x" * 200_000)
         sink = await new_sink("file", path="readings.jsonl")
-        await sink.write(batch_of(numbered(1, 2)))
+        await write(sink, batch_of(numbered(1, 2)))
         assert lines(path) == numbered(0, 2)
 
     async def test_whole_value_without_line_end_is_kept(self, new_sink: NewSink, path: Path) -> None:
         """An editor may have left it so."""
         path.write_bytes(b'{"n":0}\n{"n":1}')
         sink = await new_sink("file", path="readings.jsonl")
-        await sink.write(batch_of(numbered(2, 3)))
+        await write(sink, batch_of(numbered(2, 3)))
         assert lines(path) == numbered(0, 3)
 
     async def test_write_that_fails_half_way_is_taken_back(
@@ -169,10 +169,10 @@ class TestEnds:
     ) -> None:
         """A disk that fills up in the middle of a batch must not leave half a line for the next to follow."""
         sink = await new_sink("file", path="readings.jsonl")
-        await sink.write(batch_of(numbered(0, 10)))
+        await write(sink, batch_of(numbered(0, 10)))
         real, left = os.write, [50]
 
-        def write(descriptor: int, data: memoryview) -> int:
+        def write_some(descriptor: int, data: memoryview) -> int:
             if left[0] == 0:
                 raise OSError(28, "No space left on device")
             count = real(descriptor, data[: left[0]])
@@ -180,20 +180,20 @@ class TestEnds:
             return count
 
         with monkeypatch.context() as patch:
-            patch.setattr("connectors.file.os.write", write)
+            patch.setattr("connectors.file.os.write", write_some)
             with pytest.raises(RetryableError, match="No space left") as caught:
-                await sink.write(batch_of(numbered(10, 20)))
+                await write(sink, batch_of(numbered(10, 20)))
         assert caught.value.code == "ENOSPC"
         assert lines(path) == numbered(0, 10)
-        await sink.write(batch_of(numbered(10, 20)))
+        await write(sink, batch_of(numbered(10, 20)))
         assert lines(path) == numbered(0, 20)
 
     async def test_file_that_was_moved_away_is_made_anew(self, new_sink: NewSink, path: Path) -> None:
         """logrotate and people do that; rows must not go on into a file nobody looks at."""
         sink = await new_sink("file", path="readings.jsonl")
-        await sink.write(batch_of(numbered(0, 1)))
+        await write(sink, batch_of(numbered(0, 1)))
         moved = path.rename(path.with_name("taken"))
-        await sink.write(batch_of(numbered(1, 2)))
+        await write(sink, batch_of(numbered(1, 2)))
         assert (lines(moved), lines(path)) == (numbered(0, 1), numbered(1, 2))
 
     async def test_folder_in_the_place_of_the_file_holds(self, new_sink: NewSink, path: Path) -> None:
@@ -223,7 +223,7 @@ class TestFsync:
     ) -> None:
         """What is reported as delivered leaves the journal."""
         sink = await new_sink("file", path="readings.jsonl", fsync="always")
-        await sink.write(batch_of(numbered(0, 5)))
+        await write(sink, batch_of(numbered(0, 5)))
         assert synced == [path.stat().st_size]
 
     async def test_interval_syncs_at_most_that_late(
@@ -231,7 +231,7 @@ class TestFsync:
     ) -> None:
         """Also when no further row comes."""
         sink = await new_sink("file", path="readings.jsonl", fsync_interval="20ms")
-        await sink.write(batch_of(numbered(0, 5)))
+        await write(sink, batch_of(numbered(0, 5)))
         assert synced == []
         clock.now_s += 1
         wait_until(lambda: synced, 10, "the file is synced")
@@ -240,14 +240,14 @@ class TestFsync:
     async def test_close_syncs(self, new_sink: NewSink, path: Path, synced: list[int]) -> None:
         """A clean stop leaves nothing to chance."""
         sink = await new_sink("file", path="readings.jsonl", fsync_interval="1h")
-        await sink.write(batch_of(numbered(0, 5)))
+        await write(sink, batch_of(numbered(0, 5)))
         await sink.close()
         assert synced == [path.stat().st_size]
 
     async def test_never_leaves_it_to_the_system(self, new_sink: NewSink, synced: list[int]) -> None:
         """For disks that are slow to sync and rows that are cheap."""
         sink = await new_sink("file", path="readings.jsonl", fsync="never")
-        await sink.write(batch_of(numbered(0, 5)))
+        await write(sink, batch_of(numbered(0, 5)))
         await sink.close()
         assert synced == []
 
@@ -257,14 +257,14 @@ async def test_batches_are_written_off_the_loop(new_sink: NewSink, monkeypatch: 
     writers: list[str] = []
     real = os.write
 
-    def write(descriptor: int, data: memoryview) -> int:
+    def write_some(descriptor: int, data: memoryview) -> int:
         writers.append(threading.current_thread().name)
         return real(descriptor, data)
 
     sink = await new_sink("file", path="readings.jsonl")
     with monkeypatch.context() as patch:
-        patch.setattr("connectors.file.os.write", write)
-        await sink.write(batch_of(numbered(0, 5)))
+        patch.setattr("connectors.file.os.write", write_some)
+        await write(sink, batch_of(numbered(0, 5)))
     assert writers == ["file-readings"]
 
 

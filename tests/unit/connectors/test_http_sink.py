@@ -18,7 +18,7 @@ from engine.errors import ConfigError, HoldError, NotConnectedError, RejectError
 from engine.model.record import Row
 from support.certificates import make_certificates
 from support.http_server import Behaviour, RecordingServer
-from support.sinks.harness import NewSink, batch_of
+from support.sinks.harness import NewSink, batch_of, write
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ class TestRequests:
     async def test_formats(self, new_sink: NewSink, server: RecordingServer, batch_format: str, requests: int) -> None:
         """Whatever the form, the endpoint gets the same records in the same order."""
         sink = await new_sink("http", url=f"{server.url}/in", batch_format=batch_format)
-        assert await sink.write(batch_of(numbered(5))) is None
+        assert not await write(sink, batch_of(numbered(5)))
         assert numbers(server) == list(range(5))
         assert server.requests == requests
 
@@ -52,7 +52,7 @@ class TestRequests:
             "http", url=f"{server.url}/d/${{id}}/state?site=${{site}}", method="PUT",
             headers={"X-Rule": "${_rule}"}, body='{"t": ${temp}, "by": "${id}"}', idempotency_header="Idempotency-Key",
         )  # fmt: skip
-        assert await sink.write(batch_of([{"id": "a/b?c", "site": "x&y=z", "temp": 1.5}], first_seq=7)) is None
+        assert not await write(sink, batch_of([{"id": "a/b?c", "site": "x&y=z", "temp": 1.5}], first_seq=7))
         (recorded,) = server.recorded()
         assert recorded["path"] == "/d/a%2Fb%3Fc/state?site=x%26y%3Dz"
         assert (recorded["method"], recorded["key"]) == ("PUT", "readings-0-7")
@@ -63,7 +63,7 @@ class TestRequests:
         """One request an address, and the order of each address kept."""
         sink = await new_sink("http", url=f"{server.url}/${{d}}", batch_format="ndjson")
         rows: list[Row] = [{"d": "ab"[n % 2], "n": n} for n in range(6)]
-        assert await sink.write(batch_of(rows)) is None
+        assert not await write(sink, batch_of(rows))
         assert server.requests == 2
         assert [(each["path"], each["record"]["n"]) for each in server.recorded()] == [
             ("/a", 0), ("/a", 2), ("/a", 4), ("/b", 1), ("/b", 3), ("/b", 5),
@@ -75,13 +75,13 @@ class TestRequests:
         """YAML makes it easy to write a template over several lines, and NDJSON has one a record."""
         body = '{\n  "n": ${n},\n  "text": "${text}"\n}\n'
         sink = await new_sink("http", url=server.url, batch_format="ndjson", body=body)
-        assert await sink.write(batch_of([{"n": n, "text": "two\nlines"} for n in range(3)])) is None
+        assert not await write(sink, batch_of([{"n": n, "text": "two\nlines"} for n in range(3)]))
         assert [each["record"] for each in server.recorded()] == [{"n": n, "text": "two\nlines"} for n in range(3)]
 
     async def test_single_records_keep_their_order_over_urls(self, new_sink: NewSink, server: RecordingServer) -> None:
         """A device that writes to two addresses is still one device."""
         sink = await new_sink("http", url=f"{server.url}/${{d}}")
-        await sink.write(batch_of([{"d": "ab"[n % 2], "n": n} for n in range(6)]))
+        await write(sink, batch_of([{"d": "ab"[n % 2], "n": n} for n in range(6)]))
         assert numbers(server) == list(range(6))
 
     async def test_record_without_a_value_for_the_url_fails_alone(
@@ -89,7 +89,7 @@ class TestRequests:
     ) -> None:
         """It has no address to go to; the others have."""
         sink = await new_sink("http", url=f"{server.url}/${{d}}", batch_format="json_array")
-        failures = await sink.write(batch_of([{"d": "a", "n": 0}, {"n": 1}, {"d": "a", "n": 2}]))
+        failures = await write(sink, batch_of([{"d": "a", "n": 0}, {"n": 1}, {"d": "a", "n": 2}]))
         assert {index: isinstance(error, RejectError) for index, error in failures.items()} == {1: True}
         assert numbers(server) == [0, 2]
 
@@ -97,8 +97,8 @@ class TestRequests:
         """Rows pack ten to one, and links of gateways are thin; large bodies are packed off the loop."""
         sink = await new_sink("http", url=server.url, batch_format="ndjson", compression="gzip")
         rows: list[Row] = [{"n": n, "text": "x" * 100} for n in range(500)]
-        await sink.write(batch_of(rows))
-        await sink.write(batch_of(rows[:1], first_seq=501))
+        await write(sink, batch_of(rows))
+        await write(sink, batch_of(rows[:1], first_seq=501))
         assert numbers(server) == [*range(500), 0]
         assert int(server.seen_headers[0]["Content-Length"]) < 10_000
 
@@ -112,7 +112,7 @@ class TestRequests:
     async def test_auth(self, new_sink: NewSink, server: RecordingServer, auth: dict[str, str], header: str) -> None:
         """And the secret shows nowhere else."""
         sink = await new_sink("http", url=server.url, auth=auth)
-        await sink.write(batch_of(numbered(1)))
+        await write(sink, batch_of(numbered(1)))
         assert server.seen_headers[0]["Authorization"] == header
         assert "grün" not in repr(sink.config)
         assert "abc" not in repr(sink.config)
@@ -120,7 +120,7 @@ class TestRequests:
     async def test_batch_has_a_key_of_its_records(self, new_sink: NewSink, server: RecordingServer) -> None:
         """The same records have the same key when they come again."""
         sink = await new_sink("http", url=server.url, batch_format="ndjson", idempotency_header="Idempotency-Key")
-        await sink.write(batch_of(numbered(3), first_seq=5))
+        await write(sink, batch_of(numbered(3), first_seq=5))
         assert {each["key"] for each in server.recorded()} == {"readings-0-5-7"}
 
 
@@ -144,10 +144,10 @@ class TestAnswers:
         sink = await new_sink("http", url=server.url, batch_format="json_array")
         server.behaviour = Behaviour(mode="status", status=status, body="because")
         if expected is None:
-            assert await sink.write(batch_of(numbered(2))) is None
+            assert not await write(sink, batch_of(numbered(2)))
             return
         with pytest.raises(expected, match="because") as caught:
-            await sink.write(batch_of(numbered(2)))
+            await write(sink, batch_of(numbered(2)))
         assert caught.value.code == str(status)  # type: ignore[attr-defined]
 
     async def test_refused_record_is_rejected_with_what_the_server_said(
@@ -156,7 +156,7 @@ class TestAnswers:
         """The dead letter is all that somebody has to go by; the others were sent."""
         server.behaviour = Behaviour(poison='"n":2}')
         sink = await new_sink("http", url=server.url)
-        failures = await sink.write(batch_of(numbered(5)))
+        failures = await write(sink, batch_of(numbered(5)))
         assert {index: type(error) for index, error in failures.items()} == {2: RejectError}
         assert "422" in failures[2].message
         assert 'there is "n":2} in it' in failures[2].message
@@ -168,17 +168,17 @@ class TestAnswers:
         """Other addresses of the batch have their records already, so it can't be sent again whole."""
         server.behaviour = Behaviour(poison='"n":8}')
         sink = await new_sink("http", url=f"{server.url}/${{d}}", batch_format="ndjson")
-        failures = await sink.write(batch_of([{"d": "ab"[n % 2], "n": n} for n in range(16)]))
+        failures = await write(sink, batch_of([{"d": "ab"[n % 2], "n": n} for n in range(16)]))
         assert {index: type(error) for index, error in failures.items()} == {8: RejectError}
         assert sorted(numbers(server)) == [n for n in range(16) if n != 8]
 
     async def test_first_that_fails_stops_those_behind_it(self, new_sink: NewSink, server: RecordingServer) -> None:
         """Sending the next would deliver it before the one that comes again."""
         sink = await new_sink("http", url=server.url)
-        await sink.write(batch_of(numbered(2)))
+        await write(sink, batch_of(numbered(2)))
         server.behaviour = Behaviour(mode="status", status=503, headers={"Retry-After": "7"}, times=1)
         with pytest.raises(RetryableError) as caught:
-            await sink.write(batch_of(numbered(3), first_seq=3))
+            await write(sink, batch_of(numbered(3), first_seq=3))
         assert caught.value.retry_after_s == 7
         assert server.requests == 3
 
@@ -188,7 +188,7 @@ class TestAnswers:
         """Only the records behind it come again."""
         server.behaviour = Behaviour(poison='"n":3}')
         sink = await new_sink("http", url=server.url, retry_status=["422"])
-        failures = await sink.write(batch_of(numbered(5)))
+        failures = await write(sink, batch_of(numbered(5)))
         assert {index: type(error) for index, error in failures.items()} == dict.fromkeys((3, 4), RetryableError)
         assert numbers(server) == [0, 1, 2]
 
@@ -198,7 +198,7 @@ class TestAnswers:
         for status, expected in ((404, RetryableError), (503, RetryableError), (401, RejectError), (301, HoldError)):
             server.behaviour = Behaviour(mode="status", status=status)
             try:
-                failures = await sink.write(batch_of(numbered(1)))
+                failures = await write(sink, batch_of(numbered(1)))
             except (RetryableError, HoldError) as error:
                 failures = {0: error}
             assert type(failures[0]) is expected, status
@@ -215,7 +215,7 @@ class TestAnswers:
         server.behaviour = Behaviour(mode="status", status=429, headers={"Retry-After": value} if value else {})
         sink = await new_sink("http", url=server.url)
         with pytest.raises(RetryableError) as caught:
-            await sink.write(batch_of(numbered(1)))
+            await write(sink, batch_of(numbered(1)))
         assert caught.value.retry_after_s == seconds
 
     async def test_long_response_is_read_in_part(self, new_sink: NewSink, server: RecordingServer) -> None:
@@ -223,10 +223,10 @@ class TestAnswers:
         server.behaviour = Behaviour(mode="status", status=500, body="x" * 5_000_000)
         sink = await new_sink("http", url=server.url, max_response_bytes="1KiB")
         with pytest.raises(RetryableError) as caught:
-            await sink.write(batch_of(numbered(1)))
+            await write(sink, batch_of(numbered(1)))
         assert len(caught.value.message) < 300
         server.behaviour = Behaviour()
-        assert await sink.write(batch_of(numbered(1))) is None
+        assert not await write(sink, batch_of(numbered(1)))
 
 
 Endpoint = Callable[..., Awaitable[str]]
@@ -272,43 +272,41 @@ class TestOddAnswers:
         """A server closes it just as the next request is on its way; waiting longer every time would help nobody."""
         sink = await new_sink("http", url=await endpoint(answer("200 OK"), hangs_up=True))
         for _ in range(3):
-            assert await sink.write(batch_of(numbered(3))) is None
+            assert not await write(sink, batch_of(numbered(3)))
 
     async def test_status_counts_where_the_body_does_not_come(self, new_sink: NewSink, endpoint: Endpoint) -> None:
         """What was stored must not come again for ever because the endpoint goes on talking."""
         url = await endpoint(answer("200 OK", b"...", length=1000), hangs_up=False)
         sink = await new_sink("http", url=url, request_timeout="300ms")
-        assert await sink.write(batch_of(numbered(1))) is None
+        assert not await write(sink, batch_of(numbered(1)))
         url = await endpoint(answer("400 Bad", b"...", length=1000), hangs_up=True)
-        failures = await (await new_sink("http", url=url)).write(batch_of(numbered(1)))
+        failures = await write(await new_sink("http", url=url), batch_of(numbered(1)))
         assert {index: type(error) for index, error in failures.items()} == {0: RejectError}
 
     async def test_success_that_was_cut_off_is_an_unknown_outcome(self, new_sink: NewSink, endpoint: Endpoint) -> None:
         """Whoever stands between may have begun an answer that the endpoint never gave."""
         sink = await new_sink("http", url=await endpoint(answer("200 OK", b"...", length=1000), hangs_up=True))
         with pytest.raises(RetryableError, match="in the middle of its answer; the outcome is unknown"):
-            await sink.write(batch_of(numbered(1)))
+            await write(sink, batch_of(numbered(1)))
 
     async def test_answer_that_is_not_packed_as_it_says_is_an_answer(
         self, new_sink: NewSink, endpoint: Endpoint
     ) -> None:
         """Nobody asked for it to be packed, and a packed one could be as large as the memory."""
         odd = answer("200 OK", b"plain", b"Content-Encoding: gzip", b"X-Policy: " + b"x" * 20_000)
-        assert (
-            await (await new_sink("http", url=await endpoint(odd, hangs_up=False))).write(batch_of(numbered(2))) is None
-        )
+        assert not await write(await new_sink("http", url=await endpoint(odd, hangs_up=False)), batch_of(numbered(2)))
 
     async def test_what_is_said_is_fit_for_a_terminal(self, new_sink: NewSink, endpoint: Endpoint) -> None:
         """The reason of a dead letter is printed as it is."""
         odd = answer("400 \x1b[31m", b"\x1b]0;owned\x07 no\n such\tthing")
-        failures = await (await new_sink("http", url=await endpoint(odd, hangs_up=False))).write(batch_of(numbered(1)))
+        failures = await write(await new_sink("http", url=await endpoint(odd, hangs_up=False)), batch_of(numbered(1)))
         assert failures[0].message == "127.0.0.1 answered 400 [31m: ]0;owned no such thing"
 
     async def test_server_of_another_protocol_is_named(self, new_sink: NewSink, endpoint: Endpoint) -> None:
         """A wrong port, most of the time."""
         sink = await new_sink("http", url=await endpoint(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", hangs_up=True))
         with pytest.raises(RetryableError, match="does not answer as HTTP does: Bad status line"):
-            await sink.write(batch_of(numbered(1)))
+            await write(sink, batch_of(numbered(1)))
 
 
 class TestTrouble:
@@ -317,7 +315,7 @@ class TestTrouble:
         server.behaviour = Behaviour(mode="hang")
         sink = await new_sink("http", url=server.url, request_timeout="200ms")
         with pytest.raises(RetryableError, match="did not answer in time") as caught:
-            await sink.write(batch_of(numbered(1)))
+            await write(sink, batch_of(numbered(1)))
         assert caught.value.code == "timeout"
 
     @pytest.mark.parametrize("mode", ["cut", "cut_after"])
@@ -328,8 +326,8 @@ class TestTrouble:
         server.behaviour = Behaviour(mode=mode, times=1)
         sink = await new_sink("http", url=server.url)
         with pytest.raises(RetryableError, match="outcome is unknown"):
-            await sink.write(batch_of(numbered(1)))
-        assert await sink.write(batch_of(numbered(1))) is None
+            await write(sink, batch_of(numbered(1)))
+        assert not await write(sink, batch_of(numbered(1)))
         assert numbers(server) == ([0] if mode == "cut" else [0, 0])
 
     async def test_closed_port_is_no_connection(self, new_sink: NewSink, server: RecordingServer) -> None:
@@ -337,12 +335,12 @@ class TestTrouble:
         sink = await new_sink("http", url=server.url)
         await server.stop()
         with pytest.raises(NotConnectedError):
-            await sink.write(batch_of(numbered(1)))
+            await write(sink, batch_of(numbered(1)))
         with pytest.raises(NotConnectedError):
             await sink.connect()
         await server.start()
         await sink.connect()
-        assert await sink.write(batch_of(numbered(1))) is None
+        assert not await write(sink, batch_of(numbered(1)))
 
     async def test_unknown_host_holds(self, new_sink: NewSink) -> None:
         """A typo in a name does not mend itself."""
@@ -365,10 +363,10 @@ class TestTrouble:
         await server.stop()
         await server.start()
         await sink.connect()
-        failures = await sink.write(batch_of(numbered(6)))
+        failures = await write(sink, batch_of(numbered(6)))
         assert numbers(server) == [0, 1, 2]
         assert {index: type(error) for index, error in failures.items()} == dict.fromkeys((3, 4, 5), SplitError)
-        failures = await sink.write(batch_of(numbered(4)))
+        failures = await write(sink, batch_of(numbered(4)))
         assert {index: type(error) for index, error in failures.items()} == {3: RetryableError}
         assert failures[3].retry_after_s == 0
 
@@ -435,7 +433,7 @@ class TestTls:
     async def test_both_sides_show_a_certificate(self, new_sink: NewSink, certificates: Path, port: int) -> None:
         """What a plant's gateway asks for."""
         sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=self.tls(certificates))
-        assert await sink.write(batch_of(numbered(3))) is None
+        assert not await write(sink, batch_of(numbered(3)))
 
     @pytest.mark.parametrize(
         "changes", [{"server_name": "other.example"}, {"ca": None}], ids=["another name", "another authority"]
@@ -453,7 +451,7 @@ class TestTls:
         """`verify: ca` is for servers that are reached by an address nobody put into the certificate."""
         tls = self.tls(certificates, server_name=None, verify="ca")
         sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=tls)
-        assert await sink.write(batch_of(numbered(1))) is None
+        assert not await write(sink, batch_of(numbered(1)))
 
     async def test_client_without_a_certificate_is_told(self, new_sink: NewSink, certificates: Path, port: int) -> None:
         """With TLS 1.3 the server says so after the handshake, when all seems well."""
@@ -473,5 +471,5 @@ class TestTls:
 async def test_lanes_share_the_connections(new_sink: NewSink, server: RecordingServer) -> None:
     """No more than pool_size at once, however many lanes there are."""
     sink = await new_sink("http", url=server.url, pool_size=2)
-    await asyncio.gather(*(sink.write(batch_of(numbered(5), lane=lane)) for lane in range(8)))
+    await asyncio.gather(*(write(sink, batch_of(numbered(5), lane=lane)) for lane in range(8)))
     assert server.requests == 40

@@ -12,6 +12,7 @@ from connectors.republish import RepublishConfig, RepublishSink
 from engine.connector import Publication, SinkContext
 from engine.errors import ConfigError, DeliveryError, RejectError
 from engine.model.record import Batch, Record, Row
+from support.sinks.harness import write
 
 Published = list[Publication]
 
@@ -30,8 +31,8 @@ async def republish(
     sink = RepublishSink(RepublishConfig.model_validate({"type": "republish", **options}), context)
     await sink.connect()
     records = [Record("again", 0, n, row, rule_id, "c", "t", 1, trail) for n, row in enumerate(rows, start=1)]
-    failures = await sink.write(Batch("again", 0, range(1, len(rows) + 1), list(rows), records))
-    return published, failures or {}
+    failures = await write(sink, Batch("again", 0, range(1, len(rows) + 1), list(rows), records))
+    return published, failures
 
 
 async def test_the_payload_is_the_column_of_that_name_or_the_row(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from engine.connector import ALL_STORED
 from engine.errors import ConfigError, DuplicateError, HoldError, NotConnectedError, RejectError, RetryableError
 from engine.model.record import Row
-from support.sinks.harness import NewSink, batch_of
+from support.sinks.harness import NewSink, batch_of, write
 
 
 def read(path: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -43,7 +44,7 @@ class TestTable:
         """A first user has no table, and should not need one."""
         sink = await new_sink("sqlite", path="plant.db", table="t")
         row = {"n": 1, "x": 1.5, "ok": True, "s": "a", "m": {"a": 1}, "l": [1], "b": b"\xff", "none": None}
-        assert await sink.write(batch_of([row])) is None
+        assert not await write(sink, batch_of([row]))
         assert declared(database) == {
             "n": "INTEGER", "x": "REAL", "ok": "BOOLEAN", "s": "TEXT", "m": "TEXT", "l": "TEXT", "b": "BLOB",
             "none": "",
@@ -54,21 +55,21 @@ class TestTable:
         """A column that begins with a whole number may go on with others; too different ones get no type at all."""
         rows: list[Row] = [{"x": 1, "p": "text", "mixed": 1}, {"x": 1.5, "p": b"\xff", "mixed": "a"}]
         sink = await new_sink("sqlite", path="plant.db", table="t")
-        await sink.write(batch_of(rows))
+        await write(sink, batch_of(rows))
         assert declared(database) == {"x": "REAL", "p": "TEXT", "mixed": ""}
 
     async def test_grows_columns_that_later_rows_bring(self, new_sink: NewSink, database: Path) -> None:
         """A device gets a new sensor; nobody wants to alter tables for it."""
         sink = await new_sink("sqlite", path="plant.db", table="t")
-        await sink.write(batch_of([{"a": 1}]))
+        await write(sink, batch_of([{"a": 1}]))
         rows: list[Row] = [{"a": 2, "b": "x"}, {"a": 3}, {"A": 4, "b": "y"}]
-        assert await sink.write(batch_of(rows, first_seq=2)) is None
+        assert not await write(sink, batch_of(rows, first_seq=2))
         assert read(database, "SELECT a, b FROM t ORDER BY rowid") == [(1, None), (2, "x"), (3, None), (4, "y")]
 
     async def test_does_not_grow_past_its_limit(self, new_sink: NewSink, database: Path) -> None:
         """A device that names its own columns must not make the table unusable for all others."""
         sink = await new_sink("sqlite", path="plant.db", table="t", max_columns=2)
-        failures = await sink.write(batch_of([{"a": 1, "b": 2}, {"a": 1, "c": 3}, {"a": 4, "b": 5}]))
+        failures = await write(sink, batch_of([{"a": 1, "b": 2}, {"a": 1, "c": 3}, {"a": 4, "b": 5}]))
         assert list(failures) == [1]
         assert isinstance(failures[1], RejectError)
         assert "max_columns (2)" in failures[1].message
@@ -86,7 +87,7 @@ class TestTable:
         execute(database, "CREATE TABLE t (temp)")
         sink = await new_sink("sqlite", path="plant.db", table="t", create_table=False)
         with pytest.raises(HoldError, match="no column tmp; did you mean temp"):
-            await sink.write(batch_of([{"temp": 1}, {"tmp": 2}]))
+            await write(sink, batch_of([{"temp": 1}, {"tmp": 2}]))
         assert read(database, "SELECT * FROM t") == []
 
     async def test_column_that_must_not_be_null_is_asked_for(self, new_sink: NewSink, database: Path) -> None:
@@ -96,38 +97,38 @@ class TestTable:
         )
         sink = await new_sink("sqlite", path="plant.db", table="t")
         with pytest.raises(HoldError, match="no column device"):
-            await sink.write(batch_of([{"n": 1}]))
-        assert await sink.write(batch_of([{"n": 1, "device": "a"}])) is None
+            await write(sink, batch_of([{"n": 1}]))
+        assert not await write(sink, batch_of([{"n": 1, "device": "a"}]))
 
     @pytest.mark.parametrize("row", [{}, {"a": 1, "A": 2}, {"a\0b": 1}], ids=["none", "same twice", "a NUL"])
     async def test_impossible_columns_are_rejected(self, new_sink: NewSink, row: Row) -> None:
         """Column names may come out of a payload."""
         sink = await new_sink("sqlite", path="plant.db", table="t")
-        failures = await sink.write(batch_of([{"a": 1}, row, {"a": 2}]))
+        failures = await write(sink, batch_of([{"a": 1}, row, {"a": 2}]))
         assert {index: type(error) for index, error in failures.items()} == {1: RejectError}
 
     async def test_names_are_names_whatever_they_hold(self, new_sink: NewSink, database: Path) -> None:
         """Names can't break out of the statement."""
         sink = await new_sink("sqlite", path="plant.db", table='odd "table"')
-        await sink.write(batch_of([{'a"); DROP TABLE x; --': 1, "select": 2, "?": 3}]))
+        await write(sink, batch_of([{'a"); DROP TABLE x; --': 1, "select": 2, "?": 3}]))
         assert read(database, 'SELECT * FROM "odd ""table"""') == [(1, 2, 3)]
 
     async def test_is_made_again_when_somebody_drops_it(self, new_sink: NewSink, database: Path) -> None:
         """The sink looks anew instead of failing for ever."""
         sink = await new_sink("sqlite", path="plant.db", table="t")
-        await sink.write(batch_of([{"a": 1}]))
+        await write(sink, batch_of([{"a": 1}]))
         execute(database, "DROP TABLE t")
-        assert await sink.write(batch_of([{"a": 2}])) is None
+        assert not await write(sink, batch_of([{"a": 2}]))
         assert read(database, "SELECT a FROM t") == [(2,)]
 
     async def test_is_not_made_again_where_that_is_not_wanted(self, new_sink: NewSink, database: Path) -> None:
         """Who makes tables by hand wants to hear that one is gone."""
         execute(database, "CREATE TABLE t (a)")
         sink = await new_sink("sqlite", path="plant.db", table="t", create_table=False)
-        await sink.write(batch_of([{"a": 1}]))
+        await write(sink, batch_of([{"a": 1}]))
         execute(database, "DROP TABLE t")
         with pytest.raises(HoldError, match="there is no table t"):
-            await sink.write(batch_of([{"a": 2}]))
+            await write(sink, batch_of([{"a": 2}]))
 
     @pytest.mark.parametrize(
         ("setup", "words"),
@@ -148,13 +149,13 @@ class TestTable:
         execute(database, setup)
         sink = await new_sink("sqlite", path="plant.db", table="t")
         with pytest.raises(HoldError, match=words):
-            await sink.write(batch_of([{"a": 1}]))
+            await write(sink, batch_of([{"a": 1}]))
 
     async def test_computed_column_rejects_a_value_for_it(self, new_sink: NewSink, database: Path) -> None:
         """It is not among the columns that SQLite lists at first asking, and can't be added either."""
         execute(database, "CREATE TABLE t (a, b GENERATED ALWAYS AS (a * 2), c AS (a * 3) STORED)")
         sink = await new_sink("sqlite", path="plant.db", table="t")
-        failures = await sink.write(batch_of([{"a": 1}, {"a": 2, "B": 4}, {"a": 3, "c": 9}]))
+        failures = await write(sink, batch_of([{"a": 1}, {"a": 2, "B": 4}, {"a": 3, "c": 9}]))
         assert {index: error.message for index, error in failures.items()} == {
             1: "the column b of t is computed by SQLite", 2: "the column c of t is computed by SQLite",
         }  # fmt: skip
@@ -164,18 +165,18 @@ class TestTable:
         """It compares the letters of ASCII without case, and no others."""
         sink = await new_sink("sqlite", path="plant.db", table="t")
         for row in ({"Ä": 1, "N": 1}, {"ä": 2, "n": 2}):
-            assert await sink.write(batch_of([row])) is None
+            assert not await write(sink, batch_of([row]))
         assert read(database, 'SELECT "Ä", "ä", n FROM t') == [(1, None, 1), (None, 2, 2)]
 
     async def test_removed_file_is_noticed(self, new_sink: NewSink, database: Path) -> None:
         """Rows written to a file that has no name any more would be lost in silence."""
         sink = await new_sink("sqlite", path="plant.db", table="t")
-        await sink.write(batch_of([{"a": 1}]))
+        await write(sink, batch_of([{"a": 1}]))
         database.unlink()
         with pytest.raises(NotConnectedError, match="removed or replaced"):
-            await sink.write(batch_of([{"a": 2}]))
+            await write(sink, batch_of([{"a": 2}]))
         await sink.connect()
-        await sink.write(batch_of([{"a": 2}]))
+        await write(sink, batch_of([{"a": 2}]))
         assert read(database, "SELECT a FROM t") == [(2,)]
 
 
@@ -186,8 +187,8 @@ class TestValues:
         sink = await new_sink("sqlite", path="plant.db", table="t")
         large = 2**64 + 1
         rows: list[Row] = [{"n": 1, "s": "a", "any": 1}, {"n": large, "s": large, "any": -large}]
-        assert await sink.write(batch_of(rows)) is None
-        assert await sink.write(batch_of(rows, first_seq=3)) is None
+        assert not await write(sink, batch_of(rows))
+        assert not await write(sink, batch_of(rows, first_seq=3))
         digits = str(large)
         assert read(database, "SELECT n, s, any FROM t")[1::2] == [(digits.encode(), digits, f"-{digits}")] * 2
 
@@ -196,7 +197,7 @@ class TestValues:
         sink = await new_sink("sqlite", path="plant.db", table="t")
         for start in (1, 4):
             rows: list[Row] = [{"v": 1}, {"v": [start]}, {"v": "x"}]
-            assert await sink.write(batch_of(rows, first_seq=start)) is None
+            assert not await write(sink, batch_of(rows, first_seq=start))
         assert [v for (v,) in read(database, "SELECT v FROM t")] == [1, "[1]", "x", 1, "[4]", "x"]
 
 
@@ -205,8 +206,8 @@ class TestConflicts:
         """A batch that comes again after a lost answer must not become dead letters."""
         sink = await new_sink("sqlite", path="plant.db", table="t", conflict_key=["device", "at"])
         rows: list[Row] = [{"device": "a", "at": n, "v": n} for n in range(5)]
-        assert await sink.write(batch_of(rows[:3])) is None
-        failures = await sink.write(batch_of(rows, first_seq=1))
+        assert not await write(sink, batch_of(rows[:3]))
+        failures = await write(sink, batch_of(rows, first_seq=1))
         assert {index: type(error) for index, error in failures.items()} == dict.fromkeys(range(3), DuplicateError)
         assert read(database, "SELECT at FROM t") == [(n,) for n in range(5)]
 
@@ -214,16 +215,16 @@ class TestConflicts:
         """Only the key that was named says that a row is the same."""
         execute(database, "CREATE TABLE t (device PRIMARY KEY, serial UNIQUE)")
         sink = await new_sink("sqlite", path="plant.db", table="t", conflict_key=["device"])
-        await sink.write(batch_of([{"device": "a", "serial": 1}]))
-        failures = await sink.write(batch_of([{"device": "b", "serial": 1}], first_seq=2))
+        await write(sink, batch_of([{"device": "a", "serial": 1}]))
+        failures = await write(sink, batch_of([{"device": "b", "serial": 1}], first_seq=2))
         assert type(failures[0]) is RejectError
         assert "t.serial" in failures[0].message
 
     async def test_upsert_replaces_the_columns_it_brings(self, new_sink: NewSink, database: Path) -> None:
         """The table shows the latest of each device; what a row does not bring stays."""
         sink = await new_sink("sqlite", path="plant.db", table="t", mode="upsert", conflict_key=["device"])
-        await sink.write(batch_of([{"device": "a", "temp": 1, "hum": 7}, {"device": "a", "temp": 2, "hum": 8}]))
-        await sink.write(batch_of([{"device": "a", "temp": 3}, {"device": "b", "temp": 4}], first_seq=3))
+        await write(sink, batch_of([{"device": "a", "temp": 1, "hum": 7}, {"device": "a", "temp": 2, "hum": 8}]))
+        await write(sink, batch_of([{"device": "a", "temp": 3}, {"device": "b", "temp": 4}], first_seq=3))
         assert read(database, "SELECT device, temp, hum FROM t") == [("a", 3, 8), ("b", 4, None)]
 
     async def test_key_without_unique_index_holds(self, new_sink: NewSink, database: Path) -> None:
@@ -241,7 +242,7 @@ class TestOwnStatement:
         sql = "INSERT INTO t (d, x, m) VALUES (${device}, ${data.x}, ${data})"
         sink = await new_sink("sqlite", path="plant.db", sql=sql)
         rows: list[Row] = [{"device": "'); --", "data": {"x": 1.5}}, {"device": None, "data": {"x": 2**70}}]
-        assert await sink.write(batch_of(rows)) is None
+        assert not await write(sink, batch_of(rows))
         assert read(database, "SELECT * FROM t") == [
             ("'); --", 1.5, '{"x":1.5}'),
             (None, str(2**70), f'{{"x":{2**70}}}'),
@@ -258,7 +259,7 @@ class TestOwnStatement:
         """SQLite reports it like a wrong statement; it is the row's fault all the same."""
         execute(database, "CREATE TABLE t (d)")
         sink = await new_sink("sqlite", path="plant.db", sql="INSERT INTO t (d) VALUES (json(${d}))")
-        failures = await sink.write(batch_of([{"d": "[1]"}, {"d": "{"}, {"d": "[2]"}]))
+        failures = await write(sink, batch_of([{"d": "[1]"}, {"d": "{"}, {"d": "[2]"}]))
         assert {index: error.message for index, error in failures.items()} == {1: "malformed JSON"}
         assert read(database, "SELECT d FROM t") == [("[1]",), ("[2]",)]
 
@@ -268,9 +269,11 @@ class TestOwnStatement:
         sink = await new_sink("sqlite", path="plant.db", table="t")
         good = batch_of([{"n": n} for n in range(10)], lane=0)
         bad = batch_of([{"n": 100}], lane=1)
-        await sink.write(bad)
-        answers: list[Any] = await asyncio.gather(*(sink.write(batch) for batch in (good, bad)), return_exceptions=True)
-        assert answers[0] is None
+        await write(sink, bad)
+        answers: list[Any] = await asyncio.gather(
+            *(write(sink, batch) for batch in (good, bad)), return_exceptions=True
+        )
+        assert answers[0] == ALL_STORED
         assert isinstance(answers[1][0], RejectError)
         assert sorted(n for (n,) in read(database, "SELECT n FROM t")) == [*range(10), 100]
 
@@ -280,29 +283,29 @@ class TestExactlyOnce:
         """The answer was lost, the batch comes again, maybe with more behind it."""
         sink = await new_sink("sqlite", path="plant.db", table="t", exactly_once=True)
         rows: list[Row] = [{"n": n} for n in range(10)]
-        assert await sink.write(batch_of(rows[:6])) is None
-        failures = await sink.write(batch_of(rows, first_seq=1))
+        assert not await write(sink, batch_of(rows[:6]))
+        failures = await write(sink, batch_of(rows, first_seq=1))
         assert {index: type(error) for index, error in failures.items()} == dict.fromkeys(range(6), DuplicateError)
         assert read(database, "SELECT n FROM t") == [(n,) for n in range(10)]
 
     async def test_lanes_count_apart_and_restarts_remember(self, new_sink: NewSink, database: Path) -> None:
         """Numbers mean something within one lane only, and longer than a process lives."""
         first = await new_sink("sqlite", path="plant.db", table="t", exactly_once=True)
-        await first.write(batch_of([{"n": 1}], lane=0))
+        await write(first, batch_of([{"n": 1}], lane=0))
         await first.close()
         second = await new_sink("sqlite", path="plant.db", table="t", exactly_once=True)
-        assert await second.write(batch_of([{"n": 2}], lane=1)) is None
-        assert list(await second.write(batch_of([{"n": 1}], lane=0))) == [0]
+        assert not await write(second, batch_of([{"n": 2}], lane=1))
+        assert list(await write(second, batch_of([{"n": 1}], lane=0))) == [0]
         assert read(database, "SELECT n FROM t") == [(1,), (2,)]
 
     async def test_new_journal_begins_anew(self, new_sink: NewSink, database: Path, tmp_path: Path) -> None:
         """Whoever deletes data_dir gets numbers from 1 again; they must not be taken for the old ones."""
         first = await new_sink("sqlite", path="plant.db", table="t", exactly_once=True)
-        await first.write(batch_of([{"n": n} for n in range(5)]))
+        await write(first, batch_of([{"n": n} for n in range(5)]))
         await first.close()
         (tmp_path / "data" / "identity").unlink()
         second = await new_sink("sqlite", path="plant.db", table="t", exactly_once=True)
-        assert await second.write(batch_of([{"n": 5}])) is None
+        assert not await write(second, batch_of([{"n": 5}]))
         assert read(database, "SELECT count(*) FROM t") == [(6,)]
 
 
@@ -314,7 +317,7 @@ class TestTrouble:
         await sink.connect()
         await sink._thread.call(lambda: sink._database._connection.execute("PRAGMA max_page_count = 3"))
         with pytest.raises(RetryableError, match="full") as caught:
-            await sink.write(batch_of([{"v": "x" * 5000} for _ in range(10)]))
+            await write(sink, batch_of([{"v": "x" * 5000} for _ in range(10)]))
         assert caught.value.code == "SQLITE_FULL"
         assert read(database, "SELECT * FROM t") == []
 
@@ -336,7 +339,7 @@ class TestTrouble:
     async def test_folder_in_the_project_is_made(self, new_sink: NewSink, tmp_path: Path) -> None:
         """`path: data/plant.db` works in a new project."""
         sink = await new_sink("sqlite", path="a/b/plant.db", table="t")
-        await sink.write(batch_of([{"a": 1}]))
+        await write(sink, batch_of([{"a": 1}]))
         assert (tmp_path / "a" / "b" / "plant.db").exists()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.connector import RetryConfig
+from engine.connector import ALL_STORED, Failures, RetryConfig
 from engine.delivery.journal import Segment
 from engine.delivery.queue import LaneQueue, split
 from engine.delivery.retry import backoff_s
@@ -37,7 +37,7 @@ def sent(work: Work) -> list[int]:
 
 def test_what_is_stored_is_settled_at_once() -> None:
     """The usual case is one step."""
-    step = Work(batch(3), RETRY).answer(None, 1)
+    step = Work(batch(3), RETRY).answer(ALL_STORED, 1)
     assert step.settled is not None
     assert (step.settled.through, step.settled.delivered, step.action) == (3, 3, Action.GO_ON)
 
@@ -49,10 +49,10 @@ def test_nothing_is_settled_past_a_record_that_is_still_to_be_sent() -> None:
     that nor what was stored before may move the cursor until 5 is settled too.
     """
     work = Work(batch(10), RETRY)
-    first = work.answer({3: SplitError("bulk"), 4: SplitError("bulk")}, 1)
+    first = work.answer(Failures({3: SplitError("bulk"), 4: SplitError("bulk")}), 1)
     assert first.settled is None
     assert sent(work) == [4]
-    second = work.answer(None, 1)
+    second = work.answer(ALL_STORED, 1)
     assert second.settled is None
     assert sent(work) == [5]
     third = work.answer(RejectError("bad"), 1)
@@ -65,7 +65,7 @@ def test_a_clean_half_is_settled_on_its_own() -> None:
     """A bisection of five hundred records that is cut off half way must not begin anew."""
     work = Work(batch(10), RETRY)
     work.answer(SplitError("no"), 1)
-    step = work.answer(None, 1)
+    step = work.answer(ALL_STORED, 1)
     assert step.settled is not None
     assert (step.settled.through, step.settled.delivered) == (5, 5)
 
@@ -92,14 +92,14 @@ def test_each_class_of_error_asks_for_its_own_step(error: Exception, action: Act
 def test_of_several_reasons_the_most_far_reaching_decides() -> None:
     """To retry what needs a person would only fill the log."""
     work = Work(batch(4), RETRY)
-    step = work.answer({0: RetryableError("later"), 1: HoldError("rights"), 2: DuplicateError("has it")}, 1)
+    step = work.answer(Failures({0: RetryableError("later"), 1: HoldError("rights"), 2: DuplicateError("has it")}), 1)
     assert step.action is Action.HOLD
     assert sent(work) == [1, 2]
 
 
 def test_indices_that_do_not_exist_are_passed_over() -> None:
     """A connector's mistake must not count records twice."""
-    step = Work(batch(2), RETRY).answer({7: RejectError("?"), -1: RejectError("?")}, 1)
+    step = Work(batch(2), RETRY).answer(Failures({7: RejectError("?"), -1: RejectError("?")}), 1)
     assert step.settled is not None
     assert (step.settled.delivered, step.settled.letters) == (2, [])
 
@@ -112,7 +112,7 @@ def test_a_duplicate_among_many_is_found_by_bisection() -> None:
     first = work.answer(DuplicateError("key"), 1)
     assert first.settled is not None
     assert (first.settled.delivered, first.settled.deduplicated) == (1, 1)
-    second = work.answer(None, 1)
+    second = work.answer(ALL_STORED, 1)
     assert second.settled is not None
     assert (second.settled.delivered, second.settled.deduplicated) == (1, 0)
 
