@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from connectors.console import ConsoleConfig
+from engine.connector import Failures
 from engine.errors import HoldError, RetryableError
 from support.sinks.harness import NewSink, batch_of, write
 
@@ -43,8 +44,8 @@ async def test_reader_that_is_slow_gets_every_line_once_and_whole(
     for _ in range(100):
         try:
             failures = await write(sink, batch)
-        except RetryableError:
-            failures = dict.fromkeys(range(len(batch)))
+        except RetryableError as error:
+            failures = Failures.of(range(len(batch)), error)
         while True:
             try:
                 text += os.read(read_end, 1 << 20)

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
+from engine.connector import Failures
 from engine.errors import ConfigError, HoldError, NotConnectedError, RejectError, RetryableError, SplitError
 from engine.model.record import Row
 from support.certificates import make_certificates
@@ -200,7 +201,7 @@ class TestAnswers:
             try:
                 failures = await write(sink, batch_of(numbered(1)))
             except (RetryableError, HoldError) as error:
-                failures = {0: error}
+                failures = Failures({0: error})
             assert type(failures[0]) is expected, status
 
     @pytest.mark.parametrize(
@@ -368,6 +369,7 @@ class TestTrouble:
         assert {index: type(error) for index, error in failures.items()} == dict.fromkeys((3, 4, 5), SplitError)
         failures = await write(sink, batch_of(numbered(4)))
         assert {index: type(error) for index, error in failures.items()} == {3: RetryableError}
+        assert isinstance(failures[3], RetryableError)
         assert failures[3].retry_after_s == 0
 
 
