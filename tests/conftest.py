@@ -1,18 +1,36 @@
-"""What all tests share: the real servers, the rule that CI may not skip them, and secrets that end with their test."""
+"""Set-up shared by all tests: their order, the real servers, and a registry of secrets that is emptied after each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from engine.service.log import forget_secrets
 
+TESTS = Path(__file__).parent
 pytest_plugins = ["servers.fixtures"]
+
+
+FOLDERS = ("unit", "conformance", "property", "integration", "acceptance")
+"""The folders of tests from the quickest to the slowest: a broken function should show within the first minute."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the quick folders first, whatever order they were named in; within a folder the order stays."""
+    items.sort(key=_folder_index)
+
+
+def _folder_index(item: pytest.Item) -> int:
+    folder = item.path.relative_to(TESTS).parts[0]
+    # Tests beside the folders are about the tests themselves; they are quick.
+    return FOLDERS.index(folder) if folder in FOLDERS else 0
 
 
 @pytest.fixture(autouse=True)
 def secrets_of_its_own() -> Iterator[None]:
-    """What one test hides would black out the same text in all that follow."""
+    """Forget the secrets of a test: the log of the next one would have the same text replaced."""
     yield
     forget_secrets()

@@ -8,8 +8,9 @@ import pytest
 
 from support.crowd import crowd
 from support.ledger import check_rows
+from support.limits import need_open_files
 from support.packets import SUBACK, open_connection, publish, read_packet, subscribe
-from support.process import Headgate, MakeHeadgate, raise_file_limit
+from support.process import Headgate, MakeHeadgate
 from support.project import HOT_READINGS, SQLITE_SINK, sqlite_rows
 from support.publisher import ledgers, publish_with_paho
 from support.wait import wait_until
@@ -24,8 +25,7 @@ UNREAD_BYTES_MAX = 32 << 20
 @pytest.mark.slow
 def test_five_thousand_idle_connections_cost_little_and_hinder_nobody(headgate: MakeHeadgate) -> None:
     """Item 6: each costs some kilobytes, others publish as before, and all are let go at the end."""
-    if not raise_file_limit(IDLE + 1000):
-        pytest.skip(f"the system lets a process open fewer than {IDLE + 1000} files")
+    need_open_files(IDLE + 1000)
     with headgate(sinks={"readings": SQLITE_SINK}, rules={"hot": HOT_READINGS}) as process:
         ledgers(publish_with_paho(lambda: process.port, 1, 100, prefix="before"))
         before = process.rss()

@@ -11,7 +11,8 @@ from bench.meter import IN_FLIGHT, Figure, load_of, measure, named
 from servers.install import missing
 from servers.mosquitto import Mosquitto
 from support.crowd import crowd
-from support.process import Headgate, raise_file_limit
+from support.limits import raise_file_limit
+from support.process import Headgate
 
 IDLE = 2000
 

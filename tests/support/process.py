@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import subprocess
 import sys
@@ -252,15 +251,3 @@ class Headgate:
 
 MakeHeadgate = Callable[..., Headgate]
 """The fixture `headgate`: makes a project in a temporary folder, with `Headgate`'s arguments."""
-
-
-def raise_file_limit(wanted: int) -> bool:
-    """Let this process and its children open so many files; False where the system forbids it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft >= wanted:
-        return True
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
-    except (OSError, ValueError):
-        return False
-    return True
