@@ -23,9 +23,13 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The client may connect. A superuser is not asked about topics; ``attributes`` go to its `ClientInfo`."""
+    """The client may connect.
 
-    superuser: bool = False
+    With ``bypasses_acl`` it may publish and subscribe to every topic without being checked (EMQX's superuser).
+    ``attributes`` go to its `ClientInfo`.
+    """
+
+    bypasses_acl: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -56,7 +60,7 @@ class AllowAll:
     """Everybody may do everything."""
 
     def authenticate(self, client: ClientInfo, credentials: Credentials) -> Decision:
-        return Accepted(superuser=True)
+        return Accepted(bypasses_acl=True)
 
     def may_publish(self, client: ClientInfo, topic: str, qos: int, retain: bool) -> bool:
         return True

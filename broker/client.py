@@ -37,6 +37,7 @@ from broker.exchange import routed_message
 from broker.handshake import check_connect, client_info, connack_properties, packet_size_max
 from broker.hooks import ClientConnected, ClientDisconnected, ClientInfo, MessageDropped, Properties
 from broker.incoming import take_in
+from broker.origin import Origin
 from broker.outgoing import Outgoing
 from broker.received import Event, Failed, Publishes, Reply
 from broker.session import Session
@@ -57,13 +58,13 @@ class Client:
         "_stuck_at", "_stuck_bytes", "_transport", "_will", "info",
     )  # fmt: skip
 
-    def __init__(self, core: Core, transport: Transport, peername: str, sockname: str) -> None:
+    def __init__(self, core: Core, transport: Transport, origin: Origin) -> None:
         now = core.monotonic()
         self._core = core
         self._transport = transport
         wake = partial(core.unsent.append, self)
         self._connection = Connection(core.config, core.names, now, wake, self._released)
-        self.info = ClientInfo("", peername=peername, sockname=sockname, protocol_version=0)
+        self.info = ClientInfo("", origin=origin, protocol_version=0)
         self._connect: Connect | None = None
         self._session: Session | None = None
         self._outgoing: Outgoing | None = None
@@ -191,13 +192,15 @@ class Client:
                     routed_message(error.publish, self.info, self._core.now_ms()), "receive_maximum_exceeded"
                 )
             )
-        log.info("%s (%s): %s", self.info.client_id or "?", self.info.peername, error.message)
+        log.info("%s (%s): %s", self.info.client_id or "?", self.info.origin.peername, error.message)
         self._connection.fail(error)
         self._end("frame_too_large" if error.reason_code == Reason.PACKET_TOO_LARGE else reason_word(error.reason_code))
 
     def fail_inside(self, error: Exception) -> None:
         """A bug of ours must cost one connection, never the others."""
-        log.error("internal error while serving %s (%s)", self.info.client_id, self.info.peername, exc_info=error)
+        log.error(
+            "internal error while serving %s (%s)", self.info.client_id, self.info.origin.peername, exc_info=error
+        )
         self.leave("internal_error", Reason.UNSPECIFIED_ERROR)
 
     # Deadlines and pauses
@@ -265,8 +268,7 @@ class Client:
             client_id,
             expiry_interval,
             core.config.server_keep_alive,
-            self.info.peername or "",
-            self.info.sockname or "",
+            self.info.origin,
             core.now_ms(),
         )
         self._connect = connect
@@ -308,7 +310,7 @@ class Client:
             self._end(reason_word(decision.reason_code))
             return
         self.info.attributes = decision.attributes
-        self.info.superuser = decision.superuser
+        self.info.bypasses_acl = decision.bypasses_acl
         self._accept()
 
     def _accept(self) -> None:

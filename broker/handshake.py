@@ -11,6 +11,7 @@ from broker.codec.wire import VARINT_MAX
 from broker.config import BrokerConfig
 from broker.errors import InvalidTopic, MalformedPacket
 from broker.hooks import ClientInfo
+from broker.origin import Origin
 from broker.topics import check_topic_name
 
 _PACKET_SIZE_UNLIMITED = VARINT_MAX + 5
@@ -44,8 +45,7 @@ def client_info(
     client_id: str,
     expiry_interval: int,
     server_keep_alive: int | None,
-    peername: str,
-    sockname: str,
+    origin: Origin,
     now_ms: int,
 ) -> ClientInfo:
     """What is known of the client that sent `connect`, and what the broker has decided about it."""
@@ -53,8 +53,7 @@ def client_info(
     return ClientInfo(
         client_id=client_id,
         username=connect.username,
-        peername=peername,
-        sockname=sockname,
+        origin=origin,
         protocol_version=connect.protocol_version,
         keep_alive=connect.keep_alive if server_keep_alive is None else server_keep_alive,
         clean_start=connect.clean_start,

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from broker.origin import INTERNAL, Origin
 from broker.receipt import Receipt
 
 Properties = Mapping[str, Any]
@@ -29,9 +30,7 @@ class ClientInfo:
 
     client_id: str
     username: str | None = None
-    peername: str | None = None
-    """``address:port`` of the client; None for what the broker itself publishes."""
-    sockname: str | None = None
+    origin: Origin = INTERNAL
     protocol_version: int = 5
     """3 (MQTT 3.1), 4 (3.1.1) or 5."""
     keep_alive: int = 0
@@ -42,8 +41,8 @@ class ClientInfo:
     connect_properties: Properties = field(default_factory=dict)
     connected_at: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
-    superuser: bool = False
-    """Access control is not asked what this client may publish and subscribe to."""
+    bypasses_acl: bool = False
+    """Whether access control is not asked what this client may publish and subscribe to: EMQX's superuser."""
     context: Any = None
     """Belongs to whoever listens to the hooks: what it wants to remember of this connection."""
 

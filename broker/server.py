@@ -20,6 +20,7 @@ from broker.core import Core, Transport
 from broker.exchange import Exchange
 from broker.hooks import ClientInfo, Hooks
 from broker.listeners.tcp import TcpListener
+from broker.origin import Origin
 from broker.receipt import ACCEPTED
 from broker.registry import MemorySessions, Registry, SessionStore
 from broker.retained import MemoryRetained, RetainedStore
@@ -187,9 +188,9 @@ class Broker:
         """Retained messages."""
         return len(self._core.retained)
 
-    def accept(self, transport: Transport, peername: str, sockname: str) -> Client:
-        """A client on a transport of any kind; listeners call this, and so may who brings a transport of its own."""
-        return Client(self._core, transport, peername, sockname)
+    def accept(self, transport: Transport, origin: Origin) -> Client:
+        """Return the client of a new connection, for transports that the application brings itself."""
+        return Client(self._core, transport, origin)
 
     def check_deadlines(self) -> None:
         """Do what is due: keep-alive, session expiry, wills. Once started, the broker calls this by itself."""
@@ -229,7 +230,7 @@ class Broker:
     def _publish_will(self, will: Will, info: ClientInfo) -> None:
         """Publish what a client left behind, as if it had published it itself."""
         core = self._core
-        if not info.superuser and not core.access.may_publish(info, will.topic, will.qos, will.retain):
+        if not info.bypasses_acl and not core.access.may_publish(info, will.topic, will.qos, will.retain):
             core.stats.messages_refused += 1
             return
         properties = {name: value for name, value in (will.properties or {}).items() if name != "will_delay_interval"}

@@ -81,7 +81,7 @@ def check_subscription(
         return Reason.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
     if len(session.subscriptions) >= config.max_subscriptions and full_filter not in session.subscriptions:
         return Reason.QUOTA_EXCEEDED
-    if not session.info.superuser and not access.may_subscribe(session.info, topic_filter, subscription.qos):
+    if not session.info.bypasses_acl and not access.may_subscribe(session.info, topic_filter, subscription.qos):
         return Reason.NOT_AUTHORIZED
     return None
 

@@ -207,7 +207,7 @@ async def _committed(ticket: Ticket) -> None:
 
 def client_of(info: ClientInfo) -> ClientIdentity:
     """The engine's view of a connected client; made once per connection."""
-    client = info.context = ClientIdentity(info.client_id, info.username, info.peername, info.attributes)
+    client = info.context = ClientIdentity(info.client_id, info.username, info.origin.peername, info.attributes)
     return client
 
 
@@ -217,7 +217,7 @@ def _session_columns(info: ClientInfo) -> Columns:
         "clientid": client.clientid,
         "username": client.username,
         "peername": client.peername,
-        "sockname": UNDEFINED if info.sockname is None else info.sockname,
+        "sockname": UNDEFINED if info.origin.sockname is None else info.origin.sockname,
         "client_attrs": client.attributes,
     }
 

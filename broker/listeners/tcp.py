@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from typing import Any, cast
+from typing import cast
 
 from broker.client import Client
 from broker.config import ListenerConfig
 from broker.core import Core
+from broker.origin import Address, Origin
 
 
 class TcpListener:
@@ -25,6 +26,11 @@ class TcpListener:
 
     def __repr__(self) -> str:
         return f"<{self.type} listener on {self.host}:{self.port}>"
+
+    @property
+    def name(self) -> str:
+        """``type:address``, as origins of clients, logs and errors have it."""
+        return f"{self.type}:{Address(self.host, self.port)}"
 
     @property
     def is_full(self) -> bool:
@@ -77,9 +83,12 @@ class TcpConnection(asyncio.Protocol):
         self._listener.connections.add(self)
         high = self._core.config.send_buffer_max
         transport.set_write_buffer_limits(high=high, low=high // 4)
-        peername = _address(transport.get_extra_info("peername"))
-        sockname = _address(transport.get_extra_info("sockname"))
-        self._client = Client(self._core, transport, peername, sockname)
+        origin = Origin(
+            self._listener.name,
+            Address.of_socket(transport.get_extra_info("peername")),
+            Address.of_socket(transport.get_extra_info("sockname")),
+        )
+        self._client = Client(self._core, transport, origin)
 
     def data_received(self, data: bytes) -> None:
         if self._client is not None:
@@ -97,14 +106,6 @@ class TcpConnection(asyncio.Protocol):
         self._listener.connections.discard(self)
         if self._client is not None:
             self._client.connection_lost(_reason(exc))
-
-
-def _address(name: Any) -> str:
-    """``address:port``, IPv6 in brackets."""
-    if not name:
-        return ""
-    host, port = name[0], name[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _reason(error: Exception | None) -> str:

@@ -68,8 +68,8 @@ class AppAdmin:
             ClientView(
                 clientid=info.client_id,
                 username=info.username,
-                ip_address=None if info.peername is None else info.peername.rpartition(":")[0].strip("[]"),
-                port=None if info.peername is None else int(info.peername.rpartition(":")[2]),
+                ip_address=None if info.origin.peer is None else info.origin.peer.host,
+                port=None if info.origin.peer is None else info.origin.peer.port,
                 proto_ver=info.protocol_version,
                 keepalive=info.keep_alive,
                 clean_start=info.clean_start,

@@ -23,6 +23,7 @@ from broker.codec.packets import (
 from broker.codec.parser import PacketParser
 from broker.config import BrokerConfig
 from broker.hooks import Hooks
+from broker.origin import Address, Origin
 from broker.server import Broker
 from broker.topics import TopicNames
 
@@ -87,7 +88,9 @@ class Peer:
     def __init__(self, broker: Broker, version: int, port: int) -> None:
         self.version = version
         self.transport = ListTransport()
-        self.client: Client = broker.accept(self.transport, f"192.0.2.1:{port}", "192.0.2.9:1883")
+        self.client: Client = broker.accept(
+            self.transport, Origin("test:192.0.2.9:1883", Address("192.0.2.1", port), Address("192.0.2.9", 1883))
+        )
         self._parser = PacketParser(TopicNames(), version=version)
 
     def send(self, *packets: Packet) -> None:

@@ -290,9 +290,10 @@ async def test_broker_listens_where_it_says() -> None:
         assert (listener.type, listener.host) == ("tcp", "127.0.0.1")
         assert listener.port > 0
         client = await RawClient.connect(broker)
-        peername = broker.clients[0].peername
-        assert peername == "{}:{}".format(*client.writer.get_extra_info("sockname"))
-        assert broker.clients[0].sockname == f"127.0.0.1:{listener.port}"
+        address = f"127.0.0.1:{listener.port}"
+        origin = broker.clients[0].origin
+        assert origin.peername == "{}:{}".format(*client.writer.get_extra_info("sockname"))
+        assert (origin.sockname, origin.listener) == (address, f"tcp:{address}")
         await client.close()
 
 

@@ -39,8 +39,8 @@ def test_connect_is_answered_and_reported(version: int) -> None:
     assert event.session_present is False
     info = event.client
     assert (info.client_id, info.username, info.protocol_version, info.keep_alive) == ("dev", "u", version, 30)
-    assert info.peername == "192.0.2.1:40000"
-    assert info.sockname == "192.0.2.9:1883"
+    assert info.origin.peername == "192.0.2.1:40000"
+    assert info.origin.sockname == "192.0.2.9:1883"
     assert info.connected_at == world.now_ms()
 
 

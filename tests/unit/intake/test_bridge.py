@@ -21,6 +21,7 @@ from broker.hooks import (
     SessionSubscribed,
     SessionUnsubscribed,
 )
+from broker.origin import Address, Origin
 from engine.bridge import Bridge
 from engine.connector import Publication
 from engine.errors import RejectError, RetryableError
@@ -30,8 +31,9 @@ from engine.model.message import ClientIdentity, Occurrence
 from engine.service.clock import SystemClock
 from support.mqtt_world import World
 
-CLIENT = ClientInfo("dev-1", "u", "10.0.0.7:5000", "10.0.0.1:1883", connected_at=1)
-RECEIVER = ClientInfo("app-1", None, "[::1]:5001", "10.0.0.1:1883")
+SOCKET = Address("10.0.0.1", 1883)
+CLIENT = ClientInfo("dev-1", "u", Origin("tcp:10.0.0.1:1883", Address("10.0.0.7", 5000), SOCKET), connected_at=1)
+RECEIVER = ClientInfo("app-1", None, Origin("tcp:10.0.0.1:1883", Address("::1", 5001), SOCKET))
 MESSAGE = RoutedMessage("t", b"\xff", 1, False, {"content_type": "x", "user_property": [("a", "1")]}, CLIENT, 2)
 
 OCCASIONS: dict[str, object] = {
