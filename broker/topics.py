@@ -62,18 +62,27 @@ def has_wildcard(topic_filter: str) -> bool:
     return "+" in topic_filter or "#" in topic_filter
 
 
-def matches(topic_filter: str, name: str) -> bool:
-    """Whether `name` matches `topic_filter`; both are valid. The tree answers the same for many filters at once."""
-    if name[0] == "$" and topic_filter[0] in "+#":
+def topic_matches(topic_filter: str, name: str) -> bool:
+    """Return whether `name` matches `topic_filter`; `FilterTree` gives the same answer for many filters at once.
+
+    Total over any two texts, since rules compare what messages bring: in a filter that is not well-formed (``a/#/b``,
+    ``a+``) a misplaced wildcard is an ordinary character. ``$share`` has no meaning here.
+    """
+    if topic_filter == name:
+        return True
+    if "#" not in topic_filter and "+" not in topic_filter:
         return False
-    filter_levels = topic_filter.split("/")
-    levels = name.split("/")
-    for index, level in enumerate(filter_levels):
-        if level == "#":
-            return True
-        if index >= len(levels) or (level != "+" and level != levels[index]):
+    filter_levels, levels = topic_filter.split("/"), name.split("/")
+    if name[:1] == "$" and filter_levels[0] in ("+", "#"):  # [4.7.2-1]
+        return False
+    if filter_levels[-1] == "#":  # matches the parent level, too: a/# matches a
+        del filter_levels[-1]
+        if len(levels) < len(filter_levels):
             return False
-    return len(filter_levels) == len(levels)
+        del levels[len(filter_levels) :]
+    return len(levels) == len(filter_levels) and all(
+        pattern in ("+", level) for pattern, level in zip(filter_levels, levels, strict=True)
+    )
 
 
 class TopicNames:

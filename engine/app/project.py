@@ -13,7 +13,8 @@ from engine.config.project import LoadedProject, in_order, load_project
 from engine.config.settings import Settings
 from engine.connector import Publish, Sink, SinkContext
 from engine.errors import ConfigError, HeadgateError, Problem
-from engine.language.ruleset import Ruleset, load_rules
+from engine.language.ruleloader import RuleLoader
+from engine.language.ruleset import Ruleset
 from engine.service.clock import Clock, SystemClock
 
 
@@ -35,6 +36,8 @@ class Project:
     ruleset: Ruleset
     problems: list[Problem]
     texts: dict[str, str]
+    compiled: int = 0
+    """The number of rules that were compiled, not taken over from the load before."""
 
     @property
     def has_errors(self) -> bool:
@@ -63,12 +66,19 @@ class Project:
         return entry.kind_class(entry.config, context)
 
 
-def read_project(directory: Path, environ: Mapping[str, str] | None = None) -> Project:
-    """Read everything in `directory`. Never raises for what a user wrote: all of it is in ``problems``."""
+def read_project(
+    directory: Path, environ: Mapping[str, str] | None = None, rule_loader: RuleLoader | None = None
+) -> Project:
+    """Read the project in `directory`. Mistakes of its author never raise: they are in ``problems``.
+
+    The `rule_loader` of an earlier call compiles only the rules that changed since.
+    """
     files = load_project(directory, load_kind, os.environ if environ is None else environ)
     settings = files.settings
-    rules = load_rules(files.rules_dir, files.directory, files.sink_names, settings.rules.ack)
-    project = Project(files, rules.ruleset, [*files.problems, *rules.problems], {**files.texts, **rules.texts})
+    loader = RuleLoader() if rule_loader is None else rule_loader
+    rules = loader.load(files.rules_dir, files.directory, files.sink_names, settings.rules.ack)
+    problems = [*files.problems, *rules.problems]
+    project = Project(files, rules.ruleset, problems, {**files.texts, **rules.texts}, rules.compiled)
     for entry in (*files.sinks.values(), *files.drafts):
         try:
             project.make_sink(entry, None, SystemClock())

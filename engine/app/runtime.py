@@ -33,6 +33,7 @@ from engine.delivery import Delivery, Outbox
 from engine.delivery.journal import Journal
 from engine.errors import DeliveryError, Problem
 from engine.intake.dispatch import Dispatcher, Route
+from engine.language.ruleloader import RuleLoader
 from engine.language.ruleset import Ruleset
 from engine.service.clock import Clock, SystemClock
 
@@ -56,6 +57,7 @@ class App:
         self.last_reload: list[Problem] = []
         self._environ = environ
         self._reloading = asyncio.Lock()
+        self._rule_loader = RuleLoader()
         self._undo: list[tuple[str, Callable[[float], Awaitable[None]]]] = []
 
     async def start(self) -> None:
@@ -64,7 +66,7 @@ class App:
         Raises `ProjectError`, `engine.app.datadir.DataDirectoryInUseError`, `JournalError` for a journal of a newer
         version, and `OSError` for a port that is taken.
         """
-        project = read_project(self.directory, self._environ)
+        project = read_project(self.directory, self._environ, self._rule_loader)
         if project.has_errors:
             raise ProjectError(project.problems, project.texts)
         try:
@@ -92,7 +94,7 @@ class App:
     async def reload(self) -> list[Problem]:
         """Read the project again and swap to it; with errors among the answered problems the running set stays."""
         async with self._reloading:
-            project = await asyncio.to_thread(read_project, self.directory, self._environ)
+            project = await asyncio.to_thread(read_project, self.directory, self._environ, self._rule_loader)
             running = self.project.files.settings
             problems = [*project.problems, *_needs_restart(running, project.files.settings)]
             self.last_reload = problems
@@ -101,7 +103,8 @@ class App:
                 return problems
             self.texts = project.texts
             await self._swap(project.within(running))
-            log.info("reloaded", rules=len(project.ruleset.rules), sinks=len(project.sinks))
+            rules = len(project.ruleset.rules)
+            log.info("reloaded", rules=rules, compiled=project.compiled, sinks=len(project.sinks))
             return problems
 
     async def _start(self, project: Project) -> None:

@@ -23,8 +23,7 @@ from engine.config.loader import Node, load_document
 from engine.config.model import Model
 from engine.config.validation import validate
 from engine.errors import Position, Problem, RuleError
-from engine.language.eval import evaluate_event
-from engine.language.sql import compile_rule
+from engine.language.eval import compiled_statement, evaluate_event
 from engine.model.jsontext import decode, encode
 
 SUFFIX = ".test.yaml"
@@ -112,7 +111,7 @@ def _run_file(file: Path, directory: Path, report: Report) -> None:
 
 def _compiles(sql: str, path: str, report: Report) -> bool:
     try:
-        compile_rule(sql, rule_id=path)
+        compiled_statement(sql)
     except RuleError as error:
         report.problems.append(Problem(error.message, path, error.position, error.remedy))
         return False

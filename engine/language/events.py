@@ -1,8 +1,8 @@
-"""The catalogue of what a rule can select from besides publishes: events, their topics, their columns.
+"""The catalogue of events that a rule can select from besides publishes: topics, columns and their meanings.
 
 An event has one topic (``$events/client/connected``) and mostly an older spelling of it (``$events/client_connected``)
-that works as well, also in filters: ``$events/client/+`` and ``$events/+`` find events by either. The columns' meaning
-stands here once; the reference is made from it, and whoever emits an event is tested against it.
+that works as well, also in filters: ``$events/client/+`` and ``$events/+`` match events by either. The reference in
+engine/README.md is generated from this catalogue, and the code that emits an event is tested against it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from engine.model.topic import topic_matches
+from broker.topics import topic_matches
 
 __all__ = [
     "EVENTS", "PUBLISH", "SOURCE_PREFIXES", "Event", "columns_of", "event_topic", "events_of", "is_event_filter",
-    "matches", "nearest_topic", "topic_matches",
+    "nearest_topic", "selects_event", "topics_of",
 ]  # fmt: skip
 
 SOURCE_PREFIXES = ("$sources/", "$bridges/")
-"""What FROM names a source by, which is neither a publish nor an event; the second is EMQX's older word."""
+"""Prefixes by which FROM names a source, which is neither a publish nor an event; the second is EMQX's older one."""
 
 _PREFIX = "$events/"
 
@@ -30,32 +29,32 @@ _TO_COME = frozenset({
     "client.connack", "client.ping", "client.check_authn_complete", "client.check_authz_complete",
     "schema.validation_failed", "message.transformation_failed", "alarm.activated", "alarm.deactivated",
 })  # fmt: skip
-"""Events that have their name and columns already and do not happen in this version."""
+"""Events whose names and columns are defined but that this version does not emit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One kind of event: when it happens, and what a rule sees of it."""
+    """One kind of event: its topics, and the columns that a rule can read."""
 
     name: str
     """The `event` column."""
     doc: str
     columns: Mapping[str, str]
-    """Every column with its meaning, those that all events have included."""
+    """Every column with its meaning, including those that all events have."""
     example: Mapping[str, Any]
-    """A row of it: a value for each column."""
+    """A sample value for each column."""
     topic: str = ""
-    """What FROM names it by; empty for a publish, which a topic filter selects."""
+    """Its name in FROM; empty for a publish, which a topic filter selects."""
     old_topic: str | None = None
     type: str = field(init=False)
-    """Its name where one word is wanted: `client_connected`."""
+    """Its name as one word: `client_connected`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "type", self.name.replace(".", "_"))
 
     @property
     def happens(self) -> bool:
-        """Whether anything emits it in this version."""
+        """Whether this version emits it."""
         return self.name not in _TO_COME
 
 
@@ -109,7 +108,7 @@ _MEANINGS: dict[str, tuple[str, Any]] = {
     "username": ("user name of the client", "u-17"),
     "validation": ("name of the validation that failed", "temperature"),
 }
-"""Every column's meaning and a sample value; an event may say more precisely what it is there."""
+"""The meaning of every column and a sample value; an event may replace both by more precise ones."""
 
 _COMMON = "event timestamp node"
 _MESSAGE = "id payload topic qos flags pub_props publish_received_at"
@@ -134,9 +133,9 @@ def _event(
     old_topic: str | None = None,
     special: Mapping[str, tuple[str, Any]] = MappingProxyType({}),
 ) -> Event:
-    told = {column: special.get(column) or _MEANINGS[column] for column in f"{columns} {_COMMON}".split()}
-    example = {column: sample for column, (_, sample) in told.items()} | {"event": name}
-    meanings = {column: meaning for column, (meaning, _) in told.items()}
+    described = {column: special.get(column) or _MEANINGS[column] for column in f"{columns} {_COMMON}".split()}
+    example = {column: sample for column, (_, sample) in described.items()} | {"event": name}
+    meanings = {column: meaning for column, (meaning, _) in described.items()}
     return Event(
         name, doc, meanings, example, _PREFIX + topic if topic else "", _PREFIX + old_topic if old_topic else None
     )
@@ -292,34 +291,36 @@ _BY_TYPE = {event.type: event for event in EVENTS.values()}
 
 
 def is_event_filter(topic_filter: str) -> bool:
-    """Whether an item of FROM selects events, not publishes."""
+    """Return whether an item of FROM selects events, not publishes."""
     return topic_filter.startswith(_PREFIX)
 
 
-@lru_cache(maxsize=4096)
-def matches(topic_filter: str, event_topic: str) -> bool:
-    """Whether an item of FROM selects the event of a topic, by its new or its old name, wildcards included."""
+def topics_of(event_topic: str) -> tuple[str, ...]:
+    """Return both spellings of an event's topic, given either; the topic itself where it is not that of an event."""
     event = _BY_TOPIC.get(event_topic) or _BY_OLD_TOPIC.get(event_topic)
     if event is None:
-        return topic_matches(topic_filter, event_topic)
-    return topic_matches(topic_filter, event.topic) or (
-        event.old_topic is not None and topic_matches(topic_filter, event.old_topic)
-    )
+        return (event_topic,)
+    return (event.topic,) if event.old_topic is None else (event.topic, event.old_topic)
+
+
+def selects_event(topic_filter: str, event_topic: str) -> bool:
+    """Return whether an item of FROM selects an event, by either spelling of its topic, wildcards included."""
+    return any(topic_matches(topic_filter, topic) for topic in topics_of(event_topic))
 
 
 def events_of(topic_filter: str) -> tuple[Event, ...]:
-    """The events that an item of FROM selects; none where it names no event there is."""
-    return tuple(event for event in EVENTS.values() if matches(topic_filter, event.topic))
+    """Return the events that an item of FROM selects; an empty tuple where it matches no known event."""
+    return tuple(event for event in EVENTS.values() if selects_event(topic_filter, event.topic))
 
 
 def nearest_topic(topic_filter: str) -> str | None:
-    """The event topic that somebody who wrote `topic_filter` may have meant."""
+    """Return the event topic whose spelling is close to `topic_filter`."""
     near = get_close_matches(topic_filter, [*_BY_TOPIC, *_BY_OLD_TOPIC], n=1)
     return near[0] if near else None
 
 
 def event_topic(event_type: str) -> str:
-    """The topic of an event by its type (`client_connected`) or name. Raises `ValueError` where there is none."""
+    """Return the topic of an event by its type (`client_connected`) or name. Raises `ValueError` for an unknown one."""
     event = _BY_TYPE.get(event_type) or EVENTS.get(event_type)
     if event is None:
         near = get_close_matches(event_type, _BY_TYPE, n=1)
@@ -328,6 +329,6 @@ def event_topic(event_type: str) -> str:
 
 
 def columns_of(event: str) -> Mapping[str, str]:
-    """The columns of an event with their meanings, by its name, type or topic; those of a publish for any other."""
+    """Return the columns of an event with their meanings, by its name, type or topic; those of a publish otherwise."""
     found = EVENTS.get(event) or _BY_TYPE.get(event) or _BY_TOPIC.get(event) or _BY_OLD_TOPIC.get(event)
     return (found or PUBLISH).columns

@@ -9,7 +9,7 @@ from broker.codec.packets import Subscription
 from broker.hooks import ClientInfo
 from broker.router import Router
 from broker.session import Session, Subscribed
-from broker.topics import FilterTree, NameTree, matches
+from broker.topics import FilterTree, NameTree, topic_matches
 
 levels = st.sampled_from(["a", "b", "", "$x", "ä"])
 names = st.lists(levels, min_size=1, max_size=4).map("/".join).filter(bool)
@@ -42,7 +42,7 @@ def test_filter_tree_answers_as_matching_one_by_one(steps: list[tuple[bool, str,
             model.discard((topic_filter, key))
     assert len(tree) == len(model)
     for topic in topics:
-        assert sorted(tree.match(topic)) == sorted(each for each in model if matches(each[0], topic))
+        assert sorted(tree.match(topic)) == sorted(each for each in model if topic_matches(each[0], topic))
     for topic_filter, key in model:
         tree.remove(topic_filter, key)
     assert tree._root.children == {}
@@ -63,7 +63,7 @@ def test_name_tree_answers_as_matching_one_by_one(steps: list[tuple[bool, str]],
             model.discard(name)
     assert len(tree) == len(model)
     for topic_filter in wanted:
-        assert sorted(tree.match(topic_filter)) == sorted(name for name in model if matches(topic_filter, name))
+        assert sorted(tree.match(topic_filter)) == sorted(name for name in model if topic_matches(topic_filter, name))
 
 
 @settings(max_examples=150, deadline=None)
@@ -79,5 +79,5 @@ def test_routers_memory_is_never_out_of_date(steps: list[tuple[str, str, str, st
             router.unsubscribe(sessions[key], topic_filter)
         found = {receiver.session.client_id for receiver in router.route(name).receivers}
         assert found == {
-            key for key, session in sessions.items() if any(matches(each, name) for each in session.subscriptions)
+            key for key, session in sessions.items() if any(topic_matches(each, name) for each in session.subscriptions)
         }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from broker.topics import topic_matches
 from engine.language.functions.argument import MISSING, integer, items, opened, text
 from engine.language.functions.registry import function
 from engine.model.jsontext import UNDEFINED
-from engine.model.topic import topic_matches
 from engine.model.value import same
 
 

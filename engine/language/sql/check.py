@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any, Literal, TypeGuard
 
 from engine.errors import Position, Problem
-from engine.language.functions import Function
+from engine.language.functions import FUNCTIONS, Function
 from engine.language.sql.fields import target_of
 from engine.language.sql.nodes import (
     Access,
@@ -58,8 +58,8 @@ _AGGREGATES = frozenset({"count", "sum", "avg", "min", "max", "group_concat"})
 _FOREIGN_WORDS = frozenset({"DISTINCT", "ALL", "TOP", "LIMIT"})
 
 
-def problems_of(statement: Statement, functions: Mapping[str, Function]) -> list[Problem]:
-    """Every problem of a statement, in the order of the text."""
+def problems_of(statement: Statement, functions: Mapping[str, Function] = FUNCTIONS) -> list[Problem]:
+    """Return the errors and warnings of a statement, in the order of the text."""
     problems = [*_sinks(statement), *_sources(statement), *_fields(statement), *_conditions(statement)]
     aliases = {target.name for item in (*statement.fields, *(statement.do or ())) if (target := target_of(item))}
     for expression in expressions(statement):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from broker.topics import topic_matches
 from engine.errors import EvaluationError, Position
 from engine.model.jsontext import UNDEFINED, decode
-from engine.model.topic import topic_matches
 from engine.model.value import equal, from_bytes, kind_of, number_of, same, to_text
 
 __all__ = [

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from engine.intake.dispatch import QUOTA_EXCEEDED, Dispatcher, Outcome, Route
-from engine.language.ruleset import Rule, Ruleset, load_rule
+from engine.language.rulefile import read_rule_file
+from engine.language.ruleset import Rule, Ruleset
 from engine.model.message import ClientIdentity, Occurrence
 from engine.model.record import Chunk
 
@@ -73,7 +74,7 @@ class House:
 
     @staticmethod
     def _load(rule_id: str, sql: str, boxes: dict[str, Box]) -> Rule:
-        rule, problems = load_rule(sql, rule_id=rule_id, path=f"{rule_id}.sql", sink_ids=boxes)
+        rule, problems = read_rule_file(sql, rule_id=rule_id, path=f"{rule_id}.sql").in_project(boxes)
         assert rule is not None, problems
         return rule
 
@@ -257,7 +258,9 @@ def test_the_last_error_of_a_rule_is_kept_for_people() -> None:
 
 def test_a_disabled_sink_gets_nothing_and_the_others_their_rows() -> None:
     """It has no outbox; nothing of the rule counts for it."""
-    rule, _ = load_rule('INSERT INTO a, off SELECT qos FROM "t"', rule_id="r", path="r.sql", sink_ids=["a", "off"])
+    rule, _ = read_rule_file('INSERT INTO a, off SELECT qos FROM "t"', rule_id="r", path="r.sql").in_project(
+        ["a", "off"]
+    )
     assert rule is not None
     box, counts = Box(), Counts()
     dispatcher = Dispatcher(lambda: TICKET)
