@@ -54,7 +54,7 @@ class Client:
     """One connection, from its first byte to its last; connected once its CONNECT was accepted."""
 
     __slots__ = (
-        "__weakref__", "_connect", "_connection", "_core", "_ended", "_outgoing", "_pauses", "_session",
+        "__weakref__", "_connect", "_connection", "_core", "_ended", "_is_opening", "_outgoing", "_pauses", "_session",
         "_stuck_at", "_stuck_bytes", "_transport", "_will", "info",
     )  # fmt: skip
 
@@ -70,6 +70,8 @@ class Client:
         self._outgoing: Outgoing | None = None
         self._will: Will | None = None
         self._ended = False
+        self._is_opening = False
+        """Accepted, and waiting for the session."""
         self._pauses = 0
         self._stuck_at: float | None = None
         self._stuck_bytes = 0
@@ -122,6 +124,8 @@ class Client:
         """Something may be due: CONNECT, the keep-alive interval, or unread data."""
         if self._ended:
             self._transport.abort()
+        elif self._is_opening:
+            self.leave("server_unavailable", Reason.SERVER_UNAVAILABLE)
         elif self._session is None:
             self.leave("idle_timeout", Reason.KEEPALIVE_TIMEOUT)
         elif self._is_stuck(now):
@@ -156,8 +160,11 @@ class Client:
     # Leaving
 
     def leave(self, reason: str, reason_code: int) -> None:
-        """Disconnect this client for `reason`; MQTT 5 clients are told the code."""
-        self._connection.disconnect(reason_code)
+        """Disconnect this client for `reason`; MQTT 5 clients are told the code, all are where it answers CONNECT."""
+        if self._is_opening:
+            self._connection.refuse(reason_code)  # no DISCONNECT before CONNACK [MQTT-3.14.0-1]
+        else:
+            self._connection.disconnect(reason_code)
         self._end(reason)
 
     def _end(self, reason: str, properties: Properties | None = None) -> None:
@@ -175,6 +182,9 @@ class Client:
         core.stats.disconnects[reason] += 1
         session, self._session = self._session, None
         if session is None:
+            if self._is_opening:
+                self._is_opening = False
+                core.registry.withdraw(self, core.monotonic(), core.now_ms())
             return
         if self._outgoing is not None:
             self._outgoing.close()
@@ -298,7 +308,8 @@ class Client:
                 log.error("authentication of %s failed", self.info.client_id, exc_info=decision)
                 decision = Refused(Reason.SERVER_UNAVAILABLE)
             self._decided(decision)
-            self._resume_reading(_DECIDING)
+            if not self._is_opening:
+                self._resume_reading(_DECIDING)
         except Exception as error:
             self.fail_inside(error)
         self._core.flush()
@@ -314,7 +325,7 @@ class Client:
         self._accept()
 
     def _accept(self) -> None:
-        """Open the session, say so, send again what was in flight, then go on with what the client has sent since."""
+        """Have the session opened; what the client sends meanwhile waits."""
         core, connect, connection, info = self._core, self._connect, self._connection, self.info
         assert connect is not None
         properties, size_max = connack_properties(connect, info, core.config), packet_size_max(connect)
@@ -322,16 +333,41 @@ class Client:
             connection.packet_size_max = size_max
             self._decided(Refused(Reason.PACKET_TOO_LARGE))  # nothing may be sent before CONNACK [3.2.0-1]
             return
-        session, present = core.registry.open(self, connect.clean_start, core.now_ms())
+        self._is_opening = True
+        core.registry.open(self, connect.clean_start)
+        if self._is_opening:  # the store, or a session that is being closed, takes its time
+            self._pause_reading(_DECIDING)
+            core.deadlines.set(self, core.monotonic() + core.config.idle_timeout)
+
+    def opened(self, session: Session, present: bool) -> None:
+        """The session is there, at once or after a while."""
+        try:
+            self._is_opening = False
+            self._enter(session, present)
+            self._resume_reading(_DECIDING)
+        except Exception as error:
+            self.fail_inside(error)
+        self._core.flush()
+
+    def open_failed(self, error: BaseException) -> None:
+        """The session could not be opened."""
+        log.error("session of %s could not be opened", self.info.client_id, exc_info=error)
+        self._decided(Refused(Reason.SERVER_UNAVAILABLE))
+        self._core.flush()
+
+    def _enter(self, session: Session, present: bool) -> None:
+        """Send CONNACK, then what was in flight, then go on with what the client has sent since its CONNECT."""
+        core, connect, connection, info = self._core, self._connect, self._connection, self.info
+        assert connect is not None
         self._session = session
         self._will = connect.will
-        events = connection.accept(session, ConnAck(present, 0, properties), info.keep_alive, size_max)
-        session.window = min(info.receive_maximum, core.config.max_inflight)
-        session.outlet = connection
+        acknowledgement = ConnAck(present, 0, connack_properties(connect, info, core.config))
+        events = connection.accept(session.received, acknowledgement, info.keep_alive, packet_size_max(connect))
+        session.start_sending(connection, min(info.receive_maximum, core.config.max_inflight))
         core.deadlines.cancel(self)
         self._set_deadline()
         if core.hooks.client_connected is not None:
-            core.hooks.client_connected(ClientConnected(info, present))
+            core.hooks.client_connected(ClientConnected(info, present, connect.properties or {}))
         self._outgoing = Outgoing(core, connection, session, self.flush)
         self._outgoing.pump()
         self._handle(events)
@@ -345,7 +381,7 @@ class Client:
             if session.expiry_interval == 0 and interval:
                 self._fail(ProtocolError("a session that ends with its connection cannot be prolonged"))
                 return
-            session.expiry_interval = min(interval, self._core.config.max_session_expiry_interval)
+            session.change_expiry(min(interval, self._core.config.max_session_expiry_interval))
         if packet.reason_code == Reason.SUCCESS:
             self._will = None  # [3.14.4-3]
         self._connection.close()

@@ -20,9 +20,10 @@ from broker.codec.wire import VARINT_MAX
 from broker.config import BrokerConfig
 from broker.errors import WireError
 from broker.held import HeldAcks
+from broker.qos2 import ReceivedIds
 from broker.receipt import Receipt
 from broker.received import Event, Failed, Publishes, Read
-from broker.session import Delivery, Session
+from broker.subscriber import Delivery
 from broker.topics import TopicNames
 
 
@@ -43,8 +44,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_aliases", "_config", "_early", "_held", "_out", "_parser", "_quota", "_released", "_wake", "keep_alive",
-        "last_received", "packet_size_max", "phase", "session", "version", "writable",
+        "_aliases", "_config", "_early", "_held", "_out", "_parser", "_quota", "_received", "_released", "_wake",
+        "keep_alive", "last_received", "packet_size_max", "phase", "version", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +68,7 @@ class Connection:
         self._quota = config.receive_maximum
         self.phase = Phase.CONNECTING
         self.version = 4
-        self.session: Session | None = None
+        self._received: ReceivedIds | None = None
         self.packet_size_max = VARINT_MAX + 5
         self.keep_alive = 0
         self.last_received = now
@@ -91,11 +92,13 @@ class Connection:
             self._early += packets
         return []
 
-    def accept(self, session: Session, acknowledgement: ConnAck, keep_alive: int, packet_size_max: int) -> list[Event]:
+    def accept(
+        self, received: ReceivedIds, acknowledgement: ConnAck, keep_alive: int, packet_size_max: int
+    ) -> list[Event]:
         """Accept the CONNECT; returns the events of what came together with it."""
         self.phase = Phase.CONNECTED
-        self.session = session
-        self._held = HeldAcks(session, self.version, self._put, self._released)
+        self._received = received
+        self._held = HeldAcks(received, self.version, self._put, self._released)
         if self.version < 5:
             self._quota = VARINT_MAX  # no Receive Maximum: who sends too much is not read from
         self.keep_alive = keep_alive
@@ -136,9 +139,9 @@ class Connection:
 
     def _room(self) -> int:
         """Return how many QoS 1 and 2 publishes more the peer may have under way."""
-        assert self.session is not None
+        assert self._received is not None
         assert self._held is not None
-        return self._quota - self._held.quota - self.session.received_count
+        return self._quota - self._held.quota - len(self._received)
 
     def _first_events(self, packets: list[Packet]) -> list[Event]:
         if not packets:
@@ -151,9 +154,9 @@ class Connection:
         return [connect]
 
     def _events(self, packets: list[Packet]) -> list[Event]:
-        assert self.session is not None
+        assert self._received is not None
         assert self._held is not None
-        read = Read(self._config, self.session, self._aliases, self._quota - self._held.quota, self._held)
+        read = Read(self._config, self._received, self._aliases, self._quota - self._held.quota, self._held)
         error: WireError | None = None
         try:
             read.sort(packets)

@@ -1,13 +1,12 @@
-"""Publishes go in, the receivers' sessions get them: retaining, routing, copying, dropping, counting.
+"""Publishes in, deliveries out: retaining, routing, offering each receiver its copy, counting and reporting.
 
-A copy for a connected client is sent at once where its window and its send buffer have room, else it waits in the
-session's queue. QoS 0 does not wait for a client that is connected and does not read: it is dropped and counted.
+A receiver is a `broker.subscriber.Subscriber`. The exchange acts on the outcome of its offer and knows no more of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from broker.codec.outgoing import OutgoingPublish
 from broker.config import BrokerConfig
@@ -20,17 +19,17 @@ from broker.hooks import (
     MessageDropped,
     RoutedMessage,
 )
-from broker.receipt import Receipt
+from broker.receipt import ACCEPTED, Hold, Receipt, join_all
 from broker.retained import RetainedStore
 from broker.router import NOWHERE, Receiver, Route, Router
-from broker.session import Delivery, Session
 from broker.stats import Stats
+from broker.subscriber import QUEUED, SENT, Delivery, OfferOutcome, Subscriber
 
-_NO_MATCHING_SUBSCRIBERS = 0x10
+_NO_MATCHING_SUBSCRIBERS: Final = 0x10
 
 
 class Exchange:
-    """Where messages change hands."""
+    """Routes messages from publishers to subscribers and to the retained messages."""
 
     def __init__(
         self, config: BrokerConfig, hooks: Hooks, router: Router, retained: RetainedStore, stats: Stats
@@ -42,118 +41,99 @@ class Exchange:
         self._stats = stats
 
     def publish(self, publishes: Sequence[IncomingPublish], publisher: ClientInfo, now_ms: int) -> Receipt:
-        """Route `publishes` in order. The receipt has code 0x10 for those that nobody subscribes to."""
+        """Route `publishes` in order.
+
+        The receipt has code 0x10 for those without a subscriber, and a hold where some delivery or retained message
+        has to be stored or confirmed elsewhere first.
+        """
         codes = bytearray(len(publishes))
+        holds: list[Hold] = []
         routes = self._router.routes
         for index, publish in enumerate(publishes):
-            route = routes.get(publish.topic)
+            route = routes.get(publish.topic)  # reading the cache here saves a call for each message
             if route is None:
                 route = self._router.route(publish.topic)
-            if (route is NOWHERE and not publish.retain) or not self._pass_on(publish, route, publisher, now_ms):
+            if (route is NOWHERE and not publish.retain) or not self._pass_on(publish, route, publisher, now_ms, holds):
                 codes[index] = _NO_MATCHING_SUBSCRIBERS
         unheard = codes.count(_NO_MATCHING_SUBSCRIBERS)
         if unheard:
             self._stats.messages_dropped["no_subscribers"] += unheard
             if self._hooks.message_dropped is not None:
                 self._report_unheard(publishes, codes, publisher, now_ms)
-        return Receipt(None, codes)
+        elif not holds:
+            return ACCEPTED
+        return Receipt(join_all(holds), codes if unheard else None)
 
-    def publish_one(self, publish: IncomingPublish, publisher: ClientInfo, now_ms: int) -> int:
-        """Route a message of the broker's own making; returns how many sessions get it."""
-        route = self._router.route(publish.topic)
-        count = self._pass_on(publish, route, publisher, now_ms)
-        if not count:
-            self._stats.messages_dropped["no_subscribers"] += 1
-            if self._hooks.message_dropped is not None:
-                self._report_unheard([publish], bytearray((_NO_MATCHING_SUBSCRIBERS,)), publisher, now_ms)
-        return count
+    def report(self, subscriber: Subscriber, delivery: Delivery, outcome: OfferOutcome) -> None:
+        """Count and report the outcome of a delivery."""
+        if outcome.sent:
+            self._stats.messages_sent += 1
+            hook = self._hooks.message_delivered
+            if hook is not None:
+                hook(MessageDelivered(subscriber.info, delivery.message))
+        if outcome.dropped is not None:
+            self.drop(subscriber, outcome.dropped, outcome.reason)
 
-    def send_or_queue(self, session: Session, delivery: Delivery, outgoing: OutgoingPublish) -> bool:
-        """Give one copy to `session`; False when it was dropped."""
-        outlet = session.outlet
-        if outlet is None:
-            if not delivery.qos and not session.store_qos0:
-                self.drop(session, delivery, "qos0_msg")
-                return False
-        elif not delivery.qos:
-            if not outlet.writable:
-                self.drop(session, delivery, "queue_full")
-                return False
-            return self._send(session, delivery, outgoing, 0)
-        elif outlet.writable and session.has_room:
-            return self._send(session, delivery, outgoing, session.start_flight(delivery))
-        self.keep(session, delivery)
-        return True
-
-    def keep(self, session: Session, delivery: Delivery) -> None:
-        """Let a copy wait in the queue of `session`."""
-        dropped = session.enqueue(delivery)
-        if dropped is not None:
-            self.drop(session, dropped, "queue_full")
-
-    def send_waiting(self, session: Session, delivery: Delivery, now_ms: int, packet_id: int = 0) -> bool:
-        """Send a copy that has waited, its expiry counted down; with `packet_id` again, else for the first time."""
-        outgoing = outgoing_publish(delivery.message, now_ms)
-        if delivery.qos and not packet_id:
-            packet_id = session.start_flight(delivery)
-        return self._send(session, delivery, outgoing, packet_id)
-
-    def drop(self, session: Session, delivery: Delivery, reason: str) -> None:
-        """Count and report that `session` does not get a message."""
+    def drop(self, subscriber: Subscriber, delivery: Delivery, reason: str) -> None:
+        """Count and report that `subscriber` does not get a message."""
         self._stats.deliveries_dropped[reason] += 1
         hook = self._hooks.delivery_dropped
         if hook is not None:
-            hook(DeliveryDropped(session.info, delivery.message, reason))
+            hook(DeliveryDropped(subscriber.info, delivery.message, reason))
 
-    def _pass_on(self, publish: IncomingPublish, route: Route, publisher: ClientInfo, now_ms: int) -> int:
+    def _pass_on(
+        self, publish: IncomingPublish, route: Route, publisher: ClientInfo, now_ms: int, holds: list[Hold]
+    ) -> int:
+        """Retain and offer one message; return the number of its receivers and append what it waits for to `holds`."""
         message = routed_message(publish, publisher, now_ms)
         if publish.retain:
-            self._retain(message)
+            hold = self._retain(message)
+            if hold is not None:
+                holds.append(hold)
             if route is NOWHERE:
                 return 0
         outgoing = OutgoingPublish(message.topic, message.payload, message.properties)
         count = 0
         for receiver in route.receivers:
-            count += self._copy(message, receiver, publisher, outgoing)
+            count += self._offer(message, receiver, outgoing, holds)
         for group in route.groups:
-            member = group.pick(message)
+            member = group.pick(message.qos)
             if member is not None:
-                count += self._copy(message, member, publisher, outgoing)
+                count += self._offer(message, member, outgoing, holds)
         return count
 
-    def _copy(
-        self, message: RoutedMessage, receiver: Receiver, publisher: ClientInfo, outgoing: OutgoingPublish
-    ) -> bool:
-        session = receiver.session
+    def _offer(self, message: RoutedMessage, receiver: Receiver, outgoing: OutgoingPublish, holds: list[Hold]) -> bool:
+        """Offer one copy; return False where the receiver does not want it because it is its own message."""
+        subscriber = receiver.subscriber
         qos = message.qos if message.qos < receiver.qos else receiver.qos
-        if receiver.no_local and session.client_id == publisher.client_id:
+        if receiver.no_local and subscriber.key == message.publisher.client_id:
             if receiver.own is None:
-                self.drop(session, Delivery(message, qos, False), "no_local")
+                self.drop(subscriber, Delivery(message, qos, False), "no_local")
                 return False
             receiver = receiver.own
             qos = min(message.qos, receiver.qos)
-        retain = message.retain and receiver.retain_as_published
-        self.send_or_queue(session, Delivery(message, qos, retain, receiver.identifiers), outgoing)
+        delivery = Delivery(message, qos, message.retain and receiver.retain_as_published, receiver.identifiers)
+        outcome = subscriber.offer(delivery, outgoing)
+        if outcome is SENT:  # `report` in line, for the outcome of almost every copy
+            self._stats.messages_sent += 1
+            hook = self._hooks.message_delivered
+            if hook is not None:
+                hook(MessageDelivered(subscriber.info, message))
+        elif outcome is not QUEUED:
+            self.report(subscriber, delivery, outcome)
+            if outcome.hold is not None:
+                holds.append(outcome.hold)
         return True
 
-    def _send(self, session: Session, delivery: Delivery, outgoing: OutgoingPublish, packet_id: int) -> bool:
-        outlet = session.outlet
-        assert outlet is not None
-        if not outlet.send_publish(outgoing, delivery, packet_id):
-            session.in_flight.pop(packet_id, None)
-            self.drop(session, delivery, "too_large")
-            return False
-        self._stats.messages_sent += 1
-        hook = self._hooks.message_delivered
-        if hook is not None:
-            hook(MessageDelivered(session.info, delivery.message))
-        return True
-
-    def _retain(self, message: RoutedMessage) -> None:
+    def _retain(self, message: RoutedMessage) -> Hold | None:
         if not message.payload:
-            self._retained.remove(message.topic)
-        elif len(message.payload) > self._config.max_retained_payload or not self._retained.put(message):
-            self._stats.messages_dropped["retained_full"] += 1
+            return self._retained.remove(message.topic)
+        if len(message.payload) <= self._config.max_retained_payload:
+            kept = self._retained.put(message)
+            if kept:
+                return None if kept is True else kept
+        self._stats.messages_dropped["retained_full"] += 1
+        return None
 
     def _report_unheard(
         self, publishes: Sequence[IncomingPublish], codes: bytearray, publisher: ClientInfo, now_ms: int
@@ -166,7 +146,7 @@ class Exchange:
 
 
 def routed_message(publish: IncomingPublish, publisher: ClientInfo, now_ms: int) -> RoutedMessage:
-    """`publish` as it is routed, received now."""
+    """Return `publish` as it is routed, received now."""
     return RoutedMessage(
         publish.topic, publish.payload, publish.qos, publish.retain, publish.properties, publisher, now_ms,
         publish.message_id,
@@ -174,7 +154,7 @@ def routed_message(publish: IncomingPublish, publisher: ClientInfo, now_ms: int)
 
 
 def outgoing_publish(message: RoutedMessage, now_ms: int) -> OutgoingPublish:
-    """`message` as it is sent now: its expiry interval less the whole seconds it has waited [3.3.2-6]."""
+    """Return `message` as it is sent now: its expiry interval less the whole seconds it has waited [MQTT-3.3.2-6]."""
     properties: Any = message.properties
     if properties and "message_expiry_interval" in properties:
         waited = max(0, now_ms - message.received_at) // 1000

@@ -60,7 +60,6 @@ def client_info(
         receive_maximum=properties.get("receive_maximum", 65535),
         session_expiry_interval=expiry_interval,
         is_bridge=connect.is_bridge,
-        connect_properties=properties,
         connected_at=now_ms,
     )
 

@@ -27,9 +27,9 @@ from msgspec import Struct
 from broker.codec.acks import encode_acks
 from broker.codec.packets import Publish
 from broker.codec.reasons import Reason
+from broker.qos2 import ReceivedIds
 from broker.receipt import Hold, Receipt
 from broker.received import Publishes
-from broker.session import Session
 
 HOLD_FAILED: Final = Reason.IMPLEMENTATION_SPECIFIC_ERROR
 """The reason code of a publish whose hold failed: it is valid, and the broker is not able to accept it."""
@@ -54,14 +54,14 @@ class HeldAcks:
     """
 
     __slots__ = (
-        "_last_hold", "_queue", "_released", "_send", "_session", "_version", "count", "is_refusing", "quota",
+        "_last_hold", "_queue", "_received", "_released", "_send", "_version", "count", "is_refusing", "quota",
         "refusal", "size",
     )  # fmt: skip
 
     def __init__(
-        self, session: Session, version: int, send: Callable[[bytes], None], released: Callable[[], None]
+        self, received: ReceivedIds, version: int, send: Callable[[bytes], None], released: Callable[[], None]
     ) -> None:
-        self._session = session
+        self._received = received
         self._version = version
         self._send = send
         self._released = released
@@ -87,8 +87,7 @@ class HeldAcks:
         if batch.new_ids is None:
             self._add(fresh, codes, hold, batch.size, has_qos2=False)
             return
-        for packet_id in batch.new_ids:
-            self._session.remember_received(packet_id, hold)
+        hold = self._received.remember(batch.new_ids, hold)
         if len(batch.answers) == len(fresh):
             self._add(fresh, codes, hold, batch.size, has_qos2=True)
         else:
@@ -108,7 +107,7 @@ class HeldAcks:
             if hold is not None and hold.failed:
                 for publish in entry.publishes:
                     if publish.qos == 2:
-                        self._session.forget_received(publish.packet_id, hold)
+                        self._received.forget(publish.packet_id, hold)
                 self._answer_refused(entry.publishes, _failed(entry.codes))
             elif entry.codes.isascii():
                 self._send(entry.acks)
@@ -152,7 +151,7 @@ class HeldAcks:
                 self._add([publish], codes[index : index + 1], hold, batch.size // len(batch.answers), has_qos2=True)
                 index += 1
             else:
-                self._add([publish], b"\0", self._session.received_hold(publish.packet_id), 0, has_qos2=True)
+                self._add([publish], b"\0", self._received.hold_of(publish.packet_id), 0, has_qos2=True)
 
     def _note_refusals(self, batch: Publishes, codes: bytes | bytearray) -> None:
         """Take the packet ids of refused publishes out of those to be remembered.

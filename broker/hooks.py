@@ -38,7 +38,6 @@ class ClientInfo:
     receive_maximum: int = 65535
     session_expiry_interval: int = 0
     is_bridge: bool = False
-    connect_properties: Properties = field(default_factory=dict)
     connected_at: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
     bypasses_acl: bool = False
@@ -91,8 +90,11 @@ class RoutedMessage(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ClientConnected:
+    """``properties`` are those of CONNECT. They may be large, and nothing but this event keeps them."""
+
     client: ClientInfo
     session_present: bool
+    properties: Properties
 
 
 @dataclass(frozen=True, slots=True)

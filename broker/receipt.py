@@ -5,7 +5,8 @@ Everything that takes messages over answers with a `Receipt`: the exchange, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -51,25 +52,38 @@ def join(first: Hold | None, second: Hold | None) -> Hold | None:
         return first
     if first is None:
         return second
-    return _JoinedHold(first, second)
+    return _JoinedHold((first, second))
+
+
+def join_all(holds: Sequence[Hold]) -> Hold | None:
+    """Return a hold that is done when all `holds` are, and failed when any is; None where there are no holds."""
+    if not holds:
+        return None
+    distinct = {id(hold): hold for hold in holds}  # copies that wait for one group commit share its hold
+    if len(distinct) == 1:
+        return holds[0]
+    return _JoinedHold(tuple(distinct.values()))
 
 
 class _JoinedHold:
-    """Two holds as one. Waits for the second even where the first has failed: only then is the outcome of all known."""
+    """Several holds as one. Waits for all of them even where one has failed: only then is the outcome of all known."""
 
-    __slots__ = ("_first", "_second")
+    __slots__ = ("_holds",)
 
-    def __init__(self, first: Hold, second: Hold) -> None:
-        self._first = first
-        self._second = second
+    def __init__(self, holds: tuple[Hold, ...]) -> None:
+        self._holds = holds
 
     @property
     def done(self) -> bool:
-        return self._first.done and self._second.done
+        return all(hold.done for hold in self._holds)
 
     @property
     def failed(self) -> bool:
-        return self._first.failed or self._second.failed
+        return any(hold.failed for hold in self._holds)
 
     def add_done_callback(self, callback: Callable[[], None], /) -> None:
-        self._first.add_done_callback(lambda: self._second.add_done_callback(callback))
+        for hold in self._holds:
+            if not hold.done:
+                hold.add_done_callback(partial(self.add_done_callback, callback))  # then look for the next one
+                return
+        callback()

@@ -30,7 +30,7 @@ from broker.codec.packets import (
 from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
 from broker.errors import ProtocolError, ReceiveMaximumExceeded, WireError
-from broker.session import Session
+from broker.qos2 import ReceivedIds
 
 PUBLISH_OVERHEAD = 8
 """Bytes counted for a publish beside its topic and payload: fixed header, topic length, packet id."""
@@ -81,15 +81,15 @@ class Read:
     """
 
     __slots__ = (
-        "_aliases", "_config", "_held", "_held_ids", "_new_ids", "_room", "_run", "_session", "_under_way", "events",
+        "_aliases", "_config", "_held", "_held_ids", "_new_ids", "_received", "_room", "_run", "_under_way", "events",
     )  # fmt: skip
 
     def __init__(
-        self, config: BrokerConfig, session: Session, aliases: dict[int, str], room: int, held: HeldIds
+        self, config: BrokerConfig, received: ReceivedIds, aliases: dict[int, str], room: int, held: HeldIds
     ) -> None:
         self.events: list[Event] = []
         self._config = config
-        self._session = session
+        self._received = received
         self._aliases = aliases
         self._room = room
         self._held = held
@@ -140,7 +140,7 @@ class Read:
             return  # its acknowledgement is on the way: handing it on again would only make a duplicate
         if qos:
             self._under_way += 1
-            if self._under_way > self._room - self._session.received_count:
+            if self._under_way > self._room - len(self._received):
                 raise ReceiveMaximumExceeded(publish)  # [MQTT-3.3.4-7]
         if qos == 2:
             if run.new_ids is None:
@@ -161,7 +161,7 @@ class Read:
         run.answers.append(duplicate)
 
     def _is_duplicate(self, packet_id: int) -> bool:
-        return packet_id in self._new_ids or self._session.is_duplicate(packet_id)
+        return packet_id in self._new_ids or self._received.is_duplicate(packet_id)
 
     def _is_held(self, packet_id: int) -> bool:
         if self._held_ids is None:
@@ -174,7 +174,7 @@ class Read:
         if run is not None and run.new_ids is not None:
             del run.new_ids[packet_id]
             self._under_way -= 1
-        elif not self._session.release_received(packet_id):
+        elif not self._received.release(packet_id):
             return PubComp(packet_id, Reason.PACKET_IDENTIFIER_NOT_FOUND)
         return PubComp(packet_id)
 

@@ -1,77 +1,70 @@
-"""Who is here: connected clients and sessions by client id; takeover, session expiry, wills. MQTT 5.0 section 4.1.
+"""Connected clients and sessions by client id: opening, takeover, closing, expiry and wills. MQTT 5.0 section 4.1.
 
-A session ends when its expiry interval has passed since its client left; its will is published when the will delay
-has, or when the session ends, whichever comes first [3.1.2-8]. Both are deadlines here, one per client id.
+The opening of a session, from the decision to accept its client to CONNACK:
+
+    open() ── takeover ──> waiting ──> loading ──> opened ──> flushing ──> the client is told
+                              │           │                      │
+                              └───────────┴──────────────────────┴──> the client leaves, or is taken over: forgotten
+
+Each step that the store answers at once takes no time: with sessions in memory `open` does all of them before it
+returns, without a task. Invariants:
+
+- For each client id there is at most one opening, that of the newest client; an older one was taken over (0x8E).
+- An opening waits while the store works for its client id (load, flush, remove), so these never overlap a later load.
+- Nothing of a session changes before it is loaded and its client is still there. A client that leaves after that has
+  left an opened session, without a will, since its CONNECT was never acknowledged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol
 
 from broker.codec.packets import Connect, Will
+from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
-from broker.deadlines import Deadlines
+from broker.expiry import SessionDeadlines
 from broker.hooks import ClientInfo
 from broker.router import Router
-from broker.session import NEVER, Session
+from broker.session import Session
+from broker.store import SessionStore
+
+log = logging.getLogger(__name__)
+
+Spawn = Callable[[Awaitable[Any], Callable[[Any], None]], None]
+"""Starts waiting for something; calls back with its result, or with its exception."""
 
 
 class Occupant(Protocol):
-    """A connected client, as the registry sees it."""
+    """A client that has, or waits for, the session of its client id."""
 
     info: ClientInfo
 
+    def opened(self, session: Session, present: bool) -> None:
+        """The session is open; `present`: it was there before. Called before `Registry.open` returns, or later."""
+
+    def open_failed(self, error: BaseException) -> None:
+        """The store failed; the client has no session and has to be refused."""
+
     def leave(self, reason: str, reason_code: int) -> None:
-        """Disconnect now, for `reason`; the session is detached when this returns."""
+        """Disconnect now, for `reason`; the client has called `Registry.close` or `withdraw` when this returns."""
 
 
-class SessionStore(Protocol):
-    """Where sessions live. The embedded default is memory."""
+class _Opening:
+    __slots__ = ("clean_start", "is_waiting", "occupant", "present", "session")
 
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Session]: ...
-
-    def get(self, client_id: str) -> Session | None:
-        """The session of `client_id`."""
-
-    def create(self, client_id: str, info: ClientInfo, now_ms: int) -> Session:
-        """A new session for `client_id`."""
-
-    def remove(self, client_id: str) -> None:
-        """Forget the session of `client_id`."""
-
-
-class MemorySessions:
-    """Sessions in memory."""
-
-    def __init__(self, config: BrokerConfig) -> None:
-        self._config = config
-        self._sessions: dict[str, Session] = {}
-
-    def __len__(self) -> int:
-        return len(self._sessions)
-
-    def __iter__(self) -> Iterator[Session]:
-        return iter(list(self._sessions.values()))
-
-    def get(self, client_id: str) -> Session | None:
-        return self._sessions.get(client_id)
-
-    def create(self, client_id: str, info: ClientInfo, now_ms: int) -> Session:
-        config = self._config
-        session = Session(
-            client_id, info, queue_max=config.max_mqueue_len, store_qos0=config.mqueue_store_qos0, created_at=now_ms
-        )
-        self._sessions[client_id] = session
-        return session
-
-    def remove(self, client_id: str) -> None:
-        self._sessions.pop(client_id, None)
+    def __init__(self, occupant: Occupant, clean_start: bool) -> None:
+        self.occupant = occupant
+        self.clean_start = clean_start
+        self.is_waiting = True
+        self.session: Session | None = None
+        self.present = False
 
 
 class Registry:
-    """Connected clients and all sessions. `publish_will` is called with a will that is due and whose it is."""
+    """Connected clients and all sessions. `publish_will` publishes a will that is due, for the client it is of."""
 
     def __init__(
         self,
@@ -79,102 +72,189 @@ class Registry:
         router: Router,
         sessions: SessionStore,
         publish_will: Callable[[Will, ClientInfo], None],
+        spawn: Spawn,
+        on_change: Callable[[], None],
     ) -> None:
         self._config = config
         self._router = router
         self._publish_will = publish_will
-        self._deadlines: Deadlines[str] = Deadlines()
-        self._ends_at: dict[str, float] = {}
+        self._spawn = spawn
+        self._on_change = on_change
+        self._deadlines = SessionDeadlines()
+        self._openings: dict[str, _Opening] = {}
+        self._store_work: dict[str, int] = {}
+        """Answers that the store owes, by client id."""
         self.sessions = sessions
         self.clients: dict[str, Occupant] = {}
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the store owes no answer."""
+        return not self._store_work
+
     def expiry_interval(self, connect: Connect) -> int:
-        """How long the session of this CONNECT is kept after its client left, in seconds."""
+        """Return how long the session of this CONNECT is kept after its client has left, in seconds."""
         if connect.protocol_version < 5:
             return 0 if connect.clean_start else self._config.session_expiry_interval
         asked = int((connect.properties or {}).get("session_expiry_interval", 0))
         return min(asked, self._config.max_session_expiry_interval)
 
     def has_room_for(self, client_id: str) -> bool:
-        """Whether `client_id` may have a session: it has one already, or there is room for another."""
-        return len(self.sessions) < self._config.max_sessions or self.sessions.get(client_id) is not None
+        """Return whether `client_id` may have a session: it has one already, or there is room for another."""
+        return len(self.sessions) < self._config.max_sessions or client_id in self.sessions
 
-    def open(self, occupant: Occupant, clean_start: bool, now_ms: int) -> tuple[Session, bool]:
-        """The session for a client that was accepted, and whether it was there before.
+    def open(self, occupant: Occupant, clean_start: bool) -> None:
+        """Open the session of a client that was accepted; `occupant` is told the outcome, now or later.
 
-        Whoever is connected with the same client id has to leave first [3.1.4-3].
+        A client that is connected, or waits, with the same client id has to leave first [MQTT-3.1.4-3].
         """
-        info = occupant.info
-        client_id = info.client_id
-        before = self.clients.get(client_id)
-        if before is not None:
-            before.leave("discarded" if clean_start else "takenover", 0x8E)
-        session = self.sessions.get(client_id)
-        if session is not None and clean_start:
-            self.end(session)
-            session = None
-        present = session is not None
-        if session is None:
-            session = self.sessions.create(client_id, info, now_ms)
-        self._reopen(session)
-        session.info = info
-        session.disconnected_at = None
-        session.expiry_interval = info.session_expiry_interval
-        self.clients[client_id] = occupant
-        return session, present
+        client_id = occupant.info.client_id
+        self.disconnect(client_id, "discarded" if clean_start else "takenover", Reason.SESSION_TAKEN_OVER)
+        opening = self._openings[client_id] = _Opening(occupant, clean_start)
+        if client_id not in self._store_work:
+            self._load(opening)
+
+    def withdraw(self, occupant: Occupant, now: float, now_ms: int) -> None:
+        """Forget the opening of a client that has left before it was told the outcome."""
+        client_id = occupant.info.client_id
+        opening = self._openings.get(client_id)
+        if opening is not None and opening.occupant is occupant:
+            del self._openings[client_id]
+            if opening.session is not None:
+                self.close(occupant, opening.session, None, now, now_ms)
+
+    def disconnect(self, client_id: str, reason: str, reason_code: int) -> bool:
+        """Make the client leave that is connected, or waits for its session; return False when there is none."""
+        opening = self._openings.get(client_id)
+        occupant = self.clients.get(client_id) if opening is None else opening.occupant
+        if occupant is None:
+            return False
+        occupant.leave(reason, reason_code)
+        return True
 
     def close(self, occupant: Occupant, session: Session, will: Will | None, now: float, now_ms: int) -> None:
-        """The client of `session` has left, leaving `will` to be published if it left in disorder."""
-        client_id = session.client_id
+        """Take back the session of a client that has left; `will` is set unless it has disconnected in order."""
+        client_id = session.key
         if self.clients.get(client_id) is occupant:
             del self.clients[client_id]
-        session.outlet = None
-        session.disconnected_at = now_ms
-        session.will = will
+        session.detach(will, now_ms)
         if session.expiry_interval == 0:
             self.end(session)
             return
         delay = int((will.properties or {}).get("will_delay_interval", 0)) if will else 0
-        if session.expiry_interval != NEVER:
-            self._ends_at[client_id] = now + session.expiry_interval
+        self._deadlines.start(client_id, now, session.expiry_interval, delay)
         if will and delay == 0:
             self._fire_will(session)
-        self._set_deadline(session, now + delay if will and delay else None)
+        flushing = self.sessions.flush(session)
+        if flushing is not None:
+            self._wait_for(client_id, flushing, partial(_log_failure, "write", client_id))
 
     def end(self, session: Session) -> None:
-        """The session is over: its subscriptions go, and a will that was still to come comes now."""
-        client_id = session.client_id
+        """End a session: remove its subscriptions, and publish a will that is still pending [MQTT-3.1.2-8]."""
+        client_id = session.key
         self._deadlines.cancel(client_id)
-        self._ends_at.pop(client_id, None)
-        self._router.remove_session(session)
-        self.sessions.remove(client_id)
+        self._router.unsubscribe_all(session, list(session.subscriptions))
+        removing = self.sessions.remove(client_id)
+        if removing is not None:
+            self._wait_for(client_id, removing, partial(_log_failure, "remove", client_id))
         self._fire_will(session)
 
     def check(self, now: float) -> None:
         """End the sessions and publish the wills that are due."""
-        for client_id in self._deadlines.due(now):  # one by one: what raises must not take the others' deadlines along
+        for client_id, has_ended in self._deadlines.due(now):
             session = self.sessions.get(client_id)
-            if session is None or session.outlet is not None:
+            if session is None:
                 continue
-            if self._ends_at.get(client_id, now + 1) <= now:
+            if has_ended:
                 self.end(session)
             else:
                 self._fire_will(session)
-                self._set_deadline(session, None)
 
-    def _reopen(self, session: Session) -> None:
-        """The client is back in time: no expiry, no will [3.1.3-9]."""
-        self._deadlines.cancel(session.client_id)
-        self._ends_at.pop(session.client_id, None)
-        session.will = None
+    # Opening, step by step
 
-    def _set_deadline(self, session: Session, will_at: float | None) -> None:
-        ends_at = self._ends_at.get(session.client_id)
-        times = [when for when in (ends_at, will_at) if when is not None]
-        if times:
-            self._deadlines.set(session.client_id, min(times))
+    def _load(self, opening: _Opening) -> None:
+        opening.is_waiting = False
+        client_id = opening.occupant.info.client_id
+        try:
+            loaded = self.sessions.load(client_id)
+            if loaded is None or isinstance(loaded, Session):
+                self._enter(opening, loaded)
+            else:
+                self._wait_for(client_id, loaded, partial(self._loaded, opening))
+        except Exception as error:
+            self._fail(opening, error)
+
+    def _loaded(self, opening: _Opening, result: Session | BaseException | None) -> None:
+        if isinstance(result, BaseException):
+            self._fail(opening, result)
+        elif self._is_current(opening):
+            try:
+                self._enter(opening, result)
+            except Exception as error:
+                self._fail(opening, error)
+
+    def _enter(self, opening: _Opening, session: Session | None) -> None:
+        """Give the client the session that was loaded, or a new one."""
+        info = opening.occupant.info
+        if session is not None and opening.clean_start:
+            self.end(session)
+            session = None
+        opening.present = session is not None
+        if session is None:
+            session = self.sessions.create(info)
+        self._deadlines.cancel(session.key)
+        session.attach(info)
+        opening.session = session
+        flushing = self.sessions.flush(session)
+        if flushing is None:
+            self._finish(opening, session)
+        else:
+            self._wait_for(session.key, flushing, partial(self._flushed, opening, session))
+
+    def _flushed(self, opening: _Opening, session: Session, result: BaseException | None) -> None:
+        if isinstance(result, BaseException):
+            self._fail(opening, result)
+        elif self._is_current(opening):
+            self._finish(opening, session)
+
+    def _finish(self, opening: _Opening, session: Session) -> None:
+        del self._openings[session.key]
+        self.clients[session.key] = opening.occupant
+        opening.occupant.opened(session, opening.present)
+
+    def _fail(self, opening: _Opening, error: BaseException) -> None:
+        if self._is_current(opening):
+            opening.occupant.open_failed(error)
+        else:
+            _log_failure("open", opening.occupant.info.client_id, error)
+
+    def _is_current(self, opening: _Opening) -> bool:
+        """Whether the client of `opening` is still there and was not taken over."""
+        return self._openings.get(opening.occupant.info.client_id) is opening
+
+    # Answers of the store
+
+    def _wait_for(self, client_id: str, work: Awaitable[Any], done: Callable[[Any], None]) -> None:
+        self._store_work[client_id] = self._store_work.get(client_id, 0) + 1
+        self._spawn(work, partial(self._answered, client_id, done))
+
+    def _answered(self, client_id: str, done: Callable[[Any], None], result: Any) -> None:
+        self._store_work[client_id] -= 1
+        if not self._store_work[client_id]:
+            del self._store_work[client_id]
+        done(result)
+        opening = self._openings.get(client_id)
+        if opening is not None and opening.is_waiting and client_id not in self._store_work:
+            self._load(opening)
+        self._on_change()
 
     def _fire_will(self, session: Session) -> None:
-        will, session.will = session.will, None
+        will = session.take_will()
         if will is not None:
             self._publish_will(will, session.info)
+
+
+def _log_failure(verb: str, client_id: str, result: BaseException | None) -> None:
+    """Log that the store could not `verb` a session, if `result` is an exception."""
+    if isinstance(result, BaseException):
+        log.error("session store failed to %s the session of %s", verb, client_id, exc_info=result)

@@ -1,4 +1,4 @@
-"""Retained messages: the last one of each topic, for who subscribes later. MQTT 5.0 section 3.3.1.3."""
+"""Retained messages: the last one of each topic, for later subscribers. MQTT 5.0 section 3.3.1.3."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from typing import Protocol
 
 from broker.deadlines import Deadlines
 from broker.hooks import RoutedMessage
+from broker.receipt import Hold
 from broker.topics import NameTree, has_wildcard
 
 
 class RetainedStore(Protocol):
-    """Where retained messages live. The embedded default is memory."""
+    """The store of retained messages. A `Hold` in an answer is done once the change is stored."""
 
     def __len__(self) -> int: ...
 
-    def put(self, message: RoutedMessage) -> bool:
-        """Keep `message` as the one of its topic; False when there is no room for another topic."""
+    def put(self, message: RoutedMessage) -> Hold | bool:
+        """Keep `message` as that of its topic; return False where there is no room for another topic."""
 
-    def remove(self, topic: str) -> None:
-        """Forget the message of `topic`."""
+    def remove(self, topic: str) -> Hold | None:
+        """Remove the message of `topic`, if there is one."""
 
     def match(self, topic_filter: str, now_ms: int) -> Iterable[RoutedMessage]:
-        """The messages whose topic matches and that have not expired."""
+        """Return the messages whose topic matches and that have not expired."""
 
 
 class MemoryRetained:
-    """Retained messages in memory, at most `count_max`. Expired ones go with the next look at any of them."""
+    """Retained messages in memory, at most `count_max`. Each call first removes those that have expired."""
 
     def __init__(self, count_max: int) -> None:
         self._tree: NameTree[RoutedMessage] = NameTree()
@@ -38,7 +39,7 @@ class MemoryRetained:
 
     def put(self, message: RoutedMessage) -> bool:
         topic = message.topic
-        self._forget_expired(message.received_at)
+        self._remove_expired(message.received_at)
         if len(self._tree) >= self._count_max and self._tree.get(topic) is None:
             return False
         self._tree.put(topic, message)
@@ -54,12 +55,12 @@ class MemoryRetained:
         self._deadlines.cancel(topic)
 
     def match(self, topic_filter: str, now_ms: int) -> Iterable[RoutedMessage]:
-        self._forget_expired(now_ms)
+        self._remove_expired(now_ms)
         if has_wildcard(topic_filter):
             return list(self._tree.match(topic_filter))
         message = self._tree.get(topic_filter)
         return [] if message is None else [message]
 
-    def _forget_expired(self, now_ms: int) -> None:
+    def _remove_expired(self, now_ms: int) -> None:
         for topic in self._deadlines.due(now_ms):
             self._tree.remove(topic)

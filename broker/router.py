@@ -1,31 +1,35 @@
-"""Given a topic name, who receives it: subscriptions of all sessions, shared groups, and a memory of past answers.
+"""All subscriptions, and the receivers of a topic name: subscribers, share groups, and a cache of past answers.
 
-The router decides and sends nothing. `broker.exchange` acts on what it says.
+The router decides and sends nothing. `broker.exchange` acts on its answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
 
-from broker.hooks import RoutedMessage
-from broker.session import Session, Subscribed
-from broker.topics import REMEMBERED_BYTES_MAX, FilterTree, has_wildcard, split_shared
+from broker.subscriber import Availability, Subscribed, Subscriber
+from broker.topics import CACHED_BYTES_MAX, FilterTree, has_wildcard, split_shared
 
 _RECEIVERS_PER_TOPIC: Final = 10
-"""How many receivers are remembered for each topic name, on average: a copy costs more than finding its receiver."""
+"""Receivers that the cache may hold for each of its topic names, on average.
+
+300 subscribers of ``#`` and 50,000 cached topics would be 15 million receivers, more than a gigabyte. Topics with more
+receivers than this gain little from the cache: offering the copies costs more than finding the receivers.
+"""
 
 
 class Receiver(Struct):
-    """A session that gets a message, its overlapping subscriptions put together [3.3.4-2]."""
+    """A subscriber that gets a message, its overlapping subscriptions merged [MQTT-3.3.4-2]."""
 
-    session: Session
+    subscriber: Subscriber
     qos: int
     retain_as_published: bool
     identifiers: tuple[int, ...]
     no_local: bool = False
-    """Some subscription does not want the session's own messages: then ``own`` says what it gets of them."""
+    """Some subscription has No Local: of its own messages the subscriber gets what ``own`` says, or nothing."""
     own: Receiver | None = None
 
 
@@ -38,9 +42,10 @@ class ShareGroup:
         self.members: dict[str, Receiver] = {}
         self._cursor = 0
 
-    def pick(self, message: RoutedMessage) -> Receiver | None:
-        """The member whose turn it is; those who can take it at once come before the full ones, and these before those
-        who are away.
+    def pick(self, qos: int) -> Receiver | None:
+        """Return the member whose turn it is for a message of `qos`.
+
+        Members that can take it at once come before full ones, and these before members that are away.
         """
         members = list(self.members.values())
         count = len(members)
@@ -48,14 +53,14 @@ class ShareGroup:
         for step in range(count):
             index = (self._cursor + step) % count
             member = members[index]
-            outlet = member.session.outlet
-            if outlet is None:
-                away = index if away is None else away
-            elif outlet.writable and (member.session.has_room or not (message.qos and member.qos)):
+            availability = member.subscriber.availability(min(qos, member.qos))
+            if availability is Availability.READY:
                 self._cursor = index + 1
                 return member
-            else:
+            if availability is Availability.FULL:
                 full = index if full is None else full
+            else:
+                away = index if away is None else away
         chosen = away if full is None else full
         if chosen is None:
             return None
@@ -64,25 +69,25 @@ class ShareGroup:
 
 
 class Route(Struct, frozen=True):
-    """Everybody who receives what is published to one topic name."""
+    """All receivers of one topic name."""
 
     receivers: tuple[Receiver, ...]
     groups: tuple[ShareGroup, ...]
 
 
 NOWHERE: Final = Route((), ())
-"""The route of a topic nobody subscribes to."""
+"""The route of a topic without subscribers."""
 
 
 class _Entry(Struct, frozen=True):
-    session: Session
+    subscriber: Subscriber
     subscribed: Subscribed
 
 
 class Router:
-    """All subscriptions. ``routes`` remembers answers by topic name and may be read directly.
+    """The subscriptions of all subscribers. ``routes`` is the cache, by topic name, and may be read directly.
 
-    At most `cache_size` of them are remembered, or fewer where many subscribe to everything.
+    The cache has at most `cache_size` routes, fewer where many subscribe to everything, and is cleared when full.
     """
 
     def __init__(self, cache_size: int = 50_000) -> None:
@@ -92,44 +97,36 @@ class Router:
         self._tree: FilterTree[_Entry | ShareGroup] = FilterTree()
         self.subscription_count = 0
 
-    def subscribe(self, session: Session, subscribed: Subscribed) -> bool:
-        """Add or replace a subscription of `session`; True when it is new to it."""
-        full_filter = subscribed.subscription.topic_filter
-        is_new = full_filter not in session.subscriptions
-        session.subscriptions[full_filter] = subscribed
-        self.subscription_count += is_new
+    def subscribe(self, subscriber: Subscriber, subscribed: Subscribed) -> None:
+        """Route messages that match the filter of `subscribed` to `subscriber`; replaces its earlier options."""
+        share, topic_filter = split_shared(subscribed.subscription.topic_filter)
+        if share is None:
+            before = self._tree.put(topic_filter, _Entry(subscriber, subscribed), subscriber.key)
+            self.subscription_count += before is None
+        else:
+            self._join(share, topic_filter, subscriber, subscribed)
+        self._forget(topic_filter)
+
+    def unsubscribe(self, subscriber: Subscriber, full_filter: str) -> None:
+        """End the subscription of `subscriber` to `full_filter`, if it has one."""
         share, topic_filter = split_shared(full_filter)
         if share is None:
-            self._tree.put(topic_filter, _Entry(session, subscribed), session.client_id)
+            self.subscription_count -= self._tree.remove(topic_filter, subscriber.key) is not None
         else:
-            self._join(share, topic_filter, session, subscribed)
+            self._leave(share, topic_filter, subscriber)
         self._forget(topic_filter)
-        return is_new
 
-    def unsubscribe(self, session: Session, full_filter: str) -> bool:
-        """Remove a subscription of `session`; False when it had none."""
-        if session.subscriptions.pop(full_filter, None) is None:
-            return False
-        self.subscription_count -= 1
-        share, topic_filter = split_shared(full_filter)
-        if share is None:
-            self._tree.remove(topic_filter, session.client_id)
-        else:
-            self._leave(share, topic_filter, session)
-        self._forget(topic_filter)
-        return True
-
-    def remove_session(self, session: Session) -> None:
-        """Remove all subscriptions of `session`."""
-        for full_filter in list(session.subscriptions):
-            self.unsubscribe(session, full_filter)
+    def unsubscribe_all(self, subscriber: Subscriber, full_filters: Iterable[str]) -> None:
+        """End the subscriptions of `subscriber` to all of `full_filters`."""
+        for full_filter in full_filters:
+            self.unsubscribe(subscriber, full_filter)
 
     def route(self, topic: str) -> Route:
-        """Who receives what is published to `topic`."""
+        """Return the receivers of a message published to `topic`."""
         route = self.routes.get(topic)
         if route is None:
             route = self._find(topic)
-            if len(topic) <= REMEMBERED_BYTES_MAX:
+            if len(topic) <= CACHED_BYTES_MAX:
                 self._remember(topic, route)
         return route
 
@@ -140,23 +137,25 @@ class Router:
             self._receiver_count = len(route.receivers)
         self.routes[topic] = route
 
-    def _join(self, share: str, topic_filter: str, session: Session, subscribed: Subscribed) -> None:
+    def _join(self, share: str, topic_filter: str, subscriber: Subscriber, subscribed: Subscribed) -> None:
         key = _share_key(share)
         group = self._tree.get(topic_filter, key)
         if not isinstance(group, ShareGroup):
             group = ShareGroup()
             self._tree.put(topic_filter, group, key)
-        group.members[session.client_id] = _receiver(session, [subscribed])
+        self.subscription_count += subscriber.key not in group.members
+        group.members[subscriber.key] = _receiver(subscriber, [subscribed])
 
-    def _leave(self, share: str, topic_filter: str, session: Session) -> None:
+    def _leave(self, share: str, topic_filter: str, subscriber: Subscriber) -> None:
         key = _share_key(share)
         group = self._tree.get(topic_filter, key)
         if isinstance(group, ShareGroup):
-            group.members.pop(session.client_id, None)
+            self.subscription_count -= group.members.pop(subscriber.key, None) is not None
             if not group.members:
                 self._tree.remove(topic_filter, key)
 
     def _forget(self, topic_filter: str) -> None:
+        """Remove the cached routes that a changed subscription to `topic_filter` may have made wrong."""
         if has_wildcard(topic_filter):
             self.routes.clear()
             self._receiver_count = 0
@@ -168,34 +167,35 @@ class Router:
         if not found:
             return NOWHERE
         groups: list[ShareGroup] = []
-        by_session: dict[str, tuple[Session, list[Subscribed]]] = {}
+        by_subscriber: dict[str, tuple[Subscriber, list[Subscribed]]] = {}
         for entry in found:
             if isinstance(entry, ShareGroup):
                 groups.append(entry)
             else:
-                session = entry.session
-                by_session.setdefault(session.client_id, (session, []))[1].append(entry.subscribed)
-        receivers = tuple(_receiver(session, subscriptions) for session, subscriptions in by_session.values())
+                subscriber = entry.subscriber
+                by_subscriber.setdefault(subscriber.key, (subscriber, []))[1].append(entry.subscribed)
+        receivers = tuple(_receiver(subscriber, each) for subscriber, each in by_subscriber.values())
         return Route(receivers, tuple(groups))
 
 
 def _share_key(share: str) -> str:
-    return "\0" + share  # no client id holds U+0000
+    """Return the key of a share group in the tree: no subscriber has it, see `Subscriber.key`."""
+    return "\0" + share
 
 
-def _receiver(session: Session, subscriptions: list[Subscribed]) -> Receiver:
-    """One copy for all overlapping subscriptions: the highest QoS, and all identifiers [3.3.4-3]."""
-    foreign = _merge(session, subscriptions)
-    listening_to_itself = [each for each in subscriptions if not each.subscription.no_local]
-    if len(listening_to_itself) < len(subscriptions):
+def _receiver(subscriber: Subscriber, subscriptions: list[Subscribed]) -> Receiver:
+    """Return one receiver for all overlapping subscriptions: the highest QoS, and all identifiers [MQTT-3.3.4-3]."""
+    foreign = _merge(subscriber, subscriptions)
+    with_own = [each for each in subscriptions if not each.subscription.no_local]
+    if len(with_own) < len(subscriptions):
         foreign.no_local = True
-        foreign.own = _merge(session, listening_to_itself) if listening_to_itself else None
+        foreign.own = _merge(subscriber, with_own) if with_own else None
     return foreign
 
 
-def _merge(session: Session, subscriptions: list[Subscribed]) -> Receiver:
+def _merge(subscriber: Subscriber, subscriptions: list[Subscribed]) -> Receiver:
     return Receiver(
-        session,
+        subscriber,
         max(each.subscription.qos for each in subscriptions),
         any(each.subscription.retain_as_published for each in subscriptions),
         tuple(each.identifier for each in subscriptions if each.identifier is not None),

@@ -21,11 +21,12 @@ from broker.exchange import Exchange
 from broker.hooks import ClientInfo, Hooks
 from broker.listeners.tcp import TcpListener
 from broker.origin import Origin
-from broker.receipt import ACCEPTED
-from broker.registry import MemorySessions, Registry, SessionStore
+from broker.receipt import ACCEPTED, Receipt
+from broker.registry import Registry
 from broker.retained import MemoryRetained, RetainedStore
 from broker.router import Router
 from broker.stats import Stats
+from broker.store import MemorySessions, SessionStore
 from broker.topics import TopicNames, check_topic_name
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Broker:
             access=AllowAll() if access is None else access,
             router=router,
             exchange=Exchange(config, hooks, router, retained, stats),
-            registry=Registry(config, router, sessions, self._publish_will),
+            registry=Registry(config, router, sessions, self._publish_will, self._spawn, self._on_change),
             retained=retained,
             stats=stats,
             names=TopicNames(config.max_topic_levels, config.topic_cache_size),
@@ -115,6 +116,7 @@ class Broker:
         for client in self._clients():
             client.abort()
         await self._wait_until(lambda: not self.connection_count, self._core.monotonic() + _CLOSE_S)
+        await self._wait_until(lambda: self._core.registry.is_settled, until)
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -133,16 +135,16 @@ class Broker:
         properties: Mapping[str, Any] | None,
         publisher: ClientInfo,
         received_at: int,
-    ) -> int:
-        """Route a message of the application's own; returns how many sessions get it.
+    ) -> Receipt:
+        """Route a message of the application's own. The receipt has code 0x10 where nobody subscribes to it.
 
         ``hooks.published`` is not called. Raises what `check` raises.
         """
         self.check(topic, properties)
         publish = Publish(topic, payload, qos, retain, False, 0, dict(properties) if properties else None)
-        count = self._core.exchange.publish_one(publish, publisher, received_at)
+        receipt = self._core.exchange.publish([publish], publisher, received_at)
         self._core.flush()
-        return count
+        return receipt
 
     def check(self, topic: str, properties: Mapping[str, Any] | None) -> None:
         """Raise `InvalidTopic`, `ProtocolError` or `ValueError` for what no PUBLISH may have."""
@@ -154,14 +156,12 @@ class Broker:
     def kick(self, client_id: str) -> bool:
         """Disconnect a client (0x98) and end its session; False when there is neither."""
         registry = self._core.registry
-        client = registry.clients.get(client_id)
-        if client is not None:
-            client.leave("kicked", Reason.ADMINISTRATIVE_ACTION)
+        has_left = registry.disconnect(client_id, "kicked", Reason.ADMINISTRATIVE_ACTION)
         session = registry.sessions.get(client_id)
         if session is not None:
             registry.end(session)
         self._core.flush()
-        return client is not None or session is not None
+        return has_left or session is not None
 
     @property
     def clients(self) -> list[ClientInfo]:
@@ -240,7 +240,7 @@ class Broker:
         if receipt.codes is not None and receipt.codes[0] >= 0x80:
             core.stats.messages_refused += 1
             return
-        core.exchange.publish_one(publish, info, now_ms)
+        core.exchange.publish([publish], info, now_ms)
 
     def _spawn(self, work: Awaitable[Any], done: Callable[[Any], None]) -> None:
         """Wait for `work` as a task of this broker and give its result, or its exception, to `done`."""

@@ -1,4 +1,4 @@
-"""SUBSCRIBE and UNSUBSCRIBE: what a client may subscribe to, and what comes of it."""
+"""SUBSCRIBE and UNSUBSCRIBE: checking the filters, changing session and router, choosing the reason codes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from broker.config import BrokerConfig
 from broker.core import Core
 from broker.errors import InvalidTopic, MalformedPacket, ProtocolError
 from broker.hooks import ClientInfo, SessionSubscribed, SessionUnsubscribed
-from broker.session import Session, Subscribed
+from broker.session import Session
+from broker.subscriber import Subscribed
 from broker.topics import check_topic_filter, has_wildcard, split_shared
 
 
 def subscribe(core: Core, session: Session, packet: Subscribe) -> tuple[list[int], list[str]]:
-    """Make the subscriptions of `packet`: their reason codes, and the filters of those that bring retained messages.
+    """Make the subscriptions of `packet`. Return their reason codes, and the filters whose retained messages are due.
 
-    Raises `WireError` for what ends the connection.
+    Raises `WireError` where the connection has to end.
     """
     identifiers = (packet.properties or {}).get("subscription_identifier")
     codes = []
@@ -29,7 +30,8 @@ def subscribe(core: Core, session: Session, packet: Subscribe) -> tuple[list[int
             codes.append(int(refusal))
             continue
         subscribed = Subscribed(_for_bridge(subscription, session.info), identifiers[0] if identifiers else None)
-        is_new = core.router.subscribe(session, subscribed)
+        is_new = session.subscribe(subscribed)
+        core.router.subscribe(session, subscribed)
         codes.append(subscription.qos)
         if wants_retained(subscription, is_new):
             with_retained.append(subscription.topic_filter)
@@ -41,10 +43,10 @@ def subscribe(core: Core, session: Session, packet: Subscribe) -> tuple[list[int
 
 
 def unsubscribe(core: Core, session: Session, packet: Unsubscribe) -> list[int]:
-    """End the subscriptions of `packet`; returns their reason codes."""
+    """End the subscriptions of `packet`. Return their reason codes."""
     codes = []
     for topic_filter in packet.topic_filters:
-        subscribed = session.subscriptions.get(topic_filter)
+        subscribed = session.unsubscribe(topic_filter)
         if subscribed is None:
             codes.append(int(Reason.NO_SUBSCRIPTION_EXISTED))
             continue
@@ -61,18 +63,21 @@ def unsubscribe(core: Core, session: Session, packet: Unsubscribe) -> list[int]:
 def check_subscription(
     subscription: Subscription, session: Session, config: BrokerConfig, access: Access
 ) -> Reason | None:
-    """The reason code a subscription is refused with, if it is. Raises `WireError` for what ends the connection."""
+    """Return the reason code that a subscription is refused with, None if it is accepted.
+
+    Raises `WireError` where the connection has to end.
+    """
     full_filter = subscription.topic_filter
     try:
         share, topic_filter = split_shared(full_filter)
     except InvalidTopic:
-        return Reason.TOPIC_FILTER_INVALID  # [4.8.2-1, 4.8.2-2]
+        return Reason.TOPIC_FILTER_INVALID  # [MQTT-4.8.2-1, MQTT-4.8.2-2]
     try:
         check_topic_filter(topic_filter, levels_max=len(topic_filter) + 1)
     except InvalidTopic as error:
-        raise MalformedPacket(str(error)) from error  # [4.7.1-1, 4.7.1-2]
+        raise MalformedPacket(str(error)) from error  # [MQTT-4.7.1-1, MQTT-4.7.1-2]
     if share is not None and subscription.no_local:
-        raise ProtocolError("no local on a shared subscription")  # [3.8.3-4]
+        raise ProtocolError("no local on a shared subscription")  # [MQTT-3.8.3-4]
     if topic_filter.count("/") >= config.max_topic_levels:
         return Reason.TOPIC_FILTER_INVALID
     if share is not None and not config.shared_subscription:
@@ -87,14 +92,20 @@ def check_subscription(
 
 
 def wants_retained(subscription: Subscription, is_new: bool) -> bool:
-    """Whether a subscription that was just made brings retained messages [3.3.1-9..11]; shared ones never do."""
+    """Return whether the retained messages of a subscription just made are to be sent [MQTT-3.3.1-9 to 3.3.1-11].
+
+    Those of a shared subscription never are.
+    """
     if subscription.topic_filter.startswith("$share/"):
         return False
     return subscription.retain_handling == 0 or (subscription.retain_handling == 1 and is_new)
 
 
 def _for_bridge(subscription: Subscription, info: ClientInfo) -> Subscription:
-    """Mosquitto's bridges expect retain flags as published, and not to hear their own messages."""
+    """Return `subscription` with the options that Mosquitto's bridges expect and cannot ask for before MQTT 5.
+
+    Retain flags arrive as they were published, and the bridge does not get its own messages back.
+    """
     if not info.is_bridge or subscription.topic_filter.startswith("$share/"):
         return subscription
     return replace(subscription, no_local=True, retain_as_published=True)

@@ -10,7 +10,7 @@ from broker.errors import InvalidTopic
 T = TypeVar("T")
 
 _TOPIC_BYTES_MAX = 65535
-REMEMBERED_BYTES_MAX = 512
+CACHED_BYTES_MAX = 512
 """Longer names are not remembered, so that a memory of names is bounded in bytes and not only in number."""
 
 
@@ -105,7 +105,7 @@ class TopicNames:
         except UnicodeDecodeError as error:
             raise InvalidTopic("the topic name is not UTF-8") from error
         check_topic_name(name, self._levels_max)
-        if len(raw) <= REMEMBERED_BYTES_MAX:
+        if len(raw) <= CACHED_BYTES_MAX:
             if len(self.known) >= self._size_max:
                 self.known.clear()
             self.known[raw] = name

@@ -26,11 +26,11 @@ from broker.hooks import (
     SessionSubscribed,
     SessionUnsubscribed,
 )
-from broker.receipt import ACCEPTED, Receipt, refusing
+from broker.receipt import ACCEPTED, Hold, Receipt, join_all, refusing
 from broker.server import Broker
 from engine.connector import Publication
 from engine.errors import DeliveryError, RejectError, RetryableError
-from engine.intake.dispatch import Dispatcher, Outcome, Ticket
+from engine.intake.dispatch import Dispatcher, Outcome
 from engine.model.message import NODE, UNDEFINED, ClientIdentity, Occurrence, new_message_id, property_columns
 from engine.service.clock import Clock
 
@@ -87,7 +87,7 @@ class Bridge:
         """
         now_ms = self._now_ms()
         refused: dict[int, DeliveryError] = {}
-        tickets: set[Ticket] = set()
+        holds: list[Hold] = []
         start = 0
         for (rule_id, trail), group in groupby(publications, key=lambda item: (item.rule_id, item.trail)):
             run: dict[int, Publication] = {}
@@ -102,14 +102,19 @@ class Bridge:
             info, client = self._publisher(rule_id)
             outcome = self._publishes(client, list(run.values()), now_ms, trail) or Outcome()
             if outcome.ticket is not None:
-                tickets.add(outcome.ticket)
+                holds.append(outcome.ticket)
             for position, (index, item) in enumerate(run.items()):
                 if outcome.refused and position in outcome.refused:
                     refused[index] = RetryableError(f"a sink that takes {item.topic} is full", code="queue_full")
                 else:
-                    broker.publish(item.topic, item.payload, item.qos, item.retain, item.properties, info, now_ms)
-        for ticket in tickets:
-            await _committed(ticket)
+                    receipt = broker.publish(
+                        item.topic, item.payload, item.qos, item.retain, item.properties, info, now_ms
+                    )
+                    if receipt.hold is not None:
+                        holds.append(receipt.hold)
+        hold = join_all(holds)
+        if hold is not None:
+            await _committed(hold)
         return refused
 
     def on_connected(self, event: ClientConnected) -> None:
@@ -124,7 +129,7 @@ class Bridge:
             "receive_maximum": info.receive_maximum,
             "expiry_interval": info.session_expiry_interval,
             "is_bridge": info.is_bridge,
-            "conn_props": property_columns(info.connect_properties),
+            "conn_props": property_columns(event.properties),
             "connected_at": info.connected_at,
             "session_present": event.session_present,
         }
@@ -195,13 +200,13 @@ DROPPED = "$events/message/dropped"
 DELIVERY_DROPPED = "$events/message/delivery_dropped"
 
 
-async def _committed(ticket: Ticket) -> None:
-    if not ticket.done:
+async def _committed(hold: Hold) -> None:
+    if not hold.done:
         done = asyncio.Event()
-        ticket.add_done_callback(done.set)
+        hold.add_done_callback(done.set)
         async with asyncio.timeout(REPUBLISH_TIMEOUT_S):
             await done.wait()
-    if ticket.failed:
+    if hold.failed:
         raise RetryableError("the journal could not be written", code="journal")
 
 

@@ -154,8 +154,8 @@ class PublisherMachine(RuleBasedStateMachine):
             in_vain = sum(hold is not None and hold.failed for hold in self.offers[payload])
             assert self.routed[payload] >= 1
             assert qos == 1 or self.routed[payload] <= 1 + in_vain
-        session = next(each for each in self.world.broker._core.registry.sessions if each.client_id == "a")
-        assert not session.received_count
+        session = next(each for each in self.world.broker._core.registry.sessions if each.key == "a")
+        assert not len(session.received)
         held = self.peer.client._connection._held
         assert held is not None
         assert (held.count, held.size, held.quota) == (0, 0, 0)

@@ -123,7 +123,7 @@ class SubscriberMachine(RuleBasedStateMachine):
         assert not self.received_ids
         (session,) = list(self.world.broker._core.registry.sessions)
         assert not session.in_flight
-        assert not session.queue
+        assert not session.queue_length
 
 
 TestSubscriber = SubscriberMachine.TestCase

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from broker.codec.packets import Subscription
 from broker.hooks import ClientInfo
 from broker.router import Router
-from broker.session import Session, Subscribed
+from broker.session import Session
+from broker.subscriber import Subscribed
 from broker.topics import FilterTree, NameTree, topic_matches
 
 levels = st.sampled_from(["a", "b", "", "$x", "ä"])
@@ -71,13 +72,16 @@ def test_name_tree_answers_as_matching_one_by_one(steps: list[tuple[bool, str]],
 def test_routers_memory_is_never_out_of_date(steps: list[tuple[str, str, str, str]]) -> None:
     """Whatever is asked between changes, the answer is the one of a router without a memory."""
     router = Router(cache_size=4)
-    sessions = {key: Session(key, ClientInfo(key)) for key in ("one", "two", "three")}
+    sessions = {key: Session(ClientInfo(key)) for key in ("one", "two", "three")}
     for action, topic_filter, key, name in steps:
         if action == "subscribe":
-            router.subscribe(sessions[key], Subscribed(Subscription(topic_filter)))
+            subscribed = Subscribed(Subscription(topic_filter))
+            sessions[key].subscribe(subscribed)
+            router.subscribe(sessions[key], subscribed)
         elif action == "unsubscribe":
+            sessions[key].unsubscribe(topic_filter)
             router.unsubscribe(sessions[key], topic_filter)
-        found = {receiver.session.client_id for receiver in router.route(name).receivers}
+        found = {receiver.subscriber.key for receiver in router.route(name).receivers}
         assert found == {
             key for key, session in sessions.items() if any(topic_matches(each, name) for each in session.subscriptions)
         }

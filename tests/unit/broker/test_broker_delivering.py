@@ -21,6 +21,7 @@ from broker.codec.packets import (
     UnsubAck,
     Unsubscribe,
 )
+from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
 from broker.errors import InvalidTopic, ProtocolError
 from broker.hooks import (
@@ -32,13 +33,15 @@ from broker.hooks import (
     SessionSubscribed,
     SessionUnsubscribed,
 )
+from broker.receipt import ACCEPTED, Receipt
 from support.mqtt_world import Peer, World
 
 versions = pytest.mark.parametrize("version", [4, 5])
 APP = ClientInfo("app")
+NOBODY = Receipt(codes=bytearray((Reason.NO_MATCHING_SUBSCRIBERS,)))
 
 
-def publish(world: World, topic: str = "t", payload: bytes = b"x", qos: int = 0, **fields: Any) -> int:
+def publish(world: World, topic: str = "t", payload: bytes = b"x", qos: int = 0, **fields: Any) -> Receipt:
     """The application publishes."""
     properties = fields.pop("properties", None)
     return world.broker.publish(topic, payload, qos, fields.pop("retain", False), properties, APP, world.now_ms())
@@ -66,8 +69,8 @@ def test_unsubscribe_ends_delivery(version: int) -> None:
     peer.send(Unsubscribe(3, ["a/+", "a/#"]))
     assert peer.received() == [UnsubAck(3, [0, 0x11] if version == 5 else [])]
     assert [event.topic_filter for event in world.events_of(SessionUnsubscribed)] == ["a/+"]
-    assert publish(world, "a/x") == 0
-    assert publish(world, "b") == 1
+    assert publish(world, "a/x") == NOBODY
+    assert publish(world, "b") == ACCEPTED
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -214,9 +217,9 @@ def test_wildcards_in_front_do_not_see_dollar_topics(topic: str) -> None:
     world = World()
     peer = world.connect()
     peer.subscribe("#", "+/uptime", "$share/g/#", "+")
-    assert publish(world, topic) == 0
+    assert publish(world, topic) == NOBODY
     peer.subscribe(f"{topic.split('/')[0]}/#")
-    assert publish(world, topic) == 1
+    assert publish(world, topic) == ACCEPTED
 
 
 def test_application_hears_of_invalid_topics() -> None:
@@ -275,7 +278,7 @@ def test_groups_are_told_apart_by_name_and_filter() -> None:
     world = World()
     peer = world.connect()
     peer.subscribe("$share/g/t", "$share/h/t", "$share/g/+")
-    assert publish(world) == 3
+    assert publish(world) == ACCEPTED
     assert len(peer.publishes()) == 3
 
 
@@ -312,7 +315,7 @@ def test_member_whose_window_is_full_is_passed_over() -> None:
     assert len(seen) == 8
     for number in range(10, 15):
         publish(world, payload=b"%d" % number, qos=1)
-    assert [len(each.queue) for each in world.broker._core.registry.sessions if each.client_id == "away"] == [0]
+    assert [each.queue_length for each in world.broker._core.registry.sessions if each.key == "away"] == [0]
     publish(world, payload=b"qos 0 needs no window", qos=0)
     publish(world, payload=b"qos 0 needs no window", qos=0)
     assert hung.payloads()[2:] == good.payloads()[2:] == [b"qos 0 needs no window"]
@@ -324,7 +327,7 @@ def test_shared_subscription_ends_with_its_last_member() -> None:
     peer = world.connect()
     peer.subscribe("$share/g/t")
     peer.send(Unsubscribe(1, ["$share/g/t"]))
-    assert publish(world) == 0
+    assert publish(world) == NOBODY
     assert world.broker.subscription_count == 0
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from broker.codec.packets import Subscription
 from broker.hooks import ClientInfo
 from broker.router import NOWHERE, Router
-from broker.session import Session, Subscribed
-from broker.topics import REMEMBERED_BYTES_MAX
+from broker.session import Session
+from broker.subscriber import Subscribed
+from broker.topics import CACHED_BYTES_MAX
 
 
 def session(client_id: str = "a") -> Session:
-    return Session(client_id, ClientInfo(client_id))
+    return Session(ClientInfo(client_id))
 
 
 def receivers(router: Router, topic: str) -> list[str]:
-    return [receiver.session.client_id for receiver in router.route(topic).receivers]
+    return [receiver.subscriber.key for receiver in router.route(topic).receivers]
 
 
 def test_answer_follows_every_change() -> None:
@@ -22,13 +23,13 @@ def test_answer_follows_every_change() -> None:
     router, one, two = Router(), session("one"), session("two")
     assert router.route("a/b") is NOWHERE
     for topic_filter in ("a/b", "a/+", "#"):
-        assert router.subscribe(one, Subscribed(Subscription(topic_filter)))
+        router.subscribe(one, Subscribed(Subscription(topic_filter)))
         assert receivers(router, "a/b") == ["one"]
         router.subscribe(two, Subscribed(Subscription(topic_filter, 1)))
         assert receivers(router, "a/b") == ["one", "two"]
-        assert router.unsubscribe(one, topic_filter)
+        router.unsubscribe(one, topic_filter)
         assert receivers(router, "a/b") == ["two"]
-        router.remove_session(two)
+        router.unsubscribe_all(two, [topic_filter])
         assert router.route("a/b") is NOWHERE
     assert router.subscription_count == 0
 
@@ -38,7 +39,8 @@ def test_answer_follows_changed_options() -> None:
     router, one = Router(), session()
     router.subscribe(one, Subscribed(Subscription("t", 0)))
     assert router.route("t").receivers[0].qos == 0
-    assert not router.subscribe(one, Subscribed(Subscription("t", 2)))
+    router.subscribe(one, Subscribed(Subscription("t", 2)))
+    assert router.subscription_count == 1
     assert router.route("t").receivers[0].qos == 2
 
 
@@ -48,7 +50,7 @@ def test_answers_are_remembered_up_to_a_bound() -> None:
     for number in range(95):
         router.route(f"t/{number}")
     assert len(router.routes) <= 10
-    router.route("x" * (REMEMBERED_BYTES_MAX + 1))
+    router.route("x" * (CACHED_BYTES_MAX + 1))
     assert len(router.routes) <= 10
 
 
@@ -65,11 +67,24 @@ def test_receivers_are_remembered_up_to_a_bound() -> None:
         assert 1 <= len(router.routes) <= 2
 
 
+def test_subscriptions_are_counted_once() -> None:
+    """Subscribing again or ending a subscription that is not there changes no count, in share groups neither."""
+    router, one = Router(), session()
+    for topic_filter in ("t", "$share/g/t"):
+        for _ in range(2):
+            router.subscribe(one, Subscribed(Subscription(topic_filter)))
+    assert router.subscription_count == 2
+    for topic_filter in ("t", "$share/g/t"):
+        for _ in range(2):
+            router.unsubscribe(one, topic_filter)
+    assert router.subscription_count == 0
+
+
 def test_client_id_cannot_be_mistaken_for_a_group() -> None:
     """Client ids are chosen by clients."""
     router = Router()
     router.subscribe(session("$share/g"), Subscribed(Subscription("t")))
     router.subscribe(session("member"), Subscribed(Subscription("$share/g/t")))
     route = router.route("t")
-    assert [receiver.session.client_id for receiver in route.receivers] == ["$share/g"]
+    assert [receiver.subscriber.key for receiver in route.receivers] == ["$share/g"]
     assert list(route.groups[0].members) == ["member"]

@@ -16,6 +16,7 @@ from broker.codec.packets import (
     Subscription,
     Will,
 )
+from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
 from broker.hooks import ClientConnected, ClientDisconnected, ClientInfo, DeliveryDropped
 from broker.receipt import ACCEPTED, Receipt, refusing
@@ -23,9 +24,10 @@ from support.mqtt_world import Peer, World
 
 versions = pytest.mark.parametrize("version", [4, 5])
 APP = ClientInfo("app")
+NOBODY = Receipt(codes=bytearray((Reason.NO_MATCHING_SUBSCRIBERS,)))
 
 
-def publish(world: World, payload: bytes, qos: int = 1, **properties: Any) -> int:
+def publish(world: World, payload: bytes, qos: int = 1, **properties: Any) -> Receipt:
     return world.broker.publish("t", payload, qos, False, properties or None, APP, world.now_ms())
 
 
@@ -88,7 +90,7 @@ def test_clean_start_forgets_the_session(version: int) -> None:
     publish(world, b"lost")
     fresh = world.connect("a", version=version)
     assert not session_present(fresh)
-    assert publish(world, b"x") == 0
+    assert publish(world, b"x") == NOBODY
     assert fresh.received() == []
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from broker.errors import InvalidTopic
 from broker.topics import (
-    REMEMBERED_BYTES_MAX,
+    CACHED_BYTES_MAX,
     FilterTree,
     NameTree,
     TopicNames,
@@ -170,7 +170,7 @@ def test_names_are_remembered_up_to_a_bound() -> None:
     for name in (b"a", b"b", b"c", b"d"):
         assert names.decode(name) == name.decode()
     assert len(names.known) == 1
-    names.decode(b"x" * (REMEMBERED_BYTES_MAX + 1))
+    names.decode(b"x" * (CACHED_BYTES_MAX + 1))
     assert len(names.known) == 1
 
 

@@ -22,6 +22,7 @@ from broker.hooks import (
     SessionUnsubscribed,
 )
 from broker.origin import Address, Origin
+from broker.receipt import ACCEPTED, Receipt
 from engine.bridge import Bridge
 from engine.connector import Publication
 from engine.errors import RejectError, RetryableError
@@ -37,7 +38,7 @@ RECEIVER = ClientInfo("app-1", None, Origin("tcp:10.0.0.1:1883", Address("::1", 
 MESSAGE = RoutedMessage("t", b"\xff", 1, False, {"content_type": "x", "user_property": [("a", "1")]}, CLIENT, 2)
 
 OCCASIONS: dict[str, object] = {
-    "client.connected": ClientConnected(CLIENT, False),
+    "client.connected": ClientConnected(CLIENT, False, {}),
     "client.disconnected": ClientDisconnected(CLIENT, "normal", {}, 3),
     "session.subscribed": SessionSubscribed(CLIENT, "t/#", 1, {}),
     "session.unsubscribed": SessionUnsubscribed(CLIENT, "t/#", 1, {}),
@@ -95,9 +96,9 @@ class Broker:
     def check(self, topic: str, properties: Mapping[str, Any]) -> None:
         World().broker.check(topic, properties)
 
-    def publish(self, topic: str, payload: bytes, *rest: object) -> int:
+    def publish(self, topic: str, payload: bytes, *rest: object) -> Receipt:
         self.published.append((topic, payload))
-        return 0
+        return ACCEPTED
 
 
 def bridge_to(dispatcher: Dispatcher) -> tuple[Bridge, Hooks]:
