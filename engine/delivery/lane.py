@@ -126,12 +126,13 @@ class Lane:
         return self.log.committed_seq - self._taken_through
 
     def drop_oldest(self, count: int) -> None:
-        """Forget the `count` records that would be taken next. The cursor passes them once it gets there."""
-        self._taken_through += count
-        self._queue.skip_to(self._taken_through, self.log.committed_seq)
-        self.dropped_through = self._taken_through
+        """Forget the `count` records that would be taken next. The cursor passes them once it gets there. Where it
+        raises, nothing has changed."""
+        through = self._taken_through + count
+        self._queue.skip_to(through, self.log.committed_seq)
+        self._taken_through = self.dropped_through = through
         if not self.in_flight:
-            self.log.state.cursor = self.dropped_through
+            self.log.state.cursor = through
 
     @property
     def oldest_ms(self) -> int | None:

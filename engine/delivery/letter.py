@@ -9,6 +9,7 @@ from typing import Any
 from zlib import crc32
 
 from engine.delivery.journal import SinkLog
+from engine.delivery.unstorable import storable_text
 from engine.delivery.work import DeadLetter, class_of, code_of, text_of
 from engine.model.record import Chunk, Record, Row
 
@@ -16,9 +17,6 @@ _VIEW = (
     "id, lane, seq, rule, client, topic, time_ms, error_class, code, message, attempts, first_error_ms, died_ms, chunk"
 )
 _IDS_AT_ONCE = 500
-
-SHOWN_CHARACTERS = 10_000
-"""How much is shown of a row that can't be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +56,12 @@ class StoredLetter:
 def letter_row(sink: SinkLog, letter: DeadLetter, now_ms: int) -> tuple[Any, ...]:
     """What the journal stores of a record that is given up."""
     record, error = letter.record, letter.error
+    code = code_of(error)
     return (
         sink.id, record.lane, record.seq, record.rule_id, record.client_id, record.topic, record.time_ms,
-        class_of(error), storable(code_of(error)), storable(text_of(error)), letter.attempts, letter.first_error_ms,
-        now_ms, _chunk(record).encode(),
+        class_of(error), None if code is None else storable_text(code), storable_text(text_of(error)), letter.attempts,
+        letter.first_error_ms, now_ms, _chunk(record).encode(),
     )  # fmt: skip
-
-
-def unstorable_chunk(chunk: Chunk) -> Chunk:
-    """What is kept of a chunk of one row that can't be stored: where it came from, and what it looks like."""
-    try:
-        shown = repr(chunk.rows[0])[:SHOWN_CHARACTERS]
-    except RecursionError:
-        shown = f"a row of the columns {', '.join(chunk.rows[0])}, nested too deeply to be shown"[:SHOWN_CHARACTERS]
-    row = {"_unstorable": storable(shown)}
-    return Chunk(
-        _text(chunk.rule_id), _text(chunk.client_id), chunk.lane_hash, chunk.time_ms, _text(chunk.topic(0)), [row],
-        tuple(map(_text, chunk.trail)),
-    )  # fmt: skip
-
-
-def unstorable_row(sink: SinkLog, shown: Chunk, reason: str, now_ms: int) -> tuple[Any, ...]:
-    """What is stored of a row that can't be: `shown` in its place."""
-    return (
-        sink.id, 0, 0, shown.rule_id, shown.client_id, shown.topic(0), shown.time_ms, "reject", None, storable(reason),
-        0, now_ms, now_ms, shown.encode(),
-    )  # fmt: skip
-
-
-def storable(text: str | None) -> str | None:
-    """`text` as UTF-8 can carry it: one that can't be stored would keep its whole group from being written."""
-    return None if text is None else _text(text)
-
-
-def _text(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def list_letters(db: sqlite3.Connection, sink: SinkLog, limit: int, offset: int) -> list[StoredLetter]:

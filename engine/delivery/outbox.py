@@ -11,32 +11,30 @@ settled those that came before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from random import Random
 
 import structlog
 
 from engine.connector import ConnectorConfig, Sink
+from engine.delivery.admission import Admission
+from engine.delivery.barrier import Barriers
 from engine.delivery.journal import Journal, LaneLog, SinkLog, Ticket
-from engine.delivery.lane import NO_LIMIT, Lane
-from engine.delivery.letter import StoredLetter, letter_row, unstorable_chunk, unstorable_row
+from engine.delivery.journal.group import Part
+from engine.delivery.lane import Lane
+from engine.delivery.letter import StoredLetter, letter_row
 from engine.delivery.link import Link
+from engine.delivery.notice import Notice
 from engine.delivery.spread import Spread
 from engine.delivery.status import SinkStatus
+from engine.delivery.unstorable import UnstorableRow, separate, unstorable_letter
 from engine.delivery.waiting import Bell, deadline, is_cancelled
-from engine.delivery.work import DeadLetter, Settled, text_of
+from engine.delivery.work import Settled, text_of
 from engine.model.metrics import SinkCounters
 from engine.model.record import Chunk
 from engine.service.clock import Clock
 from engine.service.tasks import Tasks
 
 log = structlog.get_logger()
-
-REFUSING_UNTIL = 0.9
-"""A full buffer refuses until it has sunk to this part of its limit."""
-
-TELL_EVERY_S = 10.0
-"""How often dead letters are spoken of at the most: a device may send nothing but bad records."""
 
 CLOSE_S_MIN = 0.5
 """How long a sink may take to close when its writes have used up the time to stop."""
@@ -59,65 +57,94 @@ class Outbox:
         self._logs: list[LaneLog] = []
         self._tasks = Tasks(f"sink {sink_id}")
         self._drained = Bell(clock)
-        self._untold = 0
-        """Dead letters that nothing was said of."""
-        self._tell_at = 0.0
+        self._barriers = Barriers(self._log, journal)
+        self._dead_letters = Notice(clock, "warning", "new dead letters", sink=sink_id)
+        self._unstorable = Notice(clock, "error", "rows cannot be stored and became dead letters", sink=sink_id)
+        self._not_taken = Notice(clock, "error", "rows were not taken and are not acknowledged", sink=sink_id)
+        self._not_applied = Notice(clock, "error", "buffer limits could not be applied", sink=sink_id)
         self._open = False
 
     # On the path of every message
 
-    def put(self, chunk: Chunk) -> None:
-        """Take `chunk` for delivery; it is safe once the journal's ticket is done. Never blocks, never raises."""
+    def put(self, chunk: Chunk) -> bool:
+        """Take `chunk` for delivery, and return whether it was taken. Never blocks, and never raises, whatever a row
+        holds and whatever fails beneath.
+
+        True: each of its rows stands in the journal's open group, or became a dead letter in it, or was dropped and
+        counted where the buffer is full and ``when_full`` says so. It is safe once the group's hold is done.
+
+        False: nothing of it was taken or counted, and lanes, counters and group are as they were. It must not be
+        acknowledged. This takes a failure that is not the row's: no memory, no event loop, an error in this program.
+        """
         try:
             size = len(chunk.encode())
-        except ValueError as error:
-            self._put_storable(chunk, error)
-            return
-        if self._is_plain and self._state.waiting_bytes + size <= self._full_bytes:
-            rows = len(chunk.rows)
-            self._logs[chunk.lane_hash % self._lane_count].append(chunk, size)
-            self.counters.emitted += rows
-            self._state.waiting_bytes += size
-        else:
-            self._put_carefully(chunk, size)
+            state = self._state
+            if self._is_plain and state.waiting_bytes + size <= self._full_bytes:
+                rows = len(chunk.rows)
+                self._logs[chunk.lane_hash % self._lane_count].append(chunk, rows, size)
+                # `append` takes all or nothing, and nothing is called after it, so that the counters fit it always.
+                self.counters.emitted += rows
+                state.waiting_bytes += size
+                return True
+            return self._put_carefully(chunk)
+        except Exception:
+            # Nothing has been taken. The careful way finds rows that cannot be stored, and logs any other failure.
+            try:
+                return self._put_carefully(chunk)
+            except Exception:
+                return False
 
     def drop(self, count: int) -> None:
-        """Count records that are dropped because the buffer is full and nobody can be told (QoS 0, events)."""
+        """Count records that are dropped because the buffer is full and nobody can be told (QoS 0, events). Never
+        raises."""
         self.counters.emitted += count
         self.counters.dropped_queue_full += count
-        self._journal.touch(self._log)
-
-    def _put_carefully(self, chunk: Chunk, size: int) -> None:
-        """Put with everything that is not usual: a lane key, a limit of records, a buffer that is full."""
-        rows = len(chunk.rows)
-        is_full = self._is_full(rows, size)
-        self.counters.emitted += rows
-        if is_full and self._config.buffer.when_full == "drop_newest":
-            self.counters.dropped_newest += rows
+        try:
             self._journal.touch(self._log)
-            return
-        self._append(chunk)
-        if self._config.buffer.when_full == "drop_oldest" and self._is_full():
-            self._drop_oldest()
-        self._update_refusing()
+        except Exception as error:
+            self._not_applied.add(count, error)
 
-    def _append(self, chunk: Chunk) -> None:
-        for number, part in self._spread.split(chunk):
-            size = len(part.encode())
-            self._logs[number].append(part, size)
+    def _put_carefully(self, chunk: Chunk) -> bool:
+        """Put where anything is unusual: a lane key, a limit of records, a full buffer, a row that cannot be stored."""
+        is_taken = False
+        try:
+            unstorable = self._take(chunk)
+            is_taken = True
+            if unstorable:
+                self._unstorable.add(len(unstorable), unstorable[0].error)
+            if self._admission.when_full == "drop_oldest" and self._admission.is_full():
+                self._drop_oldest()
+            self._update_refusing()
+        except Exception as error:
+            (self._not_applied if is_taken else self._not_taken).add(len(chunk.rows), error)
+        return is_taken
+
+    def _take(self, chunk: Chunk) -> list[UnstorableRow]:
+        """Add `chunk` to the open group and count it; return the rows that became dead letters. Where it raises,
+        nothing has changed."""
+        storable, unstorable = separate(chunk)
+        parts = [part for item in storable for part in self._place(item)]
+        rows, size = sum([part[2] for part in parts]), sum([part[3] for part in parts])
+        is_dropped = self._admission.when_full == "drop_newest" and bool(rows) and self._admission.is_full(rows, size)
+        now_ms = self._clock.now_ms()
+        letters = [unstorable_letter(self._log, row, now_ms) for row in unstorable]
+        dead, dropped = len(letters), rows if is_dropped else 0
+        if dead or dropped:
+            self._journal.touch(self._log)
+        self._journal.group.add(() if is_dropped else parts, letters=letters)
+        # As in `put`: nothing is called from here on.
+        self.counters.emitted += rows + dead
+        self.counters.dead_lettered += dead
+        self.counters.dropped_newest += dropped
+        if not is_dropped:
             self._state.waiting_bytes += size
+        return unstorable
 
-    def _put_storable(self, chunk: Chunk, error: ValueError) -> None:
-        """Put what can be stored of `chunk`, and a dead letter for what can't."""
-        if len(chunk) > 1:
-            for index in range(len(chunk)):
-                self.put(chunk.part(index, index + 1))
-            return
-        log.error("a row can't be stored", sink=self.sink_id, rule=chunk.rule_id, reason=str(error))
-        shown = unstorable_chunk(chunk)
-        self.counters.emitted += 1
-        self.counters.dead_lettered += 1
-        self._journal.bury(self._log, unstorable_row(self._log, shown, str(error), self._clock.now_ms()))
+    def _place(self, chunk: Chunk) -> list[Part]:
+        """Return the parts of `chunk` with the lanes they take."""
+        return [
+            (self._logs[number], part, len(part.rows), len(part.encode())) for number, part in self._spread.split(chunk)
+        ]
 
     def revive(self, letters: list[StoredLetter]) -> Ticket:
         """Put dead letters into their lanes again, as new records; limits are not asked. Each has a record."""
@@ -127,122 +154,75 @@ class Outbox:
             counters.dead_lettered += count
             counters.dropped_unwritten -= count
 
+        parts = [part for letter in letters if letter.record is not None for part in self._place(letter.record)]
+        size = sum([part[3] for part in parts])
+        self._journal.touch(self._log)
+        self._journal.group.add(parts, forgotten=[letter.id for letter in letters], undo=(undo,))
         counters.dead_lettered -= count
-        for letter in letters:
-            assert letter.record is not None
-            self._append(letter.record)
-        return self._journal.forget(self._log, [letter.id for letter in letters], undo)
-
-    # Limits
-
-    def _is_full(self, rows: int = 0, size: int = 0) -> bool:
-        buffer = self._config.buffer
-        if self._state.waiting_bytes + size > buffer.max_bytes:
-            return True
-        return bool(buffer.max_events) and self.counters.buffered + rows > buffer.max_events
+        self._state.waiting_bytes += size
+        return self._journal.group.ticket
 
     def _update_refusing(self) -> None:
-        buffer = self._config.buffer
-        if self._journal.failing is not None or not self._open:
-            self.refusing = True
-        elif buffer.when_full != "refuse":
-            self.refusing = False
-        elif self.refusing:
-            self.refusing = self._state.waiting_bytes > REFUSING_UNTIL * buffer.max_bytes or (
-                bool(buffer.max_events) and self.counters.buffered > REFUSING_UNTIL * buffer.max_events
-            )
-        else:
-            self.refusing = self._state.waiting_bytes >= buffer.max_bytes or (
-                bool(buffer.max_events) and self.counters.buffered >= buffer.max_events
-            )
+        is_closed = self._journal.failing is not None or not self._open
+        self.refusing = is_closed or self._admission.is_refusing(self.refusing)
 
     def _drop_oldest(self) -> None:
-        """Drop what has waited longest until there is room."""
-        buffer = self._config.buffer
-        size = max(self._state.waiting_bytes // max(self.counters.buffered, 1), 1)
-        rows = (self._state.waiting_bytes - buffer.max_bytes) // size + 1
-        if buffer.max_events:
-            rows = max(rows, self.counters.buffered - buffer.max_events)
+        """Drop what has waited longest until there is room. It can be interrupted anywhere: what is dropped is counted,
+        and the rest is dropped with the next chunk."""
+        self._journal.touch(self._log)
+        rows, row_bytes = self._admission.excess()
         while rows > 0:
             lanes = [lane for lane in self._lanes.values() if lane.droppable]
             if not lanes:
                 break
             lane = min(lanes, key=lambda lane: lane.oldest_ms or 0)
             dropped = min(rows, lane.droppable)
+            size = self._share(dropped, dropped * row_bytes)
             lane.drop_oldest(dropped)
-            rows -= dropped
+            # As in `put`: nothing is called until it is counted.
             self.counters.dropped_oldest += dropped
-            self._release(dropped * size)
-        if self._state.barriers:
-            self._lift_barriers()
+            self._state.waiting_bytes -= size
+            self._state.settled_bytes += size
+            rows -= dropped
+        if self._barriers.exist:
+            self._barriers.lift(self._lanes)
+        if not self.counters.buffered:
+            self._drained.ring()
+
+    def _share(self, rows: int, size: int) -> int:
+        """Return how many of the bytes that wait go with `rows` records of about `size` bytes: all with the last."""
+        waiting = self._state.waiting_bytes
+        return waiting if self.counters.buffered <= rows else min(size, waiting)
 
     # What lanes report
 
     def settle(self, lane: Lane, settled: Settled, size: int) -> None:
         """Take note of what a lane has done: cursor, counters and dead letters go into the same commit."""
         counters, state = self.counters, lane.log.state
-        lost = settled.through - state.cursor - settled.rows
+        lost = max(settled.through - state.cursor - settled.rows, 0)
+        now_ms = self._clock.now_ms()
+        for letter in settled.letters:
+            self._journal.bury(self._log, letter_row(self._log, letter, now_ms))
+            counters.dead_lettered += 1
         counters.delivered += settled.delivered
         counters.deduplicated += settled.deduplicated
         counters.batches += bool(settled.delivered)
-        counters.dropped_corrupted += max(lost, 0)
-        for letter in settled.letters:
-            counters.dead_lettered += 1
-            self._journal.bury(self._log, letter_row(self._log, letter, self._clock.now_ms()))
-        if settled.letters:
-            self._tell(settled.letters)
+        counters.dropped_corrupted += lost
         state.cursor = settled.through
         if not lane.in_flight:
             state.cursor = max(state.cursor, lane.dropped_through)
-        self._release(size)
-        if self._state.barriers:
-            self._lift_barriers()
-
-    def _tell(self, letters: Sequence[DeadLetter]) -> None:
-        """Say that there are new dead letters, with those that nothing was said of."""
-        self._untold += len(letters)
-        now = self._clock.monotonic()
-        if now >= self._tell_at:
-            log.warning("new dead letters", sink=self.sink_id, count=self._untold, reason=text_of(letters[0].error))
-            self._untold, self._tell_at = 0, now + TELL_EVERY_S
-
-    def _release(self, size: int) -> None:
-        """Account for `size` bytes that no longer wait."""
-        state = self._state
-        if not self.counters.buffered:
-            size = state.waiting_bytes
-        state.waiting_bytes = max(state.waiting_bytes - size, 0)
-        state.settled_bytes += size
+        size = self._share(0, size)
+        self._state.waiting_bytes -= size
+        self._state.settled_bytes += size
         self._journal.touch(self._log)
+        if settled.letters:
+            self._dead_letters.add(len(settled.letters), settled.letters[0].error)
         if self.refusing:
             self._update_refusing()
-        if not self.counters.buffered:
+        if self._barriers.exist:
+            self._barriers.lift(self._lanes)
+        if not counters.buffered:
             self._drained.ring()
-
-    # Barriers
-
-    def _set_barrier(self) -> None:
-        """Let what waits now be settled before anything that comes from here on."""
-        waiting = {log.state.number: log.state.next_seq - 1 + log.fresh_rows for log in self._log.lanes.values()}
-        if any(through > self._log.lanes[number].state.cursor for number, through in waiting.items()):
-            self._state.barriers.append(waiting)
-
-    def _lift_barriers(self) -> None:
-        """Go on past barriers that every lane has reached."""
-        barriers = self._state.barriers
-        while barriers and all(self._has_reached(number, through) for number, through in barriers[0].items()):
-            del barriers[0]
-            self._journal.touch(self._log)
-        for number, lane in self._lanes.items():
-            limit = barriers[0].get(number, 0) if barriers else NO_LIMIT
-            if limit != lane.limit_seq:
-                lane.limit_seq = limit
-                lane.wake()
-
-    def _has_reached(self, number: int, through: int) -> bool:
-        lane = self._log.lanes[number]
-        cursor = lane.state.cursor
-        return cursor >= through or (cursor >= lane.state.next_seq - 1 and not lane.fresh)
 
     # Life
 
@@ -254,7 +234,7 @@ class Outbox:
         self._link = Link(self.sink_id, sink, config, self._clock, self._random)
         self._lanes = {log.state.number: self._make_lane(log, sink) for log in self._active_logs()}
         self._open = True
-        self._lift_barriers()
+        self._barriers.lift(self._lanes)
         self._update_refusing()
         self._tasks.spawn(self._link.run(), "link")
         for number, lane in self._lanes.items():
@@ -276,7 +256,7 @@ class Outbox:
     def journal_changed(self) -> None:
         """The journal can be written again, or no longer."""
         self._update_refusing()
-        self._lift_barriers()
+        self._barriers.lift(self._lanes)
 
     async def drained(self) -> None:
         """Wait until nothing waits."""
@@ -310,10 +290,11 @@ class Outbox:
         self._lane_count = config.lanes
         self._logs = [self._log.lane(number) for number in range(config.lanes)]
         self._is_plain = spread.by_client and not config.buffer.max_events
+        self._admission = Admission(config.buffer, self._log)
         self._full_bytes = config.buffer.max_bytes
         self._log.retain(config.buffer.retain, config.buffer.retain_bytes)
         if spread.name != self._state.spread:
-            self._set_barrier()
+            self._barriers.add()
             self._state.spread = spread.name
             self._journal.touch(self._log)
 

@@ -11,7 +11,7 @@ its beginning; when it is read up to the tail, the tail joins the head. Records 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from engine.delivery.journal import Segment
@@ -76,14 +76,19 @@ class LaneQueue:
         self._join(committed)
 
     def skip_to(self, seq: int, committed: int) -> None:
-        """Forget everything up to `seq`."""
-        self._head = deque(part for segment in self._head if (part := after(segment, seq)) is not None)
-        self._count()
-        if self._gap_from is not None and self._gap_from <= seq:
-            self._gap_from = seq + 1
-            self._tail = deque(part for segment in self._tail if (part := after(segment, seq)) is not None)
-            self._tail_size = sum(segment.size for segment in self._tail)
-            self._join(committed)
+        """Forget everything up to `seq`. Where it raises, nothing has changed."""
+        head = _after_all(self._head, seq)
+        gap_from, tail, tail_size = self._gap_from, self._tail, self._tail_size
+        if gap_from is not None and gap_from <= seq:
+            gap_from = seq + 1
+            tail = _after_all(tail, seq)
+            tail_size = sum([segment.size for segment in tail])
+            if gap_from > (tail[0].first_seq - 1 if tail else committed):
+                head += tail
+                gap_from, tail, tail_size = None, deque(), 0
+        rows, size = sum([segment.rows for segment in head]), sum([segment.size for segment in head])
+        self._head, self._gap_from, self._tail, self._tail_size = head, gap_from, tail, tail_size
+        self.rows, self.size = rows, size
 
     def take(self, rows_max: int, size_max: int, last_seq: int) -> Taken | None:
         """The next records, up to the first limit reached but at least one, none after `last_seq`."""
@@ -139,10 +144,6 @@ class LaneQueue:
         self._tail.clear()
         self._tail_size = 0
 
-    def _count(self) -> None:
-        self.rows = sum(segment.rows for segment in self._head)
-        self.size = sum(segment.size for segment in self._head)
-
 
 def split(segment: Segment, rows: int) -> tuple[Segment, Segment]:
     """The first `rows` records of `segment`, and the rest; sizes are shared by number."""
@@ -174,6 +175,10 @@ def after(segment: Segment, seq: int) -> Segment | None:
     if segment.last_seq <= seq:
         return None
     return split(segment, seq - segment.first_seq + 1)[1]
+
+
+def _after_all(segments: Iterable[Segment], seq: int) -> deque[Segment]:
+    return deque([part for segment in segments if (part := after(segment, seq)) is not None])
 
 
 def _rows_within(segment: Segment, size: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from engine.language.template import Template, TemplateError
+from engine.language.template import Template
 from engine.model.record import Chunk, Row
 
 
@@ -36,7 +36,8 @@ class Spread:
         }  # fmt: skip
         try:
             key = self._key.render(columns)
-        except TemplateError:
+        except Exception:
+            # A row is never refused because of its key: who sent it would send it again without end.
             return chunk.lane_hash % self.lanes
         return crc32(key.encode("utf-8", "surrogatepass")) % self.lanes
 

@@ -127,7 +127,7 @@ class JournalModel(RuleBasedStateMachine):
         shutil.rmtree(self.base)
 
     async def _append(self, lane: Lane, chunk: Chunk) -> None:
-        self._lane(lane).append(chunk, len(chunk.encode()))
+        self._lane(lane).append(chunk, len(chunk.rows), len(chunk.encode()))
 
     async def _open(self, directory: Path) -> None:
         self.opened += 1

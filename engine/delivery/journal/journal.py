@@ -26,7 +26,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from engine.delivery.journal.commit import Commit, Entry, write
+from engine.delivery.journal.commit import Commit, write
+from engine.delivery.journal.group import OpenGroup
 from engine.delivery.journal.opening import (
     Opened,
     RecoveryReport,
@@ -55,9 +56,6 @@ T = TypeVar("T")
 
 FLUSH_S = 0.05
 """How long positions and counters may wait for a group to travel with."""
-
-GATHER_S = 0.001
-"""How long a group may stay open for more to come."""
 
 TICK_S = 1.0
 """How often rules that only filter are stored, old records are looked for, and a disk that refused is tried again."""
@@ -97,12 +95,8 @@ class Journal:
         self._unstored_rules: set[str] = set()
         """Those of a commit that failed: they belong to counters of sinks that go with the next one."""
         self._running = False
-        self._begin_group()
+        self.group = OpenGroup(self.clock, self._close)
         self._committing: Commit | None = None
-        self._scheduled = False
-        self._heard = 0
-        """How many waited for the open group a turn of the loop ago."""
-        self._close_at = 0.0
         self._flush_timer: Timer | None = None
         self._tick_timer: Timer | None = None
         self._dirty: set[SinkLog] = set()
@@ -124,6 +118,7 @@ class Journal:
         finally:
             opened.db.close()
         self._running = True
+        self.group.resume()
         self._tick_timer = self.clock.call_later(TICK_S, self._tick)
         return opened.report
 
@@ -161,6 +156,7 @@ class Journal:
     async def abandon(self) -> None:
         """Let go of the file as it is, as the end of the process would."""
         self._running = False
+        self.group.pause()
         if self._repairing:
             await self._repaired.wait()
         for timer in (self._tick_timer, self._flush_timer):
@@ -171,7 +167,7 @@ class Journal:
 
     def _adopt(self, opened: Opened) -> None:
         for sink_id, name, state, trimmed in opened.sinks:
-            self._sinks[name] = SinkLog(sink_id, name, state, self._lane_opened, trimmed)
+            self._sinks[name] = SinkLog(sink_id, name, state, self.group.enter, trimmed)
         self._rules.update(opened.rules)
         self._stored_rules = {name: counters.changes() for name, counters in self._rules.items()}
         self.recovery = opened.report
@@ -184,7 +180,7 @@ class Journal:
         sink = self._sinks.get(name)
         if sink is None:
             sink_id = max((other.id for other in self._sinks.values()), default=0) + 1
-            sink = self._sinks[name] = SinkLog(sink_id, name, SinkState(), self._lane_opened)
+            sink = self._sinks[name] = SinkLog(sink_id, name, SinkState(), self.group.enter)
             self.touch(sink)
         return sink
 
@@ -207,15 +203,15 @@ class Journal:
 
     def ticket(self) -> Ticket:
         """That of the group which holds everything put so far."""
-        if self._fresh or self._group.has_orders:
-            return self._ticket
+        if not self.group.is_empty:
+            return self.group.ticket
         return _DONE if self._committing is None else self._committing.ticket
 
     def pressure(self) -> Ticket | None:
         """What to wait for before more is put, though nobody asks for safety; None as long as the disk keeps up."""
         if self._committing is None and not self._repairing:
             return None
-        return self._ticket if sum([lane.fresh_bytes for lane in self._fresh]) > GROUP_BYTES else None
+        return self.group.ticket if self.group.fresh_bytes > GROUP_BYTES else None
 
     def touch(self, sink: SinkLog) -> None:
         """The positions or counters of `sink` have changed: store them soon."""
@@ -225,24 +221,22 @@ class Journal:
 
     def bury(self, sink: SinkLog, letter: tuple[Any, ...]) -> None:
         """Add a dead letter (a row of `engine.delivery.journal.commit.LETTER_COLUMNS`) to the open group."""
-        self._group.letters.append(letter)
         self.touch(sink)
+        self.group.letters.append(letter)
 
     def forget(self, sink: SinkLog, letter_ids: list[int], undo: Callable[[], None]) -> Ticket:
         """Delete dead letters with the open group; `undo` is called should it fail."""
-        self._group.forgotten.extend(letter_ids)
-        self._group.undo.append(undo)
         self.touch(sink)
-        self._schedule()
-        return self._ticket
+        self.group.add((), forgotten=letter_ids, undo=(undo,))
+        return self.group.ticket
 
     def put_aside(self, damaged: list[tuple[int, str]]) -> None:
         """Take blocks that were found damaged out of the way, with the open group."""
         self.corrupted += len(damaged)
         for block_id, reason in damaged:
             log.error("a damaged block was put aside", block=block_id, reason=reason)
-        self._group.damaged.extend(damaged)
-        self._schedule()
+        self.group.damaged.extend(damaged)
+        self.group.schedule()
 
     async def flush(self) -> None:
         """Write all that has changed so far. Raises `JournalError` when that fails."""
@@ -251,7 +245,7 @@ class Journal:
                 await self._committing.ticket.settled()
             else:
                 await self._repaired.wait()
-        ticket = self._ticket
+        ticket = self.group.ticket
         self._close(everything=True)
         if self._committing is not None:
             await ticket.wait()
@@ -314,33 +308,6 @@ class Journal:
 
     # Groups
 
-    def _begin_group(self) -> None:
-        self._ticket = Ticket()
-        self._fresh: list[LaneLog] = []
-        self._group = Commit(self._ticket)
-
-    def _lane_opened(self, lane: LaneLog) -> None:
-        self._fresh.append(lane)
-        if not self._scheduled:
-            self._schedule()
-
-    def _schedule(self) -> None:
-        """Let the group close soon; while a commit runs, once that one has ended."""
-        if not self._scheduled and self._committing is None and self._running:
-            self._scheduled = True
-            self._heard = 0
-            self._close_at = self.clock.monotonic() + GATHER_S
-            asyncio.get_running_loop().call_soon(self._close_when_quiet)
-
-    def _close_when_quiet(self) -> None:
-        """Close the group unless more have come to wait for it since the turn of the loop before this one."""
-        heard = self._ticket.waiting
-        if heard > self._heard and self.clock.monotonic() < self._close_at:
-            self._heard = heard
-            asyncio.get_running_loop().call_soon(self._close_when_quiet)
-        else:
-            self._close()
-
     def _flush_due(self) -> None:
         self._flush_timer = None
         self._close()
@@ -353,21 +320,21 @@ class Journal:
 
     def _close(self, everything: bool = False) -> None:
         """Close the open group and have it written. `everything` includes rules that made no record."""
-        self._scheduled = False
+        self.group.closed()
         if self._committing is not None or not self._running or self._repairing:
             return
         commit = self._picture(everything)
         if commit.is_empty:
             return
         self._committing = commit
-        self._begin_group()
+        self.group.pause()
         self._writer.submit(lambda db: write(db, commit), self._written)
 
     def _picture(self, everything: bool) -> Commit:
         """What the open group consists of, with all positions and counters as they are now."""
-        commit = self._group
+        commit = self.group.take()
         commit.time_ms = self.clock.now_ms()
-        commit.entries = [self._number(lane) for lane in self._fresh]
+        self._dirty.update([entry.lane.sink for entry in commit.entries])
         commit.changed_sinks = self._dirty
         names = self._changed_rules() if everything else self._touched_rules(commit)
         commit.changed_rules = {name: self._rules[name].changes() for name in names}
@@ -376,14 +343,6 @@ class Journal:
         commit.trims = [order for sink in self._sinks.values() if (order := self._trim_order(sink, commit, everything))]
         self._dirty = set()
         return commit
-
-    def _number(self, lane: LaneLog) -> Entry:
-        state = lane.state
-        entry = Entry(lane, state.next_seq, lane.fresh_rows, lane.fresh_bytes, lane.fresh, state.cursor)
-        state.next_seq += lane.fresh_rows
-        lane.fresh, lane.fresh_rows, lane.fresh_bytes = [], 0, 0
-        self._dirty.add(lane.sink)
-        return entry
 
     def _touched_rules(self, commit: Commit) -> list[str]:
         names = {chunk.rule_id for entry in commit.entries for chunk in entry.chunks}
@@ -412,6 +371,7 @@ class Journal:
         """What the writer answers: the group is on disk, or it is not."""
         commit, self._committing = self._committing, None
         assert commit is not None
+        self.group.is_paused = False
         if error is None:
             self._settle(commit, trimmed or [])
         else:
@@ -419,8 +379,8 @@ class Journal:
         commit.ticket.complete(error)
         if is_damage(error):
             self._repair_soon(str(error))
-        elif self._fresh or self._group.has_orders:
-            self._schedule()
+        else:
+            self.group.resume()
 
     def _settle(self, commit: Commit, trimmed: list[Trimmed]) -> None:
         self.commits += 1
@@ -444,7 +404,7 @@ class Journal:
                 sink.oldest_kept_ms = done.oldest_ms or self.clock.now_ms()
                 sink.is_trimming = done.unfinished
                 if done.unfinished:
-                    self._schedule()
+                    self.group.schedule()
 
     def _abandon(self, commit: Commit, error: BaseException) -> None:
         """Nothing of `commit` is on disk: its records are dropped, everything else goes with the next one."""
@@ -457,8 +417,7 @@ class Journal:
             sink.counters.dropped_unwritten += entry.rows
         self._dirty |= commit.changed_sinks
         self._unstored_rules.update(commit.changed_rules)
-        self._group.letters[:0] = commit.letters
-        self._group.damaged[:0] = commit.damaged
+        self.group.take_back(commit)
         for undo in commit.undo:
             undo()
         self._set_failing(str(error))

@@ -51,9 +51,10 @@ class LaneListener(Protocol):
 class LaneLog:
     """One lane's end of the journal: what is put into the open group, and how far the lane is."""
 
-    __slots__ = ("_open", "committed_seq", "fresh", "fresh_bytes", "fresh_rows", "key", "listener", "sink", "state")
+    __slots__ = ("_enter", "committed_seq", "fresh", "fresh_bytes", "fresh_rows", "key", "listener", "sink", "state")
 
-    def __init__(self, sink: SinkLog, state: LaneState, opened: Callable[[LaneLog], None]) -> None:
+    def __init__(self, sink: SinkLog, state: LaneState, enter: Callable[[LaneLog], None]) -> None:
+        """`enter` enters a lane into the open group."""
         self.sink = sink
         self.state = state
         self.key = sink.id * LANES_MAX + state.number
@@ -62,16 +63,26 @@ class LaneLog:
         self.fresh_rows = 0
         self.fresh_bytes = 0
         self.listener: LaneListener | None = None
-        self._open = opened
+        self._enter = enter
 
-    def append(self, chunk: Chunk, size: int) -> None:
-        """Put `chunk`, `size` bytes when stored, into the open group; it gets its numbers when the group closes."""
+    def append(self, chunk: Chunk, rows: int, size: int) -> None:
+        """Put `chunk` of `rows` rows, `size` bytes when stored, into the open group; its records are numbered when the
+        group closes. Where it raises, nothing has changed."""
         fresh = self.fresh
-        if not fresh:
-            self._open(self)
-        fresh.append(chunk)
-        self.fresh_rows += len(chunk.rows)
+        if fresh:
+            fresh.append(chunk)
+        else:
+            first = [chunk]
+            self._enter(self)
+            self.fresh = first
+        self.fresh_rows += rows
         self.fresh_bytes += size
+
+    def withdraw(self, rows: int, size: int) -> None:
+        """Take the chunk that was appended last, of `rows` rows and `size` bytes, out of the open group again."""
+        del self.fresh[-1]
+        self.fresh_rows -= rows
+        self.fresh_bytes -= size
 
     def take_back(self, seq: int, rows: int) -> None:
         """Forget that `rows` records got numbers from `seq` on: the next ones get them, and are as new as they are."""
@@ -91,7 +102,7 @@ class SinkLog:
     """One sink's part of the journal."""
 
     __slots__ = (
-        "_opened",
+        "_enter",
         "id",
         "is_trimming",
         "lanes",
@@ -104,7 +115,7 @@ class SinkLog:
     )
 
     def __init__(
-        self, id: int, name: str, state: SinkState, opened: Callable[[LaneLog], None], trimmed_bytes: int = 0
+        self, id: int, name: str, state: SinkState, enter: Callable[[LaneLog], None], trimmed_bytes: int = 0
     ) -> None:
         self.id = id
         self.name = name
@@ -116,8 +127,8 @@ class SinkLog:
         self.oldest_kept_ms = 0
         self.is_trimming = False
         """Whether more is due to be deleted than the last commit had time for."""
-        self._opened = opened
-        self.lanes = {lane.number: LaneLog(self, lane, opened) for lane in state.lanes}
+        self._enter = enter
+        self.lanes = {lane.number: LaneLog(self, lane, enter) for lane in state.lanes}
 
     def lane(self, number: int) -> LaneLog:
         """The lane of that number, made when it is new."""
@@ -127,7 +138,7 @@ class SinkLog:
                 raise ValueError(f"there is no lane {number}; a sink has at most {LANES_MAX}")
             state = LaneState(number)
             self.state.lanes.append(state)
-            lane = self.lanes[number] = LaneLog(self, state, self._opened)
+            lane = self.lanes[number] = LaneLog(self, state, self._enter)
         return lane
 
     @property

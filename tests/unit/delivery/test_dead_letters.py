@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from engine.delivery import Outbox
-from engine.delivery.outbox import TELL_EVERY_S
+from engine.delivery.notice import NOTICE_EVERY_S
 from engine.errors import HoldError, RejectError
 from engine.service.log import hide
 from engine.testing import FlakySink, MemorySink, pump
@@ -51,7 +51,7 @@ async def test_new_dead_letters_are_said_and_not_one_by_one(world: World) -> Non
         await world.put(outbox, chunk(0, 1))
         for number in (2, 3):
             await world.put(outbox, chunk(number))
-        await world.clock.advance(TELL_EVERY_S)
+        await world.clock.advance(NOTICE_EVERY_S)
         await world.put(outbox, chunk(4))
     assert [(entry["sink"], entry["count"], entry["reason"]) for entry in logs] == [
         ("s", 2, "bad 0"),

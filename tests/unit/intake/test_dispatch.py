@@ -36,8 +36,9 @@ class Box:
     chunks: list[Chunk] = field(default_factory=list)
     dropped: int = 0
 
-    def put(self, chunk: Chunk) -> None:
+    def put(self, chunk: Chunk) -> bool:
         self.chunks.append(chunk)
+        return True
 
     def drop(self, count: int) -> None:
         self.dropped += count

@@ -38,7 +38,7 @@ async def count(world: World, table: str) -> int:
 
 def append(world: World, sink: str, lane: int, *rows: int) -> None:
     item = chunk(*rows)
-    world.journal.sink(sink).lane(lane).append(item, len(item.encode()))
+    world.journal.sink(sink).lane(lane).append(item, len(item.rows), len(item.encode()))
 
 
 async def test_everything_put_in_one_turn_is_one_commit(world: World) -> None:
@@ -126,7 +126,7 @@ async def test_a_disk_that_does_not_keep_up_is_felt(tmp_path: Path) -> None:
     large = chunk({"text": "x" * (1 << 20)})
     for _ in range(GROUP_BYTES >> 20):
         assert world.journal.pressure() is None
-        world.journal.sink("a").lane(0).append(large, len(large.encode()))
+        world.journal.sink("a").lane(0).append(large, 1, len(large.encode()))
     assert world.journal.pressure() is world.journal.ticket()
     SlowDisk.release()
     await world.journal.ticket().wait()
@@ -247,7 +247,7 @@ async def test_starting_and_stopping_with_threads_many_times_leaves_nothing_behi
         lane = journal.sink("a").lane(0)
         assert lane.state.next_seq == round_ + 1
         item = chunk(round_)
-        lane.append(item, len(item.encode()))
+        lane.append(item, len(item.rows), len(item.encode()))
         ticket = journal.ticket()
         await asyncio.gather(journal.stop(), ticket.wait())
         assert not ticket.failed
