@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from broker.codec.packets import PubAck, PubComp, Publish, PubRec, PubRel
 from broker.config import BrokerConfig
 from broker.hooks import ClientInfo
+from support.broker_doubles import RecordedSessions
 from support.mqtt_world import Peer, World
 
 APP = ClientInfo("app")
@@ -25,7 +26,9 @@ class SubscriberMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(BrokerConfig(max_inflight=4, max_mqueue_len=0))
+        config = BrokerConfig(max_inflight=4, max_mqueue_len=0)
+        self.sessions = RecordedSessions(config)
+        self.world = World(config, sessions=self.sessions)
         self.peer: Peer | None = None
         self.published: list[tuple[int, bytes]] = []
         self.seen: list[tuple[int, bytes]] = []
@@ -97,6 +100,11 @@ class SubscriberMachine(RuleBasedStateMachine):
             assert sum(isinstance(packet, Publish) for packet in self.inbox) <= min(self.window, 4)
 
     @invariant()
+    def sessions_are_recorded(self) -> None:
+        """A store that is told of every change has the session as it is."""
+        self.sessions.check()
+
+    @invariant()
     def nothing_is_made_up_or_doubled(self) -> None:
         exactly_once = [payload for qos, payload in self.seen if qos == 2]
         assert len(exactly_once) == len(set(exactly_once))
@@ -121,7 +129,7 @@ class SubscriberMachine(RuleBasedStateMachine):
                 self._answer(packet)
         assert set(self.seen) == set(self.published)
         assert not self.received_ids
-        (session,) = list(self.world.broker._core.registry.sessions)
+        (session,) = list(self.sessions)
         assert not session.in_flight
         assert not session.queue_length
 

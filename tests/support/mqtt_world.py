@@ -24,7 +24,9 @@ from broker.codec.parser import PacketParser
 from broker.config import BrokerConfig
 from broker.hooks import Hooks
 from broker.origin import Address, Origin
+from broker.retained import RetainedStore
 from broker.server import Broker
+from broker.store import SessionStore
 from broker.topics import TopicNames
 
 
@@ -157,6 +159,8 @@ class World:
 
     config: BrokerConfig = field(default_factory=BrokerConfig)
     access: Access | None = None
+    sessions: SessionStore | None = None
+    retained: RetainedStore | None = None
 
     def __post_init__(self) -> None:
         self.seconds = 1000.0
@@ -168,8 +172,9 @@ class World:
         ):  # fmt: skip
             setattr(self.hooks, name, self.events.append)
         self.broker = Broker(
-            self.config, self.hooks, access=self.access, now_ms=self.now_ms, monotonic=lambda: self.seconds
-        )
+            self.config, self.hooks, access=self.access, sessions=self.sessions, retained=self.retained,
+            now_ms=self.now_ms, monotonic=lambda: self.seconds,
+        )  # fmt: skip
         self._ports = iter(range(40000, 65535))
 
     def now_ms(self) -> int:

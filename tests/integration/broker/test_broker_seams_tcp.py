@@ -1,0 +1,66 @@
+"""A slow store and a slow remote subscriber behind a broker on TCP, with a client that nobody here wrote."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiomqtt
+import pytest
+
+from broker.codec.packets import Subscription
+from broker.config import BrokerConfig, ListenerConfig
+from broker.hooks import Hooks
+from broker.server import Broker
+from broker.subscriber import Subscribed
+from support.broker_doubles import RemoteSubscriber, SlowSessions
+
+CONFIG = BrokerConfig(listeners=(ListenerConfig(port=0),))
+DEADLINE_S = 20.0
+
+
+def client(broker: Broker, client_id: str) -> aiomqtt.Client:
+    return aiomqtt.Client(
+        "127.0.0.1", broker.listeners[0].port, identifier=client_id, protocol=aiomqtt.ProtocolVersion.V5,
+        timeout=DEADLINE_S,
+    )  # fmt: skip
+
+
+async def test_client_is_accepted_when_the_store_has_answered_and_acknowledged_when_the_remote_has() -> None:
+    """Both waits end with an event, and the connection is in order all the while."""
+    sessions, remote = SlowSessions(CONFIG), RemoteSubscriber()
+    broker = Broker(CONFIG, Hooks(), sessions=sessions)
+    broker._core.router.subscribe(remote, Subscribed(Subscription("far/#", 1)))
+    await broker.start()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            mqtt = client(broker, "c")
+            entering = asyncio.ensure_future(mqtt.__aenter__())
+            while not sessions.owed:
+                await asyncio.sleep(0.001)
+            assert not entering.done()
+            await sessions.answer()
+            await entering
+            publishing = asyncio.ensure_future(mqtt.publish("far/t", b"x", qos=1))
+            while not remote.holds:
+                await asyncio.sleep(0.001)
+            await mqtt.subscribe("near")  # everything else goes on
+            assert not publishing.done()
+            remote.confirm()
+            await publishing
+            await mqtt.__aexit__(None, None, None)
+    finally:
+        await broker.stop(1.0)
+
+
+async def test_client_is_refused_when_the_store_fails() -> None:
+    """Server unavailable, as the client library calls 0x88."""
+    sessions = SlowSessions(CONFIG)
+    sessions.broken = {"load"}
+    broker = Broker(CONFIG, Hooks(), sessions=sessions)
+    await broker.start()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            with pytest.raises(aiomqtt.MqttError, match="Server unavailable"):
+                await client(broker, "c").__aenter__()
+    finally:
+        await broker.stop(1.0)
