@@ -16,9 +16,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from connectors._shared.isolation import VALUE_ERRORS, isolate
 from connectors._shared.thread import WriterThread
-from engine.connector import BufferConfig, ConnectorConfig, Deadline, Failures, Sink, SinkContext
-from engine.errors import DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
+from engine.connector import ALL_STORED, BufferConfig, ConnectorConfig, Deadline, Failures, Sink, SinkContext
+from engine.errors import HoldError, NotConnectedError, RetryableError
 from engine.model import jsontext
 from engine.model.record import Batch
 
@@ -98,23 +99,22 @@ class _Printer:
         return [self._write_batch(batch, deadline) for batch, deadline in batches]
 
     def _write_batch(self, batch: Batch, deadline: Deadline) -> Failures | Exception:
-        failures: dict[int, DeliveryError] = {}
-        lines = _lines(batch, failures)
+        lines, failures = _lines(batch)
         try:
             written = self._print(b"".join(lines.values()), deadline)
         except OSError as error:
             return HoldError(
                 f"{self._name} can't be written: {error.strerror}", code=errno.errorcode.get(error.errno or 0)
             )
-        slow = RetryableError(f"nobody reads {self._name}")
+        unread: list[int] = []
         start = 0
         for index, line in lines.items():
             if start >= written:
-                failures[index] = slow
+                unread.append(index)
             elif start + len(line) > written:
                 self._rest = line[written - start :]
             start += len(line)
-        return Failures(failures)
+        return failures | Failures.of(unread, RetryableError(f"nobody reads {self._name}"))
 
     def _print(self, data: bytes, deadline: Deadline) -> int:
         """How many bytes of `data` were taken before `deadline`, after the rest of an earlier line."""
@@ -133,15 +133,10 @@ class _Printer:
         return True
 
 
-def _lines(batch: Batch, failures: dict[int, DeliveryError]) -> dict[int, bytes]:
-    """What is printed of each record, by its index; records that have no JSON form go to `failures`."""
+def _lines(batch: Batch) -> tuple[dict[int, bytes], Failures]:
+    """Return the line of each record by its index, and the records that have no JSON form."""
     printed = [{"rule": record.rule_id, "row": record.row} for record in batch.records]
-    with suppress(ValueError):
-        return dict(enumerate(jsontext.encode_lines(printed).splitlines(keepends=True)))
-    lines: dict[int, bytes] = {}
-    for index, each in enumerate(printed):
-        try:
-            lines[index] = jsontext.encode_lines([each])
-        except ValueError as error:
-            failures[index] = RejectError(str(error))
-    return lines
+    with suppress(*VALUE_ERRORS):
+        return dict(enumerate(jsontext.encode_lines(printed).splitlines(keepends=True))), ALL_STORED
+    encoded = isolate(lambda each: jsontext.encode_lines([each]), enumerate(printed))
+    return dict(zip(encoded.indices, encoded.results, strict=True)), encoded.failures

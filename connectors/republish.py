@@ -13,8 +13,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from connectors._shared.isolation import isolate
 from engine.connector import ConnectorConfig, Deadline, Failures, Publication, Sink, SinkContext
-from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError
+from engine.errors import ConfigError, HoldError, NotConnectedError, RejectError
 from engine.language.template import Template
 from engine.language.template.field import templated
 from engine.language.template.kind import as_text
@@ -88,18 +89,9 @@ class RepublishSink(Sink):
     async def write(self, batch: Batch, deadline: Deadline) -> Failures:
         if self._publish is None or not self._connected:
             raise NotConnectedError("not connected to the broker")
-        rejected: dict[int, DeliveryError] = {}
-        indices: list[int] = []
-        publications: list[Publication] = []
-        for index, record in enumerate(batch.records):
-            try:
-                publications.append(self._publication(record))
-            except RejectError as error:
-                rejected[index] = error
-            else:
-                indices.append(index)
-        refused = Failures(await self._publish(publications) if publications else None)
-        return Failures(rejected) | refused.moved(indices)
+        made = isolate(self._publication, enumerate(batch.records))
+        refused = Failures(await self._publish(made.results) if made.results else None)
+        return made.failures | refused.moved(made.indices)
 
     async def close(self) -> None:
         self._connected = False

@@ -1,4 +1,4 @@
-"""What sinks that keep files on this machine share: their folders, and what an error of the system asks for."""
+"""Folders and operating system errors of sinks that keep files on this machine."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _REJECT = {errno.ENAMETOOLONG}
 
 
 def prepare_folder(folder: Path, *roots: Path) -> None:
-    """Make `folder` if it lies in one of `roots` that exists; anywhere else it must be there, or `HoldError` is raised.
+    """Create `folder` inside an existing one of `roots`. Raise `HoldError` if it is missing anywhere else.
 
-    So that a disk that is not mounted is noticed, and the folder it should be mounted on is not filled instead.
+    A disk that is not mounted is noticed in this way, instead of its mount point being filled.
     """
     if folder.is_dir():
         return
@@ -37,10 +37,10 @@ def prepare_folder(folder: Path, *roots: Path) -> None:
         raise classify(error, f"the folder {folder} can't be made") from error
 
 
-def classify(error: OSError, what: str) -> DeliveryError:
-    """What `error` asks for: a full or failing disk is waited for, a wrong path or missing rights need somebody."""
+def classify(error: OSError, failure: str) -> DeliveryError:
+    """Return the instruction in `error`: retry for a full or failing disk, hold for a wrong path or missing rights."""
     code = errno.errorcode.get(error.errno or 0)
-    message = f"{what}: {error.strerror or error}"
+    message = f"{failure}: {error.strerror or error}"
     if error.errno in _HOLD:
         return HoldError(message, code=code)
     if error.errno in _REJECT:
@@ -48,13 +48,13 @@ def classify(error: OSError, what: str) -> DeliveryError:
     return RetryableError(message, code=code)
 
 
-def place(base: Path, path: str) -> Path:
-    """The absolute form of a configured path, without the ``..`` in it."""
+def absolute_path(base: Path, path: str) -> Path:
+    """Return the absolute form of a configured path, with ``..`` resolved."""
     return Path(os.path.abspath(base / path))
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names that were added to or changed in `folder` survive a power cut."""
+    """Sync names that were added or changed in `folder` to disk: fsync of a file does not cover its name."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,57 +1,51 @@
-"""Which of a batch's records go where: routing templates rendered for each record, records grouped by what came out.
+"""Grouping of a batch's records by destination: routing templates are rendered for each record.
 
-Order is kept within a group. A record whose route can't be rendered fails alone.
+Order is kept within a group. A record whose destination can't be rendered fails alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.errors import DeliveryError, RejectError
+from connectors._shared.isolation import isolate
+from engine.connector import ALL_STORED, Failures
 from engine.language.template import Template
 from engine.model.record import Batch
 
-Route = tuple[str, ...]
+Destination = tuple[str, ...]
+"""The rendered routing templates of a record: the path of its file, or the URL and headers of its request."""
+
+Group = tuple[Destination, Sequence[int]]
+"""A destination, and the indices of the records that go there."""
 
 
 def columns_for(batch: Batch, templates: Sequence[Template]) -> Sequence[Mapping[str, Any]]:
-    """What `templates` are rendered with, one each record: the row, unless one asks for the record itself (``_id``)."""
+    """Return the columns of each record: those of its row, and the record's own (``_id``) if a template names one."""
     if any(name.startswith("_") for template in templates for name in template.names):
         return [record.columns() for record in batch.records]
     return batch.rows
 
 
 class Routing:
-    """Groups records by one or more templates. Where all are constant, nothing is rendered at all."""
+    """Groups records by one or more templates. Constant templates are rendered once, not for each record."""
 
     def __init__(self, *templates: Template) -> None:
         self._templates = templates
-        self.constant: Route | None = None
-        """The only route there is, if it does not depend on the record."""
+        self.constant: Destination | None = None
+        """The only destination, if it does not depend on the record."""
         if all(template.is_constant for template in templates):
             self.constant = tuple(template.render({}) for template in templates)
 
-    def groups(self, batch: Batch, failures: dict[int, DeliveryError]) -> Iterator[tuple[Route, Sequence[int]]]:
-        """Each route with the indices of its records; records that have none go to `failures`."""
+    def group(self, batch: Batch) -> tuple[list[Group], Failures]:
+        """Return the groups, in the order of their first records, and the records without a destination."""
         if self.constant is not None:
-            yield self.constant, range(len(batch))
-            return
-        groups: dict[Route, list[int]] = {}
-        for index, columns in enumerate(columns_for(batch, self._templates)):
-            try:
-                route = tuple([template.render(columns) for template in self._templates])
-            except RejectError as error:
-                failures[index] = error
-            else:
-                groups.setdefault(route, []).append(index)
-        yield from groups.items()
+            return [(self.constant, range(len(batch)))], ALL_STORED
+        routed = isolate(self._destination, enumerate(columns_for(batch, self._templates)))
+        groups: dict[Destination, list[int]] = {}
+        for index, destination in zip(routed.indices, routed.results, strict=True):
+            groups.setdefault(destination, []).append(index)
+        return list(groups.items()), routed.failures
 
-
-def verdict(batch: Batch, failures: dict[int, DeliveryError]) -> Mapping[int, DeliveryError] | DeliveryError | None:
-    """What to answer for a batch: nothing, its failures, or the one error that kept all of it from being stored."""
-    if len(failures) < len(batch):
-        return failures or None
-    first = failures[0]
-    is_one = all(error is first for error in failures.values())
-    return first if is_one and not isinstance(first, RejectError) else failures
+    def _destination(self, columns: Mapping[str, Any]) -> Destination:
+        return tuple([template.render(columns) for template in self._templates])

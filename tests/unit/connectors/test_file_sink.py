@@ -180,7 +180,7 @@ class TestEnds:
             return count
 
         with monkeypatch.context() as patch:
-            patch.setattr("connectors.file.os.write", write_some)
+            patch.setattr("connectors.file.appender.os.write", write_some)
             with pytest.raises(RetryableError, match="No space left") as caught:
                 await write(sink, batch_of(numbered(10, 20)))
         assert caught.value.code == "ENOSPC"
@@ -215,7 +215,7 @@ class TestFsync:
             real(descriptor)
             sizes.append(os.fstat(descriptor).st_size)
 
-        monkeypatch.setattr("connectors.file.os.fdatasync", fdatasync)
+        monkeypatch.setattr("connectors.file.appender.os.fdatasync", fdatasync)
         return sizes
 
     async def test_always_syncs_before_rows_count_as_delivered(
@@ -263,7 +263,7 @@ async def test_batches_are_written_off_the_loop(new_sink: NewSink, monkeypatch: 
 
     sink = await new_sink("file", path="readings.jsonl")
     with monkeypatch.context() as patch:
-        patch.setattr("connectors.file.os.write", write_some)
+        patch.setattr("connectors.file.appender.os.write", write_some)
         await write(sink, batch_of(numbered(0, 5)))
     assert writers == ["file-readings"]
 

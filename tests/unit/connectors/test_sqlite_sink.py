@@ -96,7 +96,7 @@ class TestTable:
             database, "CREATE TABLE t (id INTEGER PRIMARY KEY, device TEXT NOT NULL, at TEXT NOT NULL DEFAULT '', n)"
         )
         sink = await new_sink("sqlite", path="plant.db", table="t")
-        with pytest.raises(HoldError, match="no column device"):
+        with pytest.raises(HoldError, match="no value for the column device, which t needs"):
             await write(sink, batch_of([{"n": 1}]))
         assert not await write(sink, batch_of([{"n": 1, "device": "a"}]))
 
@@ -105,7 +105,8 @@ class TestTable:
         """Column names may come out of a payload."""
         sink = await new_sink("sqlite", path="plant.db", table="t")
         failures = await write(sink, batch_of([{"a": 1}, row, {"a": 2}]))
-        assert {index: type(error) for index, error in failures.items()} == {1: RejectError}
+        assert list(failures) == [1]
+        assert isinstance(failures[1], RejectError)
 
     async def test_names_are_names_whatever_they_hold(self, new_sink: NewSink, database: Path) -> None:
         """Names can't break out of the statement."""
@@ -157,7 +158,8 @@ class TestTable:
         sink = await new_sink("sqlite", path="plant.db", table="t")
         failures = await write(sink, batch_of([{"a": 1}, {"a": 2, "B": 4}, {"a": 3, "c": 9}]))
         assert {index: error.message for index, error in failures.items()} == {
-            1: "the column b of t is computed by SQLite", 2: "the column c of t is computed by SQLite",
+            1: "the column b of t is computed by the database and takes no value",
+            2: "the column c of t is computed by the database and takes no value",
         }  # fmt: skip
         assert read(database, "SELECT * FROM t") == [(1, 2, 3)]
 

@@ -1,0 +1,60 @@
+"""Work done record by record, in which a record that can't be processed fails alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from engine.connector import Failures
+from engine.errors import DeliveryError, RejectError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+VALUE_ERRORS = (ValueError, TypeError, OverflowError, RecursionError)
+"""Exceptions that a value of a row may cause in an encoder, a template or a driver."""
+
+
+@dataclass(frozen=True, slots=True)
+class Isolated(Generic[Result]):
+    """Results of the records that could be processed, in order, and the failures of the others."""
+
+    indices: list[int]
+    results: list[Result]
+    failures: Failures
+
+
+def isolate(function: Callable[[Item], Result], items: Iterable[tuple[int, Item]]) -> Isolated[Result]:
+    """Apply `function` to the item of each record, given with the record's index."""
+    indices: list[int] = []
+    results: list[Result] = []
+    errors: dict[int, DeliveryError] = {}
+    for index, item in items:
+        try:
+            result = function(item)
+        except RejectError as error:
+            errors[index] = error
+        except VALUE_ERRORS as error:
+            errors[index] = rejection(error)
+        else:
+            indices.append(index)
+            results.append(result)
+    return Isolated(indices, results, Failures(errors))
+
+
+def rejection(error: Exception, prefix: str = "") -> RejectError:
+    """Return the rejection of the one record whose value caused `error`, with a reason in words."""
+    return RejectError(prefix + _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "the text holds a lone surrogate (half of a UTF-16 pair), which UTF-8 can't encode"
+    if isinstance(error, RecursionError):
+        return "the value is nested too deeply"
+    text = str(error)
+    if text.startswith("Exceeds the limit"):  # Python's own limit, set against quadratic conversion time
+        return f"an integer has more than {sys.get_int_max_str_digits()} digits"
+    return text or type(error).__name__
