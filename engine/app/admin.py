@@ -1,25 +1,51 @@
-"""What the admin API sees of a running application: its state, put into the shapes of `engine.admin.port`."""
+"""The admin port of a running application: its state in the shapes of `engine.admin.port`.
+
+`RunningApp` names the parts that are read, so that this module does not import the composition root, which imports it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
+from broker.server import Broker
 from engine.admin.port import ClientView, DeadLetterView, ListenerView, ProcessView, RuleView, SinkView, StatsView
-from engine.delivery import StoredLetter
+from engine.app.project import Project
+from engine.delivery import Delivery, Outbox, StoredLetter
+from engine.delivery.journal import Journal
 from engine.errors import Problem
+from engine.intake.dispatch import Dispatcher
 from engine.model.jsontext import decode, encode
+from engine.service.clock import Clock
 from engine.service.log import redact
 
-if TYPE_CHECKING:
-    from engine.app.runtime import App
+
+class RunningApp(Protocol):
+    """The parts of a started `engine.app.runtime.App` that the admin port reads."""
+
+    directory: Path
+    version: str
+    clock: Clock
+    started_ms: int
+    project: Project
+    texts: dict[str, str]
+    last_reload: list[Problem]
+    journal: Journal
+    delivery: Delivery
+    broker: Broker
+    dispatcher: Dispatcher
+    outboxes: dict[str, Outbox]
+
+    async def reload(self) -> list[Problem]:
+        """Read the project again; with errors among the problems the running set stays."""
 
 
 class AppAdmin:
-    """`engine.admin.port.AdminPort` over an `App`. Decides nothing: it reads, and passes on."""
+    """Implements `engine.admin.port.AdminPort` over a running application: reads, delegates, decides nothing."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: RunningApp) -> None:
         self._app = app
 
     def process(self) -> ProcessView:
