@@ -31,7 +31,7 @@ from engine.config.settings import Address, Settings
 from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig, Sink
 from engine.language.events import EVENTS
-from engine.language.functions import FUNCTIONS
+from engine.language.functions import FUNCTIONS, Function
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -104,14 +104,24 @@ def _functions_table() -> str:
     for category, functions in groupby(ordered, key=lambda function: function.category):
         rows = [
             (
-                f"`{function.name}({', '.join(function.parameters)})`",
-                _first_sentence(function.doc),
+                f"`{_signature(function)}`",
+                _one_line(function.doc),
                 "<br>".join(f"`{_cell(e.expression)}` → `{_cell(e.result)}`" for e in function.examples[:2]),
             )
             for function in functions
         ]
         sections.append(f"**{category}**\n\n" + _table(("function", "what it is", "examples"), rows))
     return "\n\n".join(sections)
+
+
+def _signature(function: Function) -> str:
+    """Return the name with the parameters, optional ones in brackets."""
+    names = [*function.parameters[: function.min_args]]
+    if function.max_args is None:
+        names.append("…")
+    else:
+        names += [f"[{name}]" for name in function.parameters[function.min_args :]]
+    return f"{function.name}({', '.join(names)})"
 
 
 def _events_table() -> str:
@@ -261,8 +271,11 @@ def _paragraphs(doc: str) -> str:
 
 
 def _first_sentence(doc: str) -> str:
-    text = " ".join(re.sub(r"``([^`]+)``", r"`\1`", doc).split())
-    return _cell(re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0])
+    return re.split(r"(?<=[.!?])\s", _one_line(doc), maxsplit=1)[0]
+
+
+def _one_line(doc: str) -> str:
+    return _cell(" ".join(re.sub(r"``([^`]+)``", r"`\1`", doc).split()))
 
 
 def _cell(text: str) -> str:

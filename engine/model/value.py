@@ -111,7 +111,9 @@ def _digits(value: int) -> str:
     try:
         return str(value)
     except ValueError as error:  # Python's limit of 4,300 digits: writing more takes quadratic time
-        raise EvaluationError(f"an integer of {value.bit_length()} bits has too many digits to be written") from error
+        raise EvaluationError(
+            f"expected an integer that can be written, found one of {value.bit_length()} bits"
+        ) from error
 
 
 def to_json(value: Any) -> str:
@@ -127,7 +129,7 @@ def parse_json(text: str | bytes) -> Any:
     try:
         return decode(text)
     except ValueError as error:
-        raise EvaluationError(f"not JSON: {error}") from error
+        raise EvaluationError(f"expected one JSON value: {error}") from error
 
 
 def from_bytes(data: bytes) -> str | bytes:
@@ -145,13 +147,13 @@ def as_binary(value: str | bytes) -> bytes:
     try:
         return value.encode()  # type: ignore[union-attr]
     except UnicodeEncodeError as error:
-        raise EvaluationError(f"the text is not valid Unicode: {error.reason}") from error
+        raise EvaluationError("expected Unicode text, found half of a surrogate pair") from error
 
 
 def bounded(size: int, name: str) -> None:
     """Raise `EvaluationError` where a result of `size` bytes or characters is too large for function `name`."""
     if size > TEXT_BYTES_MAX:
-        raise EvaluationError(f"{name}: the result would be longer than {TEXT_BYTES_MAX} bytes")
+        raise EvaluationError(f"{name}: expected a result of at most {TEXT_BYTES_MAX} bytes, found {size}")
 
 
 def same(left: Any, right: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Every example of every function's reference text, run as a rule."""
+"""The examples of the function reference, evaluated as rules."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ EXAMPLES = [(function.name, example) for function in FUNCTIONS.values() for exam
 
 
 @pytest.fixture(autouse=True)
-def world() -> Iterator[None]:
-    """A time, a chance and a store that are the same for every example."""
-    clock, chance, store = (
+def fixed_state() -> Iterator[None]:
+    """Set clock, random source and store to the same state for every example."""
+    clock, random_source, store = (
         use_clock(lambda: 1_722_945_600_123_456_789),
         use_random(Random(1)),
         use_store(Memory(9, 999)),
     )
     yield
     use_clock(clock)
-    use_random(chance)
+    use_random(random_source)
     use_store(store)
 
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=[example.expression for _, example in EXAMPLES])
-def test_an_example_gives_what_it_says(name: str, example: tuple[str, str]) -> None:
-    """The reference shows these to people: they must be true of the rules people write."""
+def test_example_gives_its_documented_result(name: str, example: tuple[str, str]) -> None:
+    """The examples are published in the reference."""
     if name == "jq":
         pytest.importorskip("jq")
     expression, expected = example

@@ -1,4 +1,4 @@
-"""Every function, given anything: a value or an `EvaluationError`, and soon."""
+"""Functions with any arguments: they return a value or raise `EvaluationError`, within a second."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
 )
 COLUMNS = st.dictionaries(st.sampled_from(["topic", "payload", "flags", "id", "qos"]), VALUES)
-SLOW = {"jq"}  # a foreign interpreter; tests/unit/language/functions/test_jq_function.py has its bounds
+SLOW = {"jq"}  # an interpreter of its own; its bounds are tested in tests/unit/language/functions/test_jq_function.py
 
 
 @pytest.mark.parametrize("function", [f for f in FUNCTIONS.values() if f.name not in SLOW], ids=lambda f: str(f.name))
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
-def test_a_function_answers_or_says_why_not(function: Function, data: st.DataObject) -> None:
-    """A rule meets whatever devices send: nothing but its own error may come out, or one message stops them all."""
+def test_function_returns_a_value_or_raises_evaluation_error(function: Function, data: st.DataObject) -> None:
+    """Devices send any value: another exception would end the evaluation of other messages."""
     most = function.min_args + 3 if function.max_args is None else function.max_args
     arguments: list[object] = [data.draw(VALUES) for _ in range(data.draw(st.integers(function.min_args, most)))]
     if function.needs_message:
@@ -54,7 +54,7 @@ def test_a_function_answers_or_says_why_not(function: Function, data: st.DataObj
     started = time.perf_counter()
     with suppress(EvaluationError):
         result = function.call(*arguments)
-        assert _is_value(result), f"{result!r} is no value"
+        assert _is_value(result), f"{result!r} is not a value"
         assert not function.returns_bool or type(result) is bool
     assert time.perf_counter() - started < 1
 
@@ -70,7 +70,7 @@ def _is_value(value: Any) -> bool:
 
 
 def _is_binary(data: bytes) -> bool:
-    """Bytes that are UTF-8 would have to be text: equal data must compare equal."""
+    """Return whether bytes are not UTF-8: such bytes must be text, so that equal data compare equal."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -79,8 +79,8 @@ def _is_binary(data: bytes) -> bool:
 
 
 @given(value=VALUES)
-def test_a_value_is_the_same_as_itself_and_has_a_text(value: Any) -> None:
-    """Identity must not depend on the way a value was made, and `concat` takes anything."""
+def test_value_is_the_same_as_itself_and_has_a_text(value: Any) -> None:
+    """`IN` compares any values, and `concat` takes any values."""
     assert same(value, value)
     with suppress(EvaluationError):
         assert isinstance(to_text(value), str | bytes)

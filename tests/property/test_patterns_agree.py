@@ -1,4 +1,4 @@
-"""Regular expressions: the linear engine and the backtracking one must give the same answers."""
+"""Regular expressions: the linear and the backtracking engine give the same results."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SUBJECTS = st.text("abAé1.\n", max_size=10)
 
 @given(source=PATTERNS, subject=SUBJECTS)
 @settings(max_examples=400, deadline=None)
-def test_both_engines_answer_alike(source: str, subject: str) -> None:
-    """Which engine runs a pattern is a matter of speed; a rule must not notice it."""
+def test_both_engines_give_the_same_results(source: str, subject: str) -> None:
+    """The choice of the engine must change the speed of a rule only."""
     linear = _answers(subject, source)
     slow = _answers(subject, f"(?=){source}")
     assert linear == slow
@@ -43,7 +43,7 @@ def _answers(subject: str, source: str) -> list[object]:
     ]
 
 
-def test_look_around_takes_the_other_engine() -> None:
-    """What the comparison above rests on."""
+def test_look_around_is_matched_by_the_backtracking_engine() -> None:
+    """The comparison above relies on it."""
     assert pattern._compiled("test", "(?=)a").linear is None
     assert pattern._compiled("test", "a").linear is not None

@@ -1,6 +1,7 @@
 """The functions of the rule language, one module per family.
 
-Adding one takes one decorated function in its family's module; a new family also takes its place in the line below.
+To add a function, write one decorated function in the module of its family. A new family is added to the import and to
+`FAMILIES` below.
 """
 
 from __future__ import annotations
@@ -32,6 +33,6 @@ FAMILIES = (
     context, null, kind, conversion, maths, bits, text, pattern, sprintf, mapping, listing, encoding, digest,
     compression, date, identity, memory, jsonquery, term,
 )  # fmt: skip
-"""The families in the order of the reference; the first line of a module's docstring is its introduction."""
+"""The modules of the families in the order of the reference."""
 
 __all__ = ["FAMILIES", "FUNCTIONS", "Example", "Function", "function"]

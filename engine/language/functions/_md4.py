@@ -15,7 +15,7 @@ _CONSTANTS = (0, 0x5A827999, 0x6ED9EBA1)
 
 
 def md4(data: bytes) -> str:
-    """The MD4 hash of `data` in hexadecimal."""
+    """Return the MD4 hash of `data` in lower-case hexadecimal."""
     padded = data + b"\x80" + bytes((55 - len(data)) % 64) + struct.pack("<Q", len(data) * 8 & (1 << 64) - 1)
     state = (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476)
     for offset in range(0, len(padded), 64):

@@ -1,4 +1,4 @@
-"""Bits of integers, and values cut out of binary data."""
+"""Bits of integers, and integers, floats and bits of binary data."""
 
 from __future__ import annotations
 
@@ -14,42 +14,49 @@ from engine.model.jsontext import UNDEFINED
 from engine.model.value import Bits, from_bytes
 
 _SHIFTED_BITS_MAX = 1 << 16
+"""Bound of a shifted integer: its text and its arithmetic take time quadratic to its length."""
 _FLOATS = {16: "e", 32: "f", 64: "d"}
 
 
 @function(("bitnot(10)", -11))
 def bitnot(value: int) -> int:
-    """All bits of an integer turned over (two's complement)."""
+    """Return the integer with all bits inverted (two's complement)."""
     return ~integer("bitnot", 1, value)
 
 
 @function(("bitand(10, 8)", 8))
 def bitand(left: int, right: int) -> int:
-    """The bits that both integers have."""
+    """Return the bitwise AND of two integers."""
     return integer("bitand", 1, left) & integer("bitand", 2, right)
 
 
 @function(("bitor(10, 8)", 10))
 def bitor(left: int, right: int) -> int:
-    """The bits that either integer has."""
+    """Return the bitwise OR of two integers."""
     return integer("bitor", 1, left) | integer("bitor", 2, right)
 
 
 @function(("bitxor(10, 8)", 2))
 def bitxor(left: int, right: int) -> int:
-    """The bits in which two integers differ."""
+    """Return the bitwise exclusive OR of two integers."""
     return integer("bitxor", 1, left) ^ integer("bitxor", 2, right)
 
 
 @function(("bitsl(1, 4)", 16), ("bitsl(16, -2)", 4))
 def bitsl(value: int, count: int) -> int:
-    """The integer shifted left; a negative count shifts right."""
+    """Return the integer shifted left by `count` bits; a negative `count` shifts right.
+
+    Fails where the result would have more than 65,536 bits.
+    """
     return _shifted("bitsl", integer("bitsl", 1, value), integer("bitsl", 2, count))
 
 
 @function(("bitsr(-16, 2)", -4), ("bitsr(1, -2)", 4))
 def bitsr(value: int, count: int) -> int:
-    """The integer shifted right, its sign kept; a negative count shifts left."""
+    """Return the integer shifted right by `count` bits, its sign kept; a negative `count` shifts left.
+
+    Fails where the result would have more than 65,536 bits.
+    """
     return _shifted("bitsr", integer("bitsr", 1, value), -integer("bitsr", 2, count))
 
 
@@ -57,13 +64,15 @@ def _shifted(name: str, value: int, left: int) -> int:
     if left <= 0:
         return value >> min(-left, value.bit_length() + 1)
     if value.bit_length() + left > _SHIFTED_BITS_MAX:
-        raise EvaluationError(f"{name}: the result would be longer than {_SHIFTED_BITS_MAX} bits")
+        raise EvaluationError(
+            f"{name}: expected a result of at most {_SHIFTED_BITS_MAX} bits, found {value.bit_length() + left} bits"
+        )
     return value << left
 
 
 @function(("bitsize('ab')", 16))
 def bitsize(data: str) -> int:
-    """The length of text or binary data in bits."""
+    """Return the length of text or binary data in bits."""
     if isinstance(data, Bits):
         return data.length
     return len(argument.binary("bitsize", 1, data)) * 8
@@ -71,7 +80,10 @@ def bitsize(data: str) -> int:
 
 @function(("bytesize('ab')", 2), ("bytesize([104, 105])", 2))
 def bytesize(data: Any) -> int:
-    """The length of text or binary data in bytes; a list counts the bytes and texts in it."""
+    """Return the length of text or binary data in bytes.
+
+    Of a list, return the sum for its elements: text, binary data, lists, and integers from 0 to 255, one byte each.
+    """
     if isinstance(data, Bits):
         return (data.length + 7) // 8
     if type(data) is list:
@@ -83,7 +95,7 @@ def _list_bytesize(item: Any) -> int:
     if type(item) is int and 0 <= item <= 255:
         return 1
     if type(item) is int:
-        refuse("bytesize", 1, "a list of bytes", item)
+        refuse("bytesize", 1, "integers from 0 to 255 in the list", item)
     return bytesize(item)
 
 
@@ -103,10 +115,11 @@ def subbits(
     sign: str = "unsigned",
     endian: str = "big",
 ) -> Any:
-    """The value of `length` bits of binary data from bit `start` (the first is 1), or of its first bits.
+    """Return `length` bits of text or binary data, from bit `start` (the first is 1), as a value.
 
-    `kind` is integer, float (16, 32 or 64 bits) or bits; `sign` unsigned or signed; `endian` big or little. Where fewer
-    bits are left, those are taken; a start outside of the data gives undefined.
+    With two arguments, the second one is `length` and `start` is 1. `kind` is 'integer', 'float' (of 16, 32 or 64 bits)
+    or 'bits' (text or binary data), `sign` 'unsigned' or 'signed', `endian` 'big' or 'little'. Where fewer than
+    `length` bits are left, those are taken; a `start` outside of the data gives undefined.
     """
     if length is None:
         start, length = 1, start
@@ -137,11 +150,11 @@ def _integer(bits: int, length: int, is_signed: bool, is_little: bool) -> int:
 
 def _float(bits: int, length: int, endian: str) -> float:
     if length not in _FLOATS:
-        raise EvaluationError(f"subbits: a float has 16, 32 or 64 bits, not {length}")
+        raise EvaluationError(f"subbits: expected 16, 32 or 64 bits for a float, found {length}")
     order = ">" if endian == "big" else "<"
     value: float = struct.unpack(order + _FLOATS[length], bits.to_bytes(length // 8, "big"))[0]
     if not isfinite(value):
-        raise EvaluationError("subbits: these bits are no number")
+        raise EvaluationError(f"subbits: expected the bits of a number, found those of {value}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Compression: gzip, raw deflate and zlib, with a bound on what may come out."""
+"""Compression: gzip, raw deflate and zlib, with a bound of the decompressed size."""
 
 from __future__ import annotations
 
@@ -10,47 +10,59 @@ from engine.language.functions.registry import function
 from engine.model.value import from_bytes
 
 DECOMPRESSED_BYTES_MAX = 8 << 20
-"""What a decompressed value may take; a few kilobytes can claim to be gigabytes."""
+"""Bound of a decompressed value. Deflate compresses up to 1,032 to 1: a message of 1 MiB could become a gigabyte. Eight
+times that size (the default of ``mqtt.max_packet_size``) is the bound."""
 
 _MEMBERS_MAX = 64
-"""How many members a gzip container may have, one after the other."""
+"""Bound of the members of a gzip container (RFC 1952 allows any number): each costs a decompressor, however empty."""
 
 _GZIP, _RAW, _ZLIB = 31, -15, 15
+"""The ``wbits`` of zlib for each format, with its largest window."""
+_FORMATS = {_GZIP: "gzip", _RAW: "deflate", _ZLIB: "zlib"}
 
 
 @function(("gunzip(gzip('hello'))", "hello"))
 def gzip(data: str) -> str | bytes:
-    """The data compressed, in a gzip container."""
+    """Return the data compressed in gzip format."""
     return _compressed("gzip", data, _GZIP)
 
 
 @function(("gunzip(base64_decode('H4sIAAAAAAAAA8tIzcnJBwCGphA2BQAAAA=='))", "hello"))
 def gunzip(data: str) -> str | bytes:
-    """The data of a gzip container."""
+    """Return the data decompressed from gzip format.
+
+    Fails where the data is not gzip, ends too early, or is longer than 8 MiB decompressed.
+    """
     return _decompressed("gunzip", data, _GZIP)
 
 
 @function(("base64_encode(zip('hello'))", "y0jNyckHAA=="))
 def zip_(data: str) -> str | bytes:
-    """The data compressed as raw deflate: no header, no checksum."""
+    """Return the data compressed as raw deflate, without header and checksum."""
     return _compressed("zip", data, _RAW)
 
 
 @function(("unzip(base64_decode('y0jNyckHAA=='))", "hello"))
 def unzip(data: str) -> str | bytes:
-    """The data of raw deflate."""
+    """Return the data decompressed from raw deflate.
+
+    Fails where the data is not deflate, ends too early, or is longer than 8 MiB decompressed.
+    """
     return _decompressed("unzip", data, _RAW)
 
 
 @function(("base64_encode(zip_compress('hello'))", "eJzLSM3JyQcABiwCFQ=="))
 def zip_compress(data: str) -> str | bytes:
-    """The data compressed, in a zlib container."""
+    """Return the data compressed in zlib format."""
     return _compressed("zip_compress", data, _ZLIB)
 
 
 @function(("zip_uncompress(base64_decode('eJzLSM3JyQcABiwCFQ=='))", "hello"))
 def zip_uncompress(data: str) -> str | bytes:
-    """The data of a zlib container."""
+    """Return the data decompressed from zlib format.
+
+    Fails where the data is not zlib, ends too early, or is longer than 8 MiB decompressed.
+    """
     return _decompressed("zip_uncompress", data, _ZLIB)
 
 
@@ -66,12 +78,12 @@ def _decompressed(name: str, data: object, window: int) -> str | bytes:
         try:
             part = decompressor.decompress(rest, left + 1)
         except zlib.error as error:
-            raise EvaluationError(f"{name}: {error}") from error
+            raise EvaluationError(f"{name}: expected {_FORMATS[window]} data: {error}") from error
         done, left, rest = done + part, left - len(part), decompressor.unused_data
         if left < 0:
-            raise EvaluationError(f"{name}: the result would be longer than {DECOMPRESSED_BYTES_MAX} bytes")
+            raise EvaluationError(f"{name}: expected at most {DECOMPRESSED_BYTES_MAX} bytes decompressed, found more")
         if not decompressor.eof:
-            raise EvaluationError(f"{name}: the data ends too early")
+            raise EvaluationError(f"{name}: expected more data: the compressed data ends too early")
         if not rest:
             return from_bytes(done)
-    raise EvaluationError(f"{name}: {len(rest)} bytes follow the compressed data")
+    raise EvaluationError(f"{name}: expected the end of the data, found {len(rest)} bytes behind the compressed data")

@@ -1,4 +1,4 @@
-"""Date formats: ``%Y-%m-%d %H:%M:%S.%3N%:z`` compiled once, to write a moment and to read one."""
+"""Date formats such as ``%Y-%m-%d %H:%M:%S.%3N%:z``: compiled once, used to write and to parse times."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _MONTHS = (
 
 
 @dataclass(slots=True)
-class Fields:
-    """The parts of a date as they were read."""
+class DateParts:
+    """The parts of a date as `parse_date` found them."""
 
     year: int = 0
     month: int = 1
@@ -34,14 +34,14 @@ class Fields:
     offset: int = 0
 
 
-class Format:
-    """A format, cut into directives and what stands between them."""
+class DateFormat:
+    """A date format, split into directives and the text between them."""
 
     __slots__ = ("_write", "pieces")
 
     def __init__(self, source: str) -> None:
         self.pieces: list[tuple[str, bool]] = []
-        """Each piece of the format and whether it is a directive."""
+        """The pieces of the format, each with whether it is a directive."""
         self._write = lru_cache(maxsize=64)(self._written)
         position = 0
         for match in _DIRECTIVE.finditer(source):
@@ -50,7 +50,7 @@ class Format:
         self.pieces.append((source[position:], False))
 
     def render(self, moment: datetime, nanosecond: int, offset: int) -> str:
-        """The local time `moment` in this format; what messages of one second have in common is written once."""
+        """Return the local time `moment` in this format. Parts that all messages of a second share are cached."""
         parts = self._write(moment, offset)
         if len(parts) == 1:
             return parts[0]
@@ -58,7 +58,7 @@ class Format:
         return "".join(written)
 
     def _written(self, moment: datetime, offset: int) -> tuple[str, ...]:
-        """Texts, and between any two of them the directive of a fraction."""
+        """Return texts, with the directive of a fraction between any two of them."""
         parts = [""]
         for piece, is_directive in self.pieces:
             if not is_directive:
@@ -71,13 +71,13 @@ class Format:
 
 
 @remembered
-def compile_format(source: str) -> Format:
-    """The format of a source text."""
-    return Format(source)
+def compile_format(source: str) -> DateFormat:
+    """Return the compiled format of a source text."""
+    return DateFormat(source)
 
 
 def offset_text(offset: int, separator: str) -> str:
-    """An offset in seconds as ``+hh:mm``."""
+    """Return an offset in seconds as ``+hh:mm``, with `separator` in place of the colon."""
     hours, minutes = divmod(abs(offset) // 60, 60)
     return f"{'-' if offset < 0 else '+'}{hours:02d}{separator}{minutes:02d}"
 
@@ -120,9 +120,12 @@ _ZONES = {
 }
 
 
-def parse_fields(name: str, format: Format, written: str) -> Fields:
-    """What `written` says in a format; it may end before a fraction or a zone. Raises `EvaluationError` otherwise."""
-    fields = Fields()
+def parse_date(name: str, format: DateFormat, written: str) -> DateParts:
+    """Return the parts of the date `written` in a format; it may end before a fraction or a zone.
+
+    Raise `EvaluationError` where the text does not fit the format or the format lacks year, month or day.
+    """
+    parts = DateParts()
     position, seen = 0, set()
     for piece, is_directive in format.pieces:
         if not is_directive:
@@ -130,36 +133,38 @@ def parse_fields(name: str, format: Format, written: str) -> Fields:
         elif position >= len(written) and (piece in _FRACTIONS or piece in _ZONES):
             continue
         elif piece in _ZONES:
-            position = _parse_zone(name, piece, written, position, fields)
+            position = _parse_zone(name, piece, written, position, parts)
         elif piece in _NUMBERS:
-            position = _parse_number(name, piece, written, position, fields)
+            position = _parse_number(name, piece, written, position, parts)
         elif piece == "%%":
             position += 1
         else:
-            raise EvaluationError(f"{name}: {piece} can be written, but not read")
+            raise EvaluationError(f"{name}: expected directives that can be parsed, found {piece}")
         seen.add(piece)
     lacking = [part for part in ("%Y", "%m", "%d") if part not in seen]
     if lacking:
-        raise EvaluationError(f"{name}: the format has no {' and no '.join(lacking)}; a date needs all three")
-    return fields
+        raise EvaluationError(f"{name}: expected %Y, %m and %d in the format, found no {' and no '.join(lacking)}")
+    return parts
 
 
-def _parse_number(name: str, piece: str, written: str, position: int, fields: Fields) -> int:
+def _parse_number(name: str, piece: str, written: str, position: int, parts: DateParts) -> int:
     field, width = _NUMBERS[piece]
     digits = written[position : position + width]
     if len(digits) != width or not (digits.isascii() and digits.isdigit()):
-        raise EvaluationError(f"{name}: {digits!r} at character {position + 1} is not {piece}")
+        raise EvaluationError(f"{name}: expected {piece} at character {position + 1}, found {digits!r}")
     value: Any = int(digits)
-    setattr(fields, field, value * 10 ** (9 - width) if field == "nanosecond" else value)
+    setattr(parts, field, value * 10 ** (9 - width) if field == "nanosecond" else value)
     return position + width
 
 
-def _parse_zone(name: str, piece: str, written: str, position: int, fields: Fields) -> int:
+def _parse_zone(name: str, piece: str, written: str, position: int, parts: DateParts) -> int:
     match = _ZONES[piece].match(written, position)
     if match is None:
-        raise EvaluationError(f"{name}: there is no {piece} at character {position + 1}")
+        raise EvaluationError(
+            f"{name}: expected {piece} at character {position + 1}, found {written[position : position + 9]!r}"
+        )
     if match[0] != "Z":
         digits = match[0][1:].replace(":", "").ljust(6, "0")
         seconds = int(digits[:2]) * 3600 + int(digits[2:4]) * 60 + int(digits[4:])
-        fields.offset = -seconds if match[0][0] == "-" else seconds
+        parts.offset = -seconds if match[0][0] == "-" else seconds
     return match.end()

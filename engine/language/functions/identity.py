@@ -1,4 +1,4 @@
-"""Chance: random numbers and unique ids."""
+"""Random numbers and unique ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _random: Random = SystemRandom()
 
 
 def use_random(source: Random) -> Random:
-    """Take all chance from `source` from now on; the source until now is returned."""
+    """Take random numbers from `source` from now on. Return the previous source."""
     global _random
     previous, _random = _random, source
     return previous
@@ -18,19 +18,19 @@ def use_random(source: Random) -> Random:
 
 @function(("floor(random())", 0), pure=False)
 def random() -> float:
-    """A random number from 0 up to, but not including, 1."""
+    """Return a random float from 0 (included) to 1 (excluded)."""
     return _random.random()
 
 
 @function(("strlen(uuid_v4())", 36), pure=False)
 def uuid_v4() -> str:
-    """A new random UUID (version 4) with hyphens."""
+    """Return a new random UUID (version 4) with hyphens."""
     digits = uuid_v4_no_hyphen()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 @function(("strlen(uuid_v4_no_hyphen())", 32), pure=False)
 def uuid_v4_no_hyphen() -> str:
-    """A new random UUID (version 4) without hyphens."""
+    """Return a new random UUID (version 4) without hyphens."""
     bits = _random.getrandbits(128) & ~(0xF << 76 | 0x3 << 62) | 4 << 76 | 2 << 62
     return f"{bits:032x}"

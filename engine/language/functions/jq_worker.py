@@ -1,10 +1,10 @@
-"""A process that runs jq programs which might not end, or take more memory than there is.
+"""Worker process for jq programs that may not end or may exhaust the memory.
 
-The library runs a program inside of the calling thread and can't be interrupted. Here the kernel does it: a timer that
-nobody handles ends the process, whatever it is doing, and a limit on its memory does the same for what grows. The
-caller sees the end of the stream and starts another one. Requests and answers are lines of JSON.
+The library runs a program in the calling thread and can't be interrupted. Here the kernel ends the process: by SIGALRM,
+which has no handler, at the deadline, or by its memory limit. The caller reads the end of the stream and starts another
+process. Requests and answers are lines of JSON.
 
-This file is run by its path, so that it starts quickly; it imports nothing of its package.
+The file is run by its path and imports nothing of its package, so that a process starts fast.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any
 
 MEMORY_BYTES_MAX = 1 << 30
+"""Bound of a worker's address space: far above what a value of 1 MiB takes, below what a small machine has."""
 
 
 @lru_cache(maxsize=128)
@@ -38,7 +39,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer lines until there are no more."""
+    """Answer request lines until the input ends."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

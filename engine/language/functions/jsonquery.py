@@ -1,8 +1,8 @@
-"""jq programs, through the `jq` library (an extra: it is imported when first used).
+"""jq programs, by the `jq` library (an extra, imported when first used).
 
-Many programs only take values apart and put them together; they end when their value does, and run right here. One
-that can loop, whose time grows faster than its value, that grows without bound or sees the environment runs in a
-process of its own, which ends when its time is over. (The way there and back takes some 20 µs.)
+Most programs only select and rearrange parts of their value, in time linear to it: they run in this process. Programs
+that can loop, whose time or result can grow faster than their value, or that read the environment run in a worker
+process with a deadline and a memory limit. (A request and its answer take some 20 µs.)
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from engine.language.functions.registry import function
 from engine.model.value import parse_json, to_json
 
 _OUTPUTS_MAX = 10_000
+"""Bound of the outputs of a program: ``range(1e9)`` has a result of gigabytes for a value of one byte."""
 _TIMEOUT_MS = 1_000
 _TIMEOUT_MS_MAX = 60_000
+"""Default and bound of the deadline. EMQX's default is ten seconds, in a process of its own for each client; here the
+event loop waits for the program."""
 
 _ENDLESS = re.compile(
     r"\[\s*\]|\.\.|\b(?:map|map_values|with_entries|any|all|paths|leaf_paths|\w+_by|del|tostream|flatten|combinations)\b"
@@ -35,9 +38,10 @@ _ENDLESS = re.compile(
     r"|test|match|capture|scan|splits?|sub|gsub|tojson|env|debug|stderr|halt|halt_error)\b"
     r"|\$ENV|\$__prog|\*(?!\s*-?\d)|(?<!\d)\]\s*[-+*/%|?]{0,3}=(?!=)"
 )
-"""What a program has that may not end, or whose time or result may be much larger than its input. By line: iteration,
-for what stands beside it is done for every element; lists compared or searched with lists; loops and regular
-expressions; what looks at the process, texts times a number of the value, elements put at an index of the value."""
+"""Matches programs that may not end, or whose time or result may be much larger than their input.
+
+By line: iteration (the rest of the program runs for each element); comparison and search of lists by lists; loops and
+regular expressions; the environment, text times a number of the value, assignment to an index of the value."""
 
 
 @function(
@@ -47,9 +51,10 @@ expressions; what looks at the process, texts times a number of the value, eleme
     extra="jq",
 )
 def jq(program: str, value: Any, timeout_ms: int = _TIMEOUT_MS) -> list[Any]:
-    """All outputs of a jq program for a value or a JSON text, as a list. Needs the extra `headgate[jq]`.
+    """Return the list of all outputs of a jq program for a value, or for JSON text.
 
-    A program that takes longer than `timeout_ms` (1,000 unless given, at most 60,000) fails.
+    Needs the extra `headgate[jq]`. Fails where the program fails, runs for more than `timeout_ms` (1,000 by default, at
+    most 60,000), or has more than 10,000 outputs.
     """
     milliseconds = min(count("jq", 3, timeout_ms), _TIMEOUT_MS_MAX)
     if type(program) is not str:
@@ -58,9 +63,12 @@ def jq(program: str, value: Any, timeout_ms: int = _TIMEOUT_MS) -> list[Any]:
     if type(value) is str:
         parse_json(value)  # exactly one value: the library would take several
     written = value if type(value) is str else to_json(value)
-    outputs = _outside(program, written, milliseconds) if may_not_end else _here(compiled, written, milliseconds)
+    if may_not_end:
+        outputs = _run_in_worker(program, written, milliseconds)
+    else:
+        outputs = _run_here(compiled, written, milliseconds)
     if len(outputs) > _OUTPUTS_MAX:
-        raise EvaluationError(f"jq: the program has more than {_OUTPUTS_MAX} outputs")
+        raise EvaluationError(f"jq: expected at most {_OUTPUTS_MAX} outputs, found more")
     return outputs
 
 
@@ -69,14 +77,16 @@ def _compiled(program: str) -> tuple[Any, bool]:
     try:
         library = import_module("jq")
     except ImportError as error:
-        raise EvaluationError("jq: the jq library is missing; install it with: pip install 'headgate[jq]'") from error
+        raise EvaluationError(
+            "jq: expected the jq library, found it not installed; install it: pip install 'headgate[jq]'"
+        ) from error
     try:
         return library.compile(program), _ENDLESS.search(program) is not None
     except ValueError as error:
         raise EvaluationError(f"jq: {error}") from error
 
 
-def _here(compiled: Any, written: str, milliseconds: int) -> list[Any]:
+def _run_here(compiled: Any, written: str, milliseconds: int) -> list[Any]:
     outputs: list[Any] = []
     deadline = time.perf_counter() + milliseconds / 1000
     try:
@@ -91,7 +101,7 @@ def _here(compiled: Any, written: str, milliseconds: int) -> list[Any]:
     return outputs
 
 
-def _outside(program: str, written: str, milliseconds: int) -> list[Any]:
+def _run_in_worker(program: str, written: str, milliseconds: int) -> list[Any]:
     request = {"program": program, "input": written, "seconds": max(milliseconds, 1) / 1000, "most": _OUTPUTS_MAX}
     answer = _workers.ask(json.dumps(request))
     if answer is None:
@@ -103,20 +113,23 @@ def _outside(program: str, written: str, milliseconds: int) -> list[Any]:
 
 
 def _too_long(milliseconds: int) -> EvaluationError:
-    return EvaluationError(f"jq: the program takes longer than {milliseconds} ms, or too much memory")
+    return EvaluationError(
+        f"jq: expected the program to end within {milliseconds} ms, found that it takes longer, or too much memory"
+    )
 
 
-class _Workers:
-    """Processes for programs that may not end: started when needed, kept until a program ends one.
+class _WorkerPool:
+    """Pool of processes for programs that may not end: started on demand, kept until a program ends one.
 
-    One is taken out while it works, so that threads which load rules and the one that runs them never share it.
+    A process is taken out of the pool while it works, so that threads which load rules never share one with the thread
+    that evaluates them.
     """
 
     def __init__(self) -> None:
         self._idle: list[subprocess.Popen[str]] = []
 
     def ask(self, request: str) -> dict[str, Any] | None:
-        """The answer to a request; None where the process ended over it, as it does when the time is over."""
+        """Return the answer to a request, or None where the process ended, as it does at the deadline."""
         try:
             process = self._idle.pop()
         except IndexError:
@@ -136,7 +149,7 @@ class _Workers:
 
 
 def _started() -> subprocess.Popen[str]:
-    # An empty environment, so that no program of a rule reads the secrets out of ours.
+    # An empty environment: $ENV of a program must not give it the secrets in ours.
     command = [sys.executable, "-P", str(Path(__file__).with_name("jq_worker.py"))]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={}
@@ -156,9 +169,9 @@ def _exchange(process: subprocess.Popen[str], request: str) -> str:
 
 def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
-    with suppress(OSError):  # a request that it did not read any more
+    with suppress(OSError):  # closing flushes a request that the process has not read
         process.__exit__(None, None, None)
 
 
-_workers = _Workers()
+_workers = _WorkerPool()
 atexit.register(_workers.close)

@@ -1,4 +1,4 @@
-"""Lists: elements, parts, membership. The first element is number 1."""
+"""Lists: elements, parts, membership. Positions count from 1."""
 
 from __future__ import annotations
 
@@ -12,50 +12,56 @@ from engine.model.value import same
 
 @function(("nth(2, [1, 2, 3])", 2))
 def nth(position: int, source: list[Any]) -> Any:
-    """The element at a position that the list must have; `list[n]` gives undefined instead of failing."""
+    """Return the element at `position`; the first is 1.
+
+    Fails for a position that the list does not have, where `list[n]` gives undefined.
+    """
     elements = items("nth", 2, source)
     if not 1 <= integer("nth", 1, position) <= len(elements):
-        refuse("nth", 1, f"a position in a list of {len(elements)}", position)
+        refuse("nth", 1, f"a position from 1 to {len(elements)}, the length of the list", position)
     return elements[position - 1]
 
 
 @function(("first([1, 2])", 1))
 def first(source: list[Any]) -> Any:
-    """The first element of a list that must not be empty."""
+    """Return the first element of a list. Fails for an empty list."""
     if not items("first", 1, source):
-        raise EvaluationError("first: the list is empty")
+        raise EvaluationError("first: expected a list with elements, found an empty list")
     return source[0]
 
 
 @function(("last([1, 2])", 2))
 def last(source: list[Any]) -> Any:
-    """The last element of a list that must not be empty."""
+    """Return the last element of a list. Fails for an empty list."""
     if not items("last", 1, source):
-        raise EvaluationError("last: the list is empty")
+        raise EvaluationError("last: expected a list with elements, found an empty list")
     return source[-1]
 
 
 @function(("length([1, 2])", 2))
 def length(source: list[Any]) -> int:
-    """How many elements a list has."""
+    """Return the number of elements of a list."""
     return len(items("length", 1, source))
 
 
 @function(("sublist(2, [1, 2, 3])", [1, 2]), ("sublist(2, 2, [1, 2, 3, 4])", [2, 3]))
 def sublist(start: int, length: Any, source: Any = MISSING) -> list[Any]:
-    """At most `length` elements from position `start`; with two arguments, `length` and the list, from the first."""
+    """Return at most `length` elements of a list from position `start`; the first is 1.
+
+    With two arguments, they are `length` and the list, and `start` is 1. Fails for a `start` below 1.
+    """
     if source is MISSING:
         return items("sublist", 2, length)[: count("sublist", 1, start)]
     elements = items("sublist", 3, source)
     if integer("sublist", 1, start) < 1:
-        raise EvaluationError("sublist: the first element is number 1")
+        refuse("sublist", 1, "a position of 1 or more", start)
     return elements[start - 1 : start - 1 + count("sublist", 2, length)]
 
 
 @function(("contains(1, [1, 2])", True), ("contains('1', [1, 2])", False), ("contains(1.0, [1, 2])", False))
 def contains(value: Any, source: list[Any]) -> bool:
-    """Whether the value is an element of the list: equal and of the same kind."""
+    """Return whether the list has an element that equals the value and is of the same kind."""
     elements = items("contains", 2, source)
-    if type(value) is str:
+    if type(value) is str:  # equal to texts only, so that Python's own test, which is faster, gives the same
         return value in elements
     return any(same(value, element) for element in elements)

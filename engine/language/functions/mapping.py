@@ -1,4 +1,4 @@
-"""Maps: reading and writing by key or by dotted path. No function changes a map; writing returns a new one."""
+"""Maps: reading and writing by key or by dotted path. Functions never change a map; writing returns a copy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.model.value import fixed, float_text, to_text
 
 @function(("map_new()", {}))
 def map_new() -> dict[str, Any]:
-    """An empty map."""
+    """Return an empty map."""
     return {}
 
 
@@ -23,7 +23,10 @@ def map_new() -> dict[str, Any]:
     ("map_get('a', '{\"a\":2}')", 2),
 )
 def map_get(path: str, source: dict[str, Any], default: Any = UNDEFINED) -> Any:
-    """The value at a dotted path of keys, or `default`. The map may be JSON text, at any step of the path."""
+    """Return the value at a dotted `path` of keys, or `default` where there is no such key.
+
+    The map, and each map on the path, may be JSON text.
+    """
     value: Any = source
     for key in _keys("map_get", path):
         value = opened(value)
@@ -38,14 +41,20 @@ def map_get(path: str, source: dict[str, Any], default: Any = UNDEFINED) -> Any:
     ("map_put('a', 2, '{\"a\":1,\"b\":1}')", {"a": 2, "b": 1}),
 )
 def map_put(path: str, value: Any, source: dict[str, Any]) -> dict[str, Any]:
-    """The map with a value put at a dotted path of keys. What is no map on the way is replaced by one."""
+    """Return a copy of the map with the value at a dotted `path` of keys.
+
+    Maps that are missing on the path are added; values on it that are not maps are replaced by maps.
+    """
     return _put(source, _keys("map_put", path), value)
 
 
 def _keys(name: str, path: Any) -> list[str]:
-    """The keys of a dotted path. A number is no path, as in EMQX: it is nearly always a mixed-up order of arguments."""
+    """Return the keys of a dotted path.
+
+    A number is refused, as in EMQX: most often it shows that the arguments are in the wrong order.
+    """
     if type(path) is not str:
-        refuse(name, 1, "a text, the path of keys", path)
+        refuse(name, 1, "a dotted path of keys as text", path)
     return path.split(".")
 
 
@@ -68,7 +77,10 @@ def _copied(value: Any) -> dict[str, Any]:
     ("mget('z', map_new(), 0)", 0),
 )
 def mget(key: Any, source: dict[str, Any], default: Any = UNDEFINED) -> Any:
-    """The value under a key taken literally, dots and all, or `default`. A list of keys leads through nested maps."""
+    """Return the value under a key, dots included, or `default` where there is no such key.
+
+    A list of keys is a path through nested maps.
+    """
     value: Any = mapping("mget", 2, source)
     for part in key if type(key) is list else (key,):
         value = opened(value)
@@ -84,40 +96,46 @@ def mget(key: Any, source: dict[str, Any], default: Any = UNDEFINED) -> Any:
     ("mput(['x', 'y'], 1, map_new())", {"x": {"y": 1}}),
 )
 def mput(key: Any, value: Any, source: dict[str, Any]) -> dict[str, Any]:
-    """The map with a value put under a key taken literally, dots and all, or under a list of keys in nested maps."""
+    """Return a copy of the map with the value under a key, dots included.
+
+    A list of keys is a path through nested maps, which are added where they are missing.
+    """
     keys = [text("mput", 1, name) for name in (key if type(key) is list else (key,))]
     if not keys:
-        raise EvaluationError("mput: the list of keys is empty")
+        raise EvaluationError("mput: argument 1: expected a key or a list of keys, found an empty list")
     return _put(mapping("mput", 3, source), keys, value)
 
 
 @function(('map_keys(\'{"b":1,"a":2}\')', ["a", "b"]))
 def map_keys(source: dict[str, Any]) -> list[str]:
-    """The keys of a map, sorted."""
+    """Return the keys of a map, sorted."""
     return sorted(mapping("map_keys", 1, source))
 
 
 @function(('map_values(\'{"b":1,"a":2}\')', [2, 1]))
 def map_values(source: dict[str, Any]) -> list[Any]:
-    """The values of a map, in the order of their keys."""
+    """Return the values of a map in the order of its sorted keys."""
     return [value for _, value in _sorted(mapping("map_values", 1, source))]
 
 
 @function(("map_to_entries('{\"b\":1}')", [{"key": "b", "value": 1}]))
 def map_to_entries(source: dict[str, Any]) -> list[dict[str, Any]]:
-    """A list with one `{"key": …, "value": …}` for each key of a map, sorted: what FOREACH can go through."""
+    """Return a list with a map `{"key": …, "value": …}` for each key, sorted by key: a list for FOREACH."""
     return [{"key": key, "value": value} for key, value in _sorted(mapping("map_to_entries", 1, source))]
 
 
 @function(('map_size(\'{"b":1,"n":2}\')', 2))
 def map_size(source: dict[str, Any]) -> int:
-    """How many keys a map has."""
+    """Return the number of keys of a map."""
     return len(mapping("map_size", 1, source))
 
 
 @function(("map_to_redis_hset_args('{\"b\":1}')", ["map_to_redis_hset_args", "b", "1"]))
 def map_to_redis_hset_args(source: dict[str, Any]) -> list[str]:
-    """The map as arguments for Redis' HSET: a marker, then keys and values as texts. Nested values are left out."""
+    """Return the map as arguments of the Redis command HSET: a marker, then keys and values as text.
+
+    Lists, maps, null and undefined among the values are left out. A value that is not a map has no arguments.
+    """
     args = ["map_to_redis_hset_args"]
     found = opened(source)
     for key, value in _sorted({} if found is UNDEFINED else found):

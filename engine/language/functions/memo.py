@@ -1,4 +1,4 @@
-"""Results kept for the next call, as far as messages can't fill the memory with them."""
+"""Cache of compiled patterns and formats that messages can't fill."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any, TypeVar, cast
 _Call = TypeVar("_Call", bound=Callable[..., Any])
 
 _ENTRIES_MAX = 128
+"""A project has fewer formats than that in one function; messages that bring their own evict the oldest."""
 _LENGTH_MAX = 4096
+"""Longest text that is cached: with the entries, it bounds a cache to half a megabyte of texts."""
 
 
 def remembered(call: _Call) -> _Call:
-    """A function of texts that takes the last one apart only once, unless it is longer than any that a rule holds."""
+    """Return a caching form of a function of texts. Calls whose last text is longer than the bound are not cached."""
     kept = lru_cache(maxsize=_ENTRIES_MAX)(call)
 
-    def remember(*texts: str) -> Any:
+    def cached(*texts: str) -> Any:
         return kept(*texts) if len(texts[-1]) <= _LENGTH_MAX else call(*texts)
 
-    return cast("_Call", remember)
+    return cast("_Call", cached)

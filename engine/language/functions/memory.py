@@ -1,7 +1,7 @@
-"""What outlives one message: a key-value store, a memory of each connection, and environment variables.
+"""State beyond one message: the key-value store of all rules, that of each connection, environment variables.
 
-The store is one for all rules and lives as long as the process; what a connection remembers goes with it. Both have
-bounds, beyond which a put is an error of the rule.
+The store of all rules ends with the process, that of a connection with the connection. Both are bounded in entries and
+in bytes; a put beyond a bound is an `EvaluationError`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PREFIXES = ("HEADGATEVAR_", "EMQXVAR_")
 
 
 class Memory:
-    """A table of values by key, bounded in entries and in bytes. Any value is a key; kinds are told apart."""
+    """Key-value table with a bound in entries and in bytes. Keys are any values; 1, '1' and 1.0 are three keys."""
 
     def __init__(self, entries_max: int, bytes_max: int) -> None:
         self._entries_max = entries_max
@@ -29,24 +29,27 @@ class Memory:
         self._entries: dict[Any, tuple[Any, int]] = {}
 
     def get(self, key: Any, default: Any = UNDEFINED) -> Any:
+        """Return the value of `key`, or `default`."""
         entry = self._entries.get(_hashable(key))
         return default if entry is None else entry[0]
 
     def put(self, key: Any, value: Any) -> Any:
-        """Keep `value` under `key`; the value that was there is returned."""
+        """Set the value of `key`. Return its previous value. Raise `EvaluationError` where a bound is exceeded."""
         place = _hashable(key)
         old, old_size = self._entries.get(place, (UNDEFINED, 0))
         size = _size(key) + _size(value)
         if self._bytes - old_size + size > self._bytes_max:
-            raise EvaluationError(f"the store is full: it holds {self._bytes_max} bytes")
+            raise EvaluationError(f"expected at most {self._bytes_max} bytes in the store, which is full; delete keys")
         if not old_size and len(self._entries) >= self._entries_max:
-            raise EvaluationError(f"the store is full: it holds {self._entries_max} entries")
+            raise EvaluationError(
+                f"expected at most {self._entries_max} entries in the store, which is full; delete keys"
+            )
         self._entries[place] = (value, size)
         self._bytes += size - old_size
         return old
 
     def delete(self, key: Any) -> Any:
-        """Forget `key`; the value that was there is returned."""
+        """Delete `key`. Return its value."""
         value, size = self._entries.pop(_hashable(key), (UNDEFINED, 0))
         self._bytes -= size
         return value
@@ -57,7 +60,7 @@ def _hashable(key: Any) -> Any:
 
 
 def _size(value: Any) -> int:
-    """About what a value takes, in bytes."""
+    """Return about how many bytes a value takes."""
     if type(value) is str or type(value) is bytes:
         return 64 + len(value)
     if isinstance(value, Bits):
@@ -65,13 +68,13 @@ def _size(value: Any) -> int:
     return 64 + value.bit_length() // 8 if type(value) is int else 64 + 4 * len(to_json(value))
 
 
-class _Connection(Protocol):
+class _HasMemory(Protocol):
     memory: Any
 
 
-class _Source(Protocol):
+class _HasClient(Protocol):
     @property
-    def client(self) -> _Connection: ...
+    def client(self) -> _HasMemory: ...
 
 
 _store = Memory(entries_max=100_000, bytes_max=64 << 20)
@@ -79,7 +82,7 @@ _environment: Mapping[str, str] = os.environ
 
 
 def use_store(store: Memory) -> Memory:
-    """Let all rules share `store` from now on; the store until now is returned."""
+    """Let all rules share `store` from now on. Return the previous store."""
     global _store
     previous, _store = _store, store
     return previous
@@ -87,27 +90,33 @@ def use_store(store: Memory) -> Memory:
 
 @function(("kv_store_put('k', 1)", True), pure=False)
 def kv_store_put(key: Any, value: Any) -> bool:
-    """Keep a value under a key, for all rules, until the process ends."""
+    """Store a value under a key, for all rules, until the process ends. The result is true.
+
+    Fails where the store is full: 100,000 entries or 64 MiB.
+    """
     _store.put(key, value)
     return True
 
 
 @function(("kv_store_get('zz', 'd')", "d"), pure=False)
 def kv_store_get(key: Any, default: Any = UNDEFINED) -> Any:
-    """The value kept under a key, or `default`."""
+    """Return the value stored under a key by any rule, or `default`."""
     return _store.get(key, default)
 
 
 @function(("kv_store_del('k')", True), pure=False)
 def kv_store_del(key: Any) -> bool:
-    """Forget the value kept under a key."""
+    """Delete a key and its value from the store of all rules. The result is true."""
     _store.delete(key)
     return True
 
 
 @function(("proc_dict_put('k', 1)", None), pure=False, needs_message=True)
-def proc_dict_put(message: _Source, key: Any, value: Any) -> Any:
-    """Keep a value under a key for this connection; the value that was there is the result."""
+def proc_dict_put(message: _HasClient, key: Any, value: Any) -> Any:
+    """Store a value under a key, for this connection, until it ends. The result is the previous value.
+
+    Fails where the store of the connection is full: 1,000 entries or 256 KiB.
+    """
     client = message.client
     if client.memory is None:
         client.memory = Memory(entries_max=1_000, bytes_max=1 << 18)
@@ -115,22 +124,22 @@ def proc_dict_put(message: _Source, key: Any, value: Any) -> Any:
 
 
 @function(("proc_dict_get('k')", None), pure=False, needs_message=True)
-def proc_dict_get(message: _Source, key: Any) -> Any:
-    """The value kept under a key for this connection."""
+def proc_dict_get(message: _HasClient, key: Any) -> Any:
+    """Return the value stored under a key for this connection; undefined where there is none."""
     memory = message.client.memory
     return UNDEFINED if memory is None else memory.get(key)
 
 
 @function(("proc_dict_del('k')", None), pure=False, needs_message=True)
-def proc_dict_del(message: _Source, key: Any) -> Any:
-    """Forget the value kept under a key for this connection; it is the result."""
+def proc_dict_del(message: _HasClient, key: Any) -> Any:
+    """Delete a key and its value from the store of this connection. The result is the value."""
     memory = message.client.memory
     return UNDEFINED if memory is None else memory.delete(key)
 
 
 @function(("getenv('NOT_SET')", ""), pure=False)
 def getenv(name: str) -> str:
-    """The environment variable `HEADGATEVAR_<name>` or `EMQXVAR_<name>`; empty where it is not set."""
+    """Return the environment variable `HEADGATEVAR_<name>` or `EMQXVAR_<name>`; empty text where it is not set."""
     wanted = text("getenv", 1, name)
     if "\0" in wanted or "=" in wanted:
         return ""

@@ -1,4 +1,4 @@
-"""Missing values: asking for them, and what to take in their place."""
+"""Missing values: tests and replacements."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from engine.model.jsontext import UNDEFINED
 
 @function(("null()", None), ("is_null(null())", True))
 def null() -> Any:
-    """The undefined value: what a missing field is."""
+    """Return undefined, the value of a missing field."""
     return UNDEFINED
 
 
 @function(("coalesce(nope, 'b')", "b"), ("coalesce([nope, 3])", 3), ("coalesce(nope, null(), 1)", 1))
 def coalesce(value: Any, *more: Any) -> Any:
-    """The first of the values, or of the elements of one list, that is not undefined. JSON null is a value."""
+    """Return the first value that is not undefined, of the arguments or of the elements of a single list.
+
+    JSON null is not undefined. Where all are undefined, the result is.
+    """
     for candidate in (value, *more) if more else items("coalesce", 1, value):
         if candidate is not UNDEFINED:
             return candidate
@@ -26,7 +29,10 @@ def coalesce(value: Any, *more: Any) -> Any:
 
 @function(("coalesce_ne('', 'b')", "b"), ("coalesce_ne(['', nope, 'c'])", "c"))
 def coalesce_ne(value: Any, *more: Any) -> Any:
-    """The first of the values, or of the elements of one list, that is neither undefined nor empty text."""
+    """Return the first value that is not undefined, empty text or an empty list.
+
+    The values are the arguments, or the elements of a single list. JSON null is not undefined.
+    """
     for candidate in (value, *more) if more else items("coalesce_ne", 1, value):
         if candidate is not UNDEFINED and candidate not in ("", []):
             return candidate
@@ -35,23 +41,23 @@ def coalesce_ne(value: Any, *more: Any) -> Any:
 
 @function(("is_null(nope)", True), ("is_null('')", False))
 def is_null(value: Any) -> bool:
-    """Whether the value is undefined. JSON null is not; `is_null_var` takes both."""
+    """Return whether the value is undefined. JSON null is not; see `is_null_var`."""
     return value is UNDEFINED
 
 
 @function(("is_not_null(0)", True), ("is_not_null(nope)", False))
 def is_not_null(value: Any) -> bool:
-    """Whether the value is anything but undefined."""
+    """Return whether the value is not undefined. JSON null is not undefined."""
     return value is not UNDEFINED
 
 
 @function(("is_null_var(json_decode('null'))", True), ("is_null_var(nope)", True), ("is_null_var(0)", False))
 def is_null_var(value: Any) -> bool:
-    """Whether the value is undefined or JSON null."""
+    """Return whether the value is undefined or JSON null."""
     return value is UNDEFINED or value is None
 
 
 @function(("is_not_null_var(json_decode('null'))", False), ("is_not_null_var('')", True))
 def is_not_null_var(value: Any) -> bool:
-    """Whether the value is neither undefined nor JSON null."""
+    """Return whether the value is neither undefined nor JSON null."""
     return value is not UNDEFINED and value is not None

@@ -1,10 +1,10 @@
-"""Regular expressions that cannot hang the broker.
+"""Regular expressions with a bound in time.
 
-RE2 runs a pattern in time linear to the text. What it does not know (look-around, back-references, possessive
-repeats, more than 1000 repeats) goes to the backtracking `regex` library, with a deadline for each call. Both take
-Perl's syntax; classes such as ``\\w`` are ASCII, everything else counts characters. RE2's ``$`` does not match before
-a final line break as Perl's does, so such texts take the other way. EMQX matches bytes unless a pattern begins with
-``(*UTF)``; here that prefix changes nothing.
+RE2 matches in time linear to the text. Patterns that it lacks (look-around, back-references, possessive repeats, more
+than 1,000 repeats) are matched by the backtracking `regex` library, with a deadline for each call. Both have Perl's
+syntax; classes such as ``\\w`` are ASCII, everything else counts characters. RE2's ``$`` does not match before a final
+line feed as Perl's does: such texts are matched by `regex`, too. EMQX matches bytes unless a pattern begins with
+``(*UTF)``; here that prefix has no meaning.
 """
 
 from __future__ import annotations
@@ -25,29 +25,36 @@ from engine.language.functions.registry import function
 from engine.model.value import as_binary, bounded, from_bytes
 
 _PATTERN_LENGTH_MAX = 4096
+"""Bound of a pattern, which may come from a message: compiling takes time and memory by its length."""
 _SECONDS_MAX = 0.25
-"""Deadline of a call that backtracks, by the clock: long enough that a busy machine does not make it pass."""
+"""Deadline of a call that backtracks. `regex` measures it by the clock: it is long enough that a busy machine does not
+make ordinary patterns exceed it."""
 _CPU_SECONDS_MAX = 0.1
-"""Bound of one replacement, in this thread's own time."""
+"""Bound of one replacement in CPU time of this thread. Each match is linear, their sum may be quadratic."""
 _MEMORY_BYTES_MAX = 1 << 20
+"""Bound of a compiled pattern, RE2's default divided by eight: patterns beyond it are refused or go to `regex`."""
 
 
 class _Pattern(NamedTuple):
+    """A compiled regular expression."""
+
     linear: Any
-    """The pattern as RE2 has it, on bytes; None where RE2 does not know it."""
+    """RE2's pattern on bytes; None where RE2 lacks a part of the pattern."""
     has_dollar: bool
-    """Whether a line break at the end of the text could make RE2 answer differently."""
+    """Whether a line feed at the end of the text could make RE2 answer differently from Perl."""
     source: str
 
     def is_linear_on(self, data: bytes) -> bool:
-        """Whether RE2 answers for `data` as Perl would."""
+        """Return whether RE2 answers for `data` as Perl does."""
         return self.linear is not None and not (self.has_dollar and data.endswith(b"\n"))
 
 
 @lru_cache(maxsize=128)
 def _compiled(name: str, source: str) -> _Pattern:
     if len(source) > _PATTERN_LENGTH_MAX:
-        raise EvaluationError(f"{name}: the pattern is longer than {_PATTERN_LENGTH_MAX} characters")
+        raise EvaluationError(
+            f"{name}: expected a pattern of at most {_PATTERN_LENGTH_MAX} characters, found {len(source)}"
+        )
     options = re2.Options()
     options.max_mem = _MEMORY_BYTES_MAX
     options.log_errors = False
@@ -57,7 +64,7 @@ def _compiled(name: str, source: str) -> _Pattern:
         _backtracking(name, source)  # raises where the pattern is wrong
         linear = None
     except UnicodeEncodeError as error:
-        raise EvaluationError(f"{name}: the pattern is not valid Unicode") from error
+        raise EvaluationError(f"{name}: expected a pattern of Unicode text, found half of a surrogate pair") from error
     return _Pattern(linear, "$" in source, source)
 
 
@@ -66,12 +73,15 @@ def _backtracking(name: str, source: str) -> regex.Pattern[str]:
     try:
         return regex.compile(source, regex.VERSION0 | regex.ASCII)
     except (regex.error, ValueError, RecursionError) as error:
-        raise EvaluationError(f"{name}: not a regular expression: {error}") from error
+        raise EvaluationError(f"{name}: argument 2: expected a regular expression: {error}") from error
 
 
 @function((r"regex_match('a23', '\d+')", True), (r"regex_match('a23', '^\d+$')", False))
 def regex_match(text: str, pattern: str) -> bool:
-    """Whether the regular expression matches anywhere in the text."""
+    """Return whether the regular expression matches anywhere in the text.
+
+    Fails for a text that is not a regular expression, and where backtracking takes too long.
+    """
     return _first("regex_match", text, pattern) is not None
 
 
@@ -80,9 +90,9 @@ def regex_match(text: str, pattern: str) -> bool:
     (r"regex_extract('none', '(\d+)')", []),
 )
 def regex_extract(text: str, pattern: str) -> list[Text]:
-    """The groups of the first match; an empty list where the pattern does not match or has no group.
+    """Return the groups of the first match; an empty list without a match or a group.
 
-    A group that takes no part in the match is empty text, or is not there where no other one follows it.
+    A group that takes no part in the match is empty text, or left out at the end of the list.
     """
     match = _first("regex_extract", text, pattern)
     groups = [] if match is None else list(match.groups())
@@ -97,7 +107,10 @@ def regex_extract(text: str, pattern: str) -> list[Text]:
     (r"regex_replace('abc', 'b', '<&>')", "a<b>c"),
 )
 def regex_replace(text: str, pattern: str, replacement: str) -> Text:
-    r"""The text with all matches replaced. In the replacement, & is the match, \1 or \g{1} a group, \& an &."""
+    r"""Return the text with all matches replaced.
+
+    In `replacement`, `&` is the match, `\1` or `\g{1}` a group, `\&` the character &.
+    """
     data, compiled = _asked("regex_replace", text, pattern)
     pieces = _replacement(argument.text("regex_replace", 3, replacement))
     if compiled.is_linear_on(data):
@@ -115,7 +128,7 @@ def _asked(name: str, subject: Any, source: Any) -> tuple[bytes, _Pattern]:
 
 
 def _first(name: str, subject: Any, source: Any) -> Any:
-    """The first match, or None."""
+    """Return the first match, or None."""
     data, pattern = _asked(name, subject, source)
     if pattern.is_linear_on(data):
         return pattern.linear.search(data)
@@ -125,14 +138,14 @@ def _first(name: str, subject: Any, source: Any) -> Any:
 def _characters(name: str, data: bytes) -> str:
     characters = from_bytes(data)
     if type(characters) is not str:
-        raise EvaluationError(f"{name}: this pattern needs valid UTF-8 text")
+        raise EvaluationError(f"{name}: argument 1: expected text for this pattern, found bytes that are not UTF-8")
     return characters
 
 
 def _replaced(subject: Any, matches: Iterable[Any], pieces: Sequence[str | int]) -> Any:
-    """The subject with matches replaced; None where RE2 (on bytes) finds an empty match.
+    """Return the subject with matches replaced, or None where RE2 (on bytes) finds an empty match.
 
-    After one, Perl tries the same place for a longer match; RE2 can't be asked to.
+    After an empty match, Perl tries the same place for a longer match; RE2 can't.
     """
     is_binary = type(subject) is bytes
     result: list[Any] = []
@@ -147,7 +160,9 @@ def _replaced(subject: Any, matches: Iterable[Any], pieces: Sequence[str | int])
         result += (subject[position:start], *parts)
         position = end
         if number % 32 == 31 and time.thread_time() > deadline:
-            raise EvaluationError("regex_replace: replacing takes too long on this text")
+            raise EvaluationError(
+                f"regex_replace: expected to end within {_CPU_SECONDS_MAX} s, found a text that takes longer"
+            )
     result.append(subject[position:])
     return subject[:0].join(result)
 
@@ -156,7 +171,9 @@ def _slow_matches(name: str, source: str, characters: str) -> Iterator[Any]:
     try:
         yield from _backtracking(name, source).finditer(characters, timeout=_SECONDS_MAX)
     except TimeoutError as error:
-        raise EvaluationError(f"{name}: the pattern takes too long on this text") from error
+        raise EvaluationError(
+            f"{name}: expected the pattern to end within {_SECONDS_MAX} s, found a text that takes longer"
+        ) from error
 
 
 def _value(part: Text) -> Text:
@@ -168,7 +185,7 @@ _PIECE = regex.compile(r"&|\\(?:g\{(\d{1,3})\}|g(\d{1,3})|([1-9]\d?)|(.))", rege
 
 @remembered
 def _replacement(template: str) -> tuple[str | int, ...]:
-    """The literal parts and group numbers of a replacement, in order; 0 is the match itself."""
+    """Return the literal parts and group numbers of a replacement in order; 0 is the match."""
     pieces: list[str | int] = []
     position = 0
     for match in _PIECE.finditer(template):

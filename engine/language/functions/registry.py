@@ -1,9 +1,8 @@
-"""How a function of the rule language is declared, and the table of all of them.
+"""Declaration of functions of the rule language, and the table of all of them.
 
-A function is one decorated Python function: its docstring is the reference text, its signature says how many
-arguments it takes, its module is its family, its examples are documentation and tests at once. The table holds the
-plain function, so that generated code pays for nothing else. Whatever is wrong with the arguments of a call is an
-`EvaluationError`; nothing else may leave a function.
+A function is one decorated Python function. Its docstring is the reference text, its signature gives the number of
+arguments, its module is its family, its examples are both documentation and tests. Generated code calls the undecorated
+function. A function raises `EvaluationError` for arguments that it does not accept, and no other exception.
 """
 
 from __future__ import annotations
@@ -38,21 +37,21 @@ class Function:
     doc: str
     examples: tuple[Example, ...]
     category: str
-    """The family: the name of the module it stands in."""
+    """The family: the name of the function's module."""
     pure: bool
-    """Whether equal arguments always give an equal result, so that a call with constants may be computed once for all
-    messages. What reads the message is not."""
+    """Whether equal arguments always give an equal result, so that a call with constants is computed once for all
+    messages. Functions that read the message are not pure."""
     needs_message: bool
-    """Whether the call takes the message (or occurrence) before its arguments."""
+    """Whether the message (or occurrence) is passed before the arguments."""
     returns_bool: bool
     parameters: tuple[str, ...]
     """The names of the arguments, for the reference."""
     extra: str | None = None
-    """The library it needs and does not come with, which the extra of that name brings."""
+    """The library that the function needs and the extra that installs it, which have one name; None without one."""
 
 
 FUNCTIONS: dict[str, Function] = {}
-"""Every function by its name in a statement."""
+"""All functions by their names in a statement."""
 
 
 def function(
@@ -66,7 +65,7 @@ def function(
     def enter(call: _Call) -> _Call:
         entry = _describe(call, examples, pure, needs_message, extra)
         if entry.name in FUNCTIONS:
-            raise ValueError(f"there are two functions named {entry.name}")
+            raise ValueError(f"expected one function named {entry.name}, found two")
         FUNCTIONS[entry.name] = entry
         return call
 

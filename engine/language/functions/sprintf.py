@@ -1,4 +1,4 @@
-"""Formatting after a pattern, as Erlang's ``io_lib:format`` does it: ``~s``, ``~p``, ``~.2f``, ``~5..0b``."""
+"""Formatting by a pattern, as Erlang's ``io_lib:format`` does: ``~s``, ``~p``, ``~.2f``, ``~5..0b``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DIRECTIVE = re.compile(
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _NATIVE_BASES = {2: "b", 8: "o", 16: "x"}
 _DIVIDED_BITS_MAX = 4096
-"""The longest integer that is written in any other base: that takes time quadratic to its length."""
+"""Bound of an integer written in a base other than 2, 8, 10 and 16: the division takes quadratic time."""
 
 
 class _Directive(NamedTuple):
@@ -38,19 +38,20 @@ class _Directive(NamedTuple):
     ("sprintf('~p', 'a')", '<<"a">>'),
 )
 def sprintf(pattern: str, *values: Any) -> str:
-    """The pattern with its directives replaced by the values.
+    """Return the pattern with its directives replaced by the values.
 
-    ~s takes text, ~b and ~B integers (the base after a point: ~.16b), ~f ~e ~g numbers (digits after the point: ~.2f),
-    ~c a character code, ~p and ~w anything, in Erlang's notation; ~n is a line break, ~~ a tilde, ~i skips a value.
-    A number after the tilde is the least width; negative, it fills up at the right. Two points and a character: what
-    it is filled up with.
+    `~s` takes text, `~b` and `~B` integers (with a base after a point: `~.16b`), `~f` `~e` `~g` numbers (with digits
+    after the point: `~.2f`), `~c` the code of a character, `~p` and `~w` any value, in Erlang's notation; `~n` is a
+    line feed, `~~` a tilde, `~i` skips a value. A number after the tilde is the minimum width; a negative one pads on
+    the right. Two points and a character set the padding. Fails where the number of values is not the number of
+    directives.
     """
     return _formatted("sprintf", pattern, values)
 
 
 @function(("sprintf_s('~s ~s', ['a', 'b'])", "a b"))
 def sprintf_s(pattern: str, values: list[Any]) -> str:
-    """`sprintf` with the values in a list."""
+    """Return the pattern with its directives replaced by the values of a list, as `sprintf` does."""
     return _formatted("sprintf_s", pattern, items("sprintf_s", 2, values))
 
 
@@ -63,7 +64,7 @@ def _formatted(name: str, pattern: Any, values: Sequence[Any]) -> str:
         size += len(parts[-1])
         bounded(size, name)
     if next(pending, pending) is not pending:
-        raise EvaluationError(f"{name}: there are more values than directives")
+        raise EvaluationError(f"{name}: expected a directive for each value, found more values than directives")
     return "".join(parts)
 
 
@@ -74,7 +75,7 @@ def _pieces(name: str, pattern: str) -> tuple[str | _Directive, ...]:
     while (tilde := pattern.find("~", position)) >= 0:
         match = _DIRECTIVE.match(pattern, tilde)
         if match is None or match["letter"] not in "scpwbB+#fegin~":
-            raise EvaluationError(f"{name}: {pattern[tilde : tilde + 10]!r} is no directive")
+            raise EvaluationError(f"{name}: expected a directive, found {pattern[tilde : tilde + 10]!r}")
         pieces.append(pattern[position:tilde])
         pieces.append(
             _Directive(
@@ -90,7 +91,7 @@ def _directed(name: str, directive: _Directive, values: Iterator[Any]) -> str:
     width = _count(name, directive.width, values)
     precision = _count(name, directive.precision, values)
     if precision is not None and precision < 0:
-        raise EvaluationError(f"{name}: a precision is not negative")
+        raise EvaluationError(f"{name}: expected a precision of 0 or more, found {precision}")
     if directive.letter in "n~":
         return ("\n" if directive.letter == "n" else "~") * (1 if width is None else abs(width))
     value = _next(name, values)
@@ -99,7 +100,9 @@ def _directed(name: str, directive: _Directive, values: Iterator[Any]) -> str:
     try:
         written = _WRITERS[directive.letter](name, value, precision)
     except (ValueError, OverflowError) as error:
-        raise EvaluationError(f"{name}: {directive.source} can't take this value: {error}") from error
+        raise EvaluationError(
+            f"{name}: {directive.source}: expected a value that can be written, found {shown(value)}: {error}"
+        ) from error
     if directive.letter == "c":
         written *= abs(width or 1) if precision is None else precision
     return written if width is None or directive.letter == "p" else _filled(directive, written, width)
@@ -125,7 +128,7 @@ def _count(name: str, written: str, values: Iterator[Any]) -> int | None:
 def _next(name: str, values: Iterator[Any]) -> Any:
     for value in values:
         return value
-    raise EvaluationError(f"{name}: there are fewer values than directives")
+    raise EvaluationError(f"{name}: expected a value for each directive, found fewer values than directives")
 
 
 def _text(name: str, value: Any, precision: int | None) -> str:
@@ -136,21 +139,23 @@ def _text(name: str, value: Any, precision: int | None) -> str:
 def _character(name: str, value: Any, precision: int | None) -> str:
     code = integer(name, 2, value)
     if not 0 <= code <= 0x10FFFF or 0xD800 <= code <= 0xDFFF:
-        raise EvaluationError(f"{name}: {shown(code)} is no character's code")
+        raise EvaluationError(f"{name}: expected the code of a character, found {shown(code)}")
     return chr(code)
 
 
 def _based(name: str, value: Any, precision: int | None) -> str:
     number_, base = integer(name, 2, value), 10 if precision is None else precision
     if not 2 <= base <= 36:
-        raise EvaluationError(f"{name}: a base is from 2 to 36")
+        raise EvaluationError(f"{name}: expected a base from 2 to 36, found {base}")
     if base in _NATIVE_BASES:
         bounded(number_.bit_length(), name)
         return format(number_, _NATIVE_BASES[base])
     if base == 10:
         return str(to_text(number_))
     if number_.bit_length() > _DIVIDED_BITS_MAX:
-        raise EvaluationError(f"{name}: the integer has more than {_DIVIDED_BITS_MAX} bits; write it in base 16")
+        raise EvaluationError(
+            f"{name}: expected an integer of at most {_DIVIDED_BITS_MAX} bits, found a longer one; write it in base 16"
+        )
     digits, rest = "", abs(number_)
     while rest or not digits:
         rest, digit = divmod(rest, base)
@@ -197,7 +202,7 @@ def _general(name: str, value: Any, precision: int | None) -> str:
 
 
 def _magnitude(real: float) -> int:
-    """The exponent that the number has in scientific notation."""
+    """Return the exponent of the number in scientific notation."""
     return int(f"{real:.16e}".partition("e")[2])
 
 
@@ -206,7 +211,7 @@ def _sign(real: float) -> str:
 
 
 def _scaled(real: float, places: int) -> int:
-    """The size of the number times 10 to the power of `places`, halves away from zero."""
+    """Return the absolute value of the number times 10 to the power of `places`, halves rounded away from zero."""
     numerator, denominator = abs(real).as_integer_ratio()
     if places >= 0:
         numerator *= 10**places
@@ -234,7 +239,7 @@ _WRITERS = {
 
 
 def _erlang(value: Any, shows_text: bool) -> str:
-    """A value in Erlang's notation; `shows_text` writes printable bytes as text instead of numbers."""
+    """Return a value in Erlang's notation; `shows_text` writes printable bytes as text instead of numbers."""
     if type(value) is str or type(value) is bytes:
         data = value.encode("utf-8", "replace") if isinstance(value, str) else value
         if shows_text and data and type(value) is str and all(map(_is_printable, data)):
@@ -258,12 +263,12 @@ def _erlang(value: Any, shows_text: bool) -> str:
 
 
 def _is_printable(byte: int) -> bool:
-    """Whether Erlang takes a byte for a printable character of Latin-1."""
+    """Return whether Erlang takes a byte for a printable character of Latin-1."""
     return 32 <= byte < 127 or byte >= 160 or byte in b"\t\n\r\b\f\v\x1b"
 
 
 def _shortest(value: float) -> str:
-    """The fewest digits that tell the float from all others, without an exponent unless that is shorter."""
+    """Return the fewest digits that tell the float from all others, without an exponent unless that is shorter."""
     exact = Decimal(repr(value))
     plain = f"{exact:f}" if "." in f"{exact:f}" else f"{exact:f}.0"
     first, *others = exact.normalize().as_tuple().digits

@@ -1,4 +1,4 @@
-"""Erlang's external term format, for data that EMQX rules encoded or will decode."""
+"""Erlang's external term format, for data that EMQX rules encode or decode."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from engine.model.value import UNDEFINED, Bits, as_binary, from_bytes
 
 _VERSION = 131
 _DEPTH_MAX = 200
+"""Bound of nesting: reading and writing recurse, and Python's stack has 1,000 frames for all that is on it."""
 _ATOMS: dict[str, Any] = {"true": True, "false": False, "null": None, "undefined": UNDEFINED}
 
 
 @function(("term_decode(term_encode([1, 2.5, 'a', true]))", [1, 2.5, "a", True]))
 def term_encode(value: Any) -> str | bytes:
-    """The value in Erlang's external term format."""
+    """Return the value in Erlang's external term format. Fails for values nested deeper than 200 levels."""
     result = bytearray([_VERSION])
     _write(value, result, 0)
     return from_bytes(bytes(result))
@@ -27,22 +28,25 @@ def term_encode(value: Any) -> str | bytes:
 
 @function(("bin2hexstr(term_encode(1))", "836101"), ("term_decode(hexstr2bin('836101'))", 1))
 def term_decode(data: str) -> Any:
-    """The value of data in Erlang's external term format. Tuples become lists; what rules have no kind for fails."""
-    reader = _Reader(binary("term_decode", 1, data))
+    """Return the value of data in Erlang's external term format. Tuples become lists.
+
+    Fails for terms that rules have no kind for (pids, references, functions), and for maps with keys that are not text.
+    """
+    reader = _TermReader(binary("term_decode", 1, data))
     try:
         if reader.byte() != _VERSION:
-            raise ValueError("it does not begin with 131")
+            raise ValueError(f"expected the first byte {_VERSION}, found {reader.data[0]}")
         value = reader.term(0)
         if reader.position != len(reader.data):
-            raise ValueError("something follows it")
+            raise ValueError(f"expected the end of the data, found {len(reader.data) - reader.position} more bytes")
     except (ValueError, IndexError, struct.error) as error:
-        raise EvaluationError(f"term_decode: argument 1 is not a term: {error}") from error
+        raise EvaluationError(f"term_decode: argument 1: not a term: {error}") from error
     return value
 
 
 def _write(value: Any, result: bytearray, depth: int) -> None:
     if depth > _DEPTH_MAX:
-        raise EvaluationError(f"term_encode: nested deeper than {_DEPTH_MAX}")
+        raise EvaluationError(f"term_encode: expected a value of at most {_DEPTH_MAX} levels, found a deeper one")
     if type(value) is int:
         _write_integer(value, result)
     elif type(value) is float:
@@ -67,7 +71,7 @@ def _write(value: Any, result: bytearray, depth: int) -> None:
     else:
         name = next((atom for atom, meaning in _ATOMS.items() if meaning is value), None)
         if name is None:
-            raise EvaluationError(f"term_encode: {type(value).__name__} has no term")
+            raise EvaluationError(f"term_encode: expected a value, found {type(value).__name__}")
         result += bytes([119, len(name)]) + name.encode()
 
 
@@ -82,8 +86,8 @@ def _write_integer(value: int, result: bytearray) -> None:
         result += head + bytes([value < 0]) + digits
 
 
-class _Reader:
-    """Terms from bytes. Whatever is wrong is a `ValueError`, an `IndexError` or a `struct.error`."""
+class _TermReader:
+    """Reads terms from bytes. Raises `ValueError`, `IndexError` or `struct.error` for data that is not a term."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -95,7 +99,7 @@ class _Reader:
 
     def take(self, size: int) -> bytes:
         if size > len(self.data) - self.position:
-            raise ValueError("it ends too early")
+            raise ValueError("expected more data: the term ends too early")
         self.position += size
         return self.data[self.position - size : self.position]
 
@@ -104,22 +108,22 @@ class _Reader:
 
     def term(self, depth: int) -> Any:
         if depth > _DEPTH_MAX:
-            raise ValueError(f"nested deeper than {_DEPTH_MAX}")
+            raise ValueError(f"expected at most {_DEPTH_MAX} levels, found more")
         tag = self.byte()
         read = _READERS.get(tag)
         if read is None:
-            raise ValueError(f"terms of kind {tag} have no value here")
+            raise ValueError(f"expected a term that has a value in rules, found tag {tag}")
         return read(self, depth)
 
     def terms(self, count: int, depth: int) -> list[Any]:
         if count > len(self.data) - self.position:  # a term takes a byte at least
-            raise ValueError("it ends too early")
+            raise ValueError("expected more data: the term ends too early")
         return [self.term(depth + 1) for _ in range(count)]
 
     def float_(self) -> float:
         value: float = self.number(">d")
         if not isfinite(value):
-            raise ValueError("a float is no number")
+            raise ValueError(f"expected a number as a float, found {value}")
         return value
 
     def big(self, size: int) -> int:
@@ -134,26 +138,26 @@ class _Reader:
     def list_(self, depth: int) -> list[Any]:
         elements = self.terms(self.number(">I"), depth)
         if self.byte() != 106:
-            raise ValueError("a list has no proper end")
+            raise ValueError("expected a proper list, found one with another end than []")
         return elements
 
     def map_(self, depth: int) -> dict[str, Any]:
         count = self.number(">I")
         terms = self.terms(2 * count, depth)
         if not all(type(key) is str for key in terms[::2]):
-            raise ValueError("a map has keys that are no text")
+            raise ValueError("expected text as the keys of a map, found another kind")
         return dict(zip(terms[::2], terms[1::2], strict=True))
 
     def bits(self) -> Any:
         size, used = self.number(">I"), self.byte()
         data = self.take(size)
         if not size or not 1 <= used <= 8:
-            raise ValueError("a bit string has no proper length")
+            raise ValueError(f"expected 1 to 8 bits in the last byte of a bit string, found {used} of {size} bytes")
         length = size * 8 - 8 + used
         return from_bytes(data) if used == 8 else Bits(int.from_bytes(data, "big") >> (8 - used), length)
 
 
-_READERS: dict[int, Callable[[_Reader, int], Any]] = {
+_READERS: dict[int, Callable[[_TermReader, int], Any]] = {
     70: lambda reader, depth: reader.float_(),
     77: lambda reader, depth: reader.bits(),
     97: lambda reader, depth: reader.byte(),

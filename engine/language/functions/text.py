@@ -1,8 +1,8 @@
 """Text: case, white space, length, parts, splitting, joining, padding.
 
-Lengths and positions count characters as a reader sees them (grapheme clusters): an accent belongs to its letter, a
-line break is one. Text without such things takes the quick way. Functions that only look for parts work on binary
-data, too.
+Lengths and positions count grapheme clusters, the characters that a reader sees: an accent belongs to its letter, CR LF
+is one. ASCII text without CR has one code point per cluster and is not segmented. Functions that only search for parts
+work on binary data, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from engine.language.functions.registry import function
 from engine.model.value import TEXT_BYTES_MAX, as_binary, bounded, float_text, from_bytes, to_text
 
 _cluster = regex.compile(r"[\U0001F1E6-\U0001F1FF]{2}[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]*|\X")
-"""A character as a reader sees it. Flags are pairs of letters: ``\\X`` alone counts all letters before each of them."""
+"""A grapheme cluster. Flags are pairs of regional indicators; ``\\X`` alone looks at all indicators before each one, in
+quadratic time on a text of flags."""
 _WHERE = ("all", "leading", "trailing")
 _SPLITS = ("notrim", "leading", "leading_notrim", "trailing", "trailing_notrim")
 _SIDES = ("leading", "trailing", "both")
@@ -29,7 +30,7 @@ def _are_texts(text: Any, other: Any) -> bool:
 
 
 def _is_simple(characters: str) -> bool:
-    """Whether every code point is a character of its own."""
+    """Return whether every code point is a character of its own."""
     return characters.isascii() and "\r" not in characters
 
 
@@ -39,31 +40,31 @@ def _clusters(characters: str) -> list[str]:
 
 @function(("lower('Hello')", "hello"))
 def lower(text: str) -> str:
-    """The text in lower case."""
+    """Return the text in lower case."""
     return text.lower() if type(text) is str else plain("lower", 1, text).lower()
 
 
 @function(("upper('abc')", "ABC"))
 def upper(text: str) -> str:
-    """The text in upper case."""
+    """Return the text in upper case."""
     return text.upper() if type(text) is str else plain("upper", 1, text).upper()
 
 
 @function(("trim('  a ')", "a"), ("trim('--a-', '-')", "a"))
 def trim(text: str, characters: str | None = None) -> str:
-    """The text without white space, or without the given characters, at its ends."""
+    """Return the text without white space, or without the characters of `characters`, at both ends."""
     return plain("trim", 1, text).strip(_edge("trim", characters))
 
 
 @function(("ltrim('  a ')", "a "), ("ltrim('007', '0')", "7"))
 def ltrim(text: str, characters: str | None = None) -> str:
-    """The text without white space, or without the given characters, at its start."""
+    """Return the text without white space, or without the characters of `characters`, at its start."""
     return plain("ltrim", 1, text).lstrip(_edge("ltrim", characters))
 
 
 @function(("rtrim(' a  ')", " a"), ("rtrim('xxayz', 'zy')", "xxa"))
 def rtrim(text: str, characters: str | None = None) -> str:
-    """The text without white space, or without the given characters, at its end."""
+    """Return the text without white space, or without the characters of `characters`, at its end."""
     return plain("rtrim", 1, text).rstrip(_edge("rtrim", characters))
 
 
@@ -73,21 +74,24 @@ def _edge(name: str, characters: Any) -> str | None:
 
 @function(("reverse('hello')", "olleh"))
 def reverse(text: str) -> str:
-    """The text backwards."""
+    """Return the text with its characters in reverse order."""
     characters = plain("reverse", 1, text)
     return characters[::-1] if _is_simple(characters) else "".join(reversed(_clusters(characters)))
 
 
 @function(("strlen('hello')", 5))
 def strlen(text: str) -> int:
-    """How many characters the text has."""
+    """Return the number of characters of the text; an accent belongs to its letter."""
     characters = plain("strlen", 1, text)
     return len(characters) if _is_simple(characters) else len(_clusters(characters))
 
 
 @function(("substr('sensor/7', 7)", "7"), ("substr('hello', 1, 3)", "ell"), ("substr('', 3)", ""))
 def substr(text: str, start: int, length: int | None = None) -> str:
-    """The part of the text from `start` (the first character is 0), at most `length` characters."""
+    """Return the characters of the text from `start` (the first is 0), at most `length`.
+
+    Fails for a negative `start` or `length`. A `start` behind the end gives empty text.
+    """
     characters = plain("substr", 1, text)
     end = None if length is None else count("substr", 2, start) + count("substr", 3, length)
     part = slice(count("substr", 2, start), end)
@@ -96,7 +100,10 @@ def substr(text: str, start: int, length: int | None = None) -> str:
 
 @function(("concat('a', 1.5)", "a1.5"), ("concat('a', nope)", "aundefined"), ("concat(['a', 'b', 1])", "ab1"))
 def concat(value: Any, *more: Any) -> Text:
-    """The texts of all values, or of the elements of one list, joined."""
+    """Return the texts of all values, or of the elements of a single list, joined.
+
+    Values are converted as `str` does.
+    """
     if len(more) == 1 and type(value) is str and type(more[0]) is str:
         return value + more[0]
     return _joined("", value if type(value) is list and not more else (value, *more))
@@ -117,10 +124,10 @@ def _joined(separator: str, values: Any) -> Text:
     ("split('a;b;c;', ';', 'trailing_notrim')", ["a;b;c", ""]),
 )
 def split(text: str, separator: str, option: str = "") -> list[Text]:
-    """The parts of the text between separators, without the empty ones.
+    """Return the parts of the text between occurrences of `separator`, without empty parts.
 
-    The option 'notrim' keeps empty parts; 'leading' and 'trailing' split once only, at the first or the last
-    separator; 'leading_notrim' and 'trailing_notrim' do both.
+    `option` is 'notrim' (keep empty parts), 'leading' or 'trailing' (split once, at the first or the last separator),
+    'leading_notrim' or 'trailing_notrim' (both).
     """
     whole: Any
     whole, by = (text, separator) if _are_texts(text, separator) else alike("split", text, separator)
@@ -141,9 +148,9 @@ def split(text: str, separator: str, option: str = "") -> list[Text]:
     ("tokens('a b', ' ', 'nocrlf')", ["a", "b"]),
 )
 def tokens(text: str, separators: str, option: str = "") -> list[Text]:
-    """The parts of the text between any of the separating characters, without empty ones.
+    """Return the parts of the text between any of the characters of `separators`, without empty parts.
 
-    The option 'nocrlf' makes line breaks separate as well.
+    The option 'nocrlf' adds carriage return and line feed to the separators.
     """
     whole, by = alike("tokens", text, separators)
     if option != "":
@@ -163,7 +170,10 @@ def tokens(text: str, separators: str, option: str = "") -> list[Text]:
     ("replace('ab..cd..ef', '..', '**', 'trailing')", "ab..cd**ef"),
 )
 def replace(text: str, part: str, replacement: str, where: str = "all") -> Text:
-    """The text with a part of it replaced: everywhere, or at its first ('leading') or last ('trailing') place."""
+    """Return the text with `part` replaced by `replacement`.
+
+    `where` is 'all' (the default), 'leading' (the first occurrence only) or 'trailing' (the last one only).
+    """
     whole: Any
     whole, old, new = text, part, replacement
     if not (_are_texts(text, part) and type(replacement) is str):
@@ -189,7 +199,10 @@ def replace(text: str, part: str, replacement: str, where: str = "all") -> Text:
     ("find('abc', 'x')", ""),
 )
 def find(text: str, part: str, where: str = "leading") -> Text:
-    """The text from the first ('leading') or last ('trailing') place where the part stands; empty where nowhere."""
+    """Return the text from the first ('leading') or the last ('trailing') occurrence of `part` to its end.
+
+    Without an occurrence, the result is empty text.
+    """
     whole: Any
     whole, wanted = (text, part) if _are_texts(text, part) else alike("find", text, part)
     word("find", 3, where, ("leading", "trailing"))
@@ -200,7 +213,7 @@ def find(text: str, part: str, where: str = "leading") -> Text:
 
 @function(("rm_prefix('foo/bar', 'foo/')", "bar"), ("rm_prefix('foo/bar', 'x')", "foo/bar"))
 def rm_prefix(text: str, prefix: str) -> Text:
-    """The text without a prefix, where it has it."""
+    """Return the text without `prefix`, or unchanged where it does not begin with it."""
     whole, first = alike("rm_prefix", text, prefix)
     rest = whole.removeprefix(first)
     return rest if type(rest) is str else from_bytes(rest)
@@ -212,7 +225,10 @@ def rm_prefix(text: str, prefix: str) -> Text:
     ("pad('7', 3, 'leading', '0')", "007"),
 )
 def pad(text: str, length: int, side: str = "trailing", filler: str = " ") -> str:
-    """The text filled up to `length` characters at its end ('trailing'), its start ('leading') or both."""
+    """Return the text padded to `length` characters at its end ('trailing'), its start ('leading') or both.
+
+    `filler` is a space by default. A longer text is returned unchanged.
+    """
     characters, fill = plain("pad", 1, text), plain("pad", 4, filler)
     word("pad", 3, side, _SIDES)
     missing = integer("pad", 2, length) - strlen(characters)
@@ -225,16 +241,16 @@ def pad(text: str, length: int, side: str = "trailing", filler: str = " ") -> st
 
 @function(("ascii('a')", 97))
 def ascii_(text: str) -> int:
-    """The first byte of the text as a number."""
+    """Return the first byte of the text as an integer. Fails for empty text."""
     data = octets("ascii", 1, text)
     if not data:
-        raise EvaluationError("ascii: the text is empty")
+        raise EvaluationError("ascii: argument 1: expected at least one character, found empty text")
     return data[0]
 
 
 @function(("join_to_string(['a', 'b'])", "a, b"), ("join_to_string('-', ['a', 1, true, 1.5])", "a-1-true-1.5"))
 def join_to_string(separator: Any, values: Any = None) -> Text:
-    """The texts of a list's elements with a separator between them; without one, a comma and a space."""
+    """Return the texts of a list's elements, joined by a separator; with the list alone, by a comma and a space."""
     if values is None:
         return _joined(", ", items("join_to_string", 1, separator))
     by, elements = plain("join_to_string", 1, separator), items("join_to_string", 2, values)
@@ -247,7 +263,10 @@ def join_to_string(separator: Any, values: Any = None) -> Text:
     ("join_to_sql_values_string(['a', 1, true, nope, 1.5, [1, 2]])", "'a', 1, 'true', NULL, 1.5, '[1,2]'"),
 )
 def join_to_sql_values_string(values: list[Any]) -> str:
-    """The elements of a list as SQL literals, with commas between them. Bound parameters are the better way."""
+    """Return the elements of a list as SQL literals, separated by commas.
+
+    Sinks bind parameters, which is safer than statements made of text.
+    """
     return ", ".join(map(_sql_literal, items("join_to_sql_values_string", 1, values)))
 
 
@@ -275,7 +294,11 @@ _escape = regex.compile(r"\\(?:x([0-9A-Fa-f]+)|(.))", regex.DOTALL)
 
 @function((r"unescape('a\tb')", "a\tb"), (r"unescape('\x41G')", "AG"))
 def unescape(text: str) -> str:
-    r"""The text with escapes resolved: \n \t \r \b \f \v \a \' \" \? \\ and \x with hexadecimal digits."""
+    r"""Return the text with its escapes resolved.
+
+    Escapes are `\n` `\t` `\r` `\b` `\f` `\v` `\a` `\'` `\"` `\?` `\\` and `\x` with hexadecimal digits. Fails for any
+    other escape.
+    """
     characters = plain("unescape", 1, text)
     return characters if "\\" not in characters else _escape.sub(_unescaped, characters)
 
@@ -285,4 +308,4 @@ def _unescaped(match: regex.Match[str]) -> str:
     try:
         return chr(int(digits, 16)).encode().decode() if digits else _ESCAPES[letter]
     except (KeyError, ValueError, OverflowError) as error:
-        raise EvaluationError(f"unescape: {match[0][:20]} is no escape") from error
+        raise EvaluationError(f"unescape: expected an escape, found {match[0][:20]}") from error

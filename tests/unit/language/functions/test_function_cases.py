@@ -1,4 +1,4 @@
-"""Each function, called as generated code calls it, on the cases of cases.jsonl."""
+"""The cases of cases.jsonl: arguments and result, or part of the error, of each function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CASES = [json.loads(line) for line in Path(__file__).with_name("cases.jsonl").re
 
 
 def value(written: Any) -> Any:
-    """A value as a case writes it: JSON, with ``$undefined`` and ``$base64`` for what JSON has not."""
+    """Return the value of a case: JSON, with ``$undefined`` and ``$base64`` for the values that JSON lacks."""
     if isinstance(written, dict):
         if "$undefined" in written:
             return UNDEFINED
@@ -29,8 +29,8 @@ def value(written: Any) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}{json.dumps(case[1], ensure_ascii=True)}"[:60])
-def test_a_function_answers_its_case(case: list[Any]) -> None:
-    """The reference says what each function gives and what it refuses; a rule of EMQX must find the same here."""
+def test_function_returns_or_refuses_as_its_case_says(case: list[Any]) -> None:
+    """A rule that is moved from EMQX must give the same results."""
     name, arguments, expected = case
     function = FUNCTIONS[name]
     if isinstance(expected, dict) and "error" in expected:
@@ -42,16 +42,17 @@ def test_a_function_answers_its_case(case: list[Any]) -> None:
     assert same(result, value(expected)), f"{name} gave {result!r}"
 
 
-def test_every_function_is_described() -> None:
-    """The reference is made from docstrings and examples: one without them would be a blank line in it."""
+def test_every_function_has_a_docstring_and_examples() -> None:
+    """The reference is generated from them."""
     for function in FUNCTIONS.values():
+        assert function.doc.startswith(("Return ", "Store ", "Delete ")), function.name
         assert function.doc.endswith("."), function.name
         assert function.examples, function.name
         assert function.max_args is None or function.min_args <= function.max_args
 
 
-def test_arguments_are_counted_from_the_signature() -> None:
-    """The checker tells a wrong number of arguments before any message comes."""
+def test_number_of_arguments_is_taken_from_the_signature() -> None:
+    """The checker refuses a wrong number of arguments when the rule is loaded."""
     assert (FUNCTIONS["topic"].min_args, FUNCTIONS["topic"].max_args) == (0, 1)
     assert (FUNCTIONS["substr"].min_args, FUNCTIONS["substr"].max_args) == (2, 3)
     assert (FUNCTIONS["concat"].min_args, FUNCTIONS["concat"].max_args) == (1, None)

@@ -1,4 +1,4 @@
-"""What a message could make large or slow is bounded: memory, time, and state that outlives the message."""
+"""Bounds of functions: size of results, time, and state beyond one message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from engine.model.value import Bits
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fail where what is done here takes longer, whatever came out of it."""
+    """Fail where the body takes longer, whether it raises or not."""
     started = time.perf_counter()
     try:
         yield
@@ -47,14 +47,14 @@ BOMB = b"\0" * (DECOMPRESSED_BYTES_MAX + 1)
     ],
     ids=["gzip", "zlib", "deflate", "many members", "in two members"],
 )
-def test_a_bomb_is_refused(name: str, data: bytes) -> None:
-    """Eight kilobytes from a device must not become eight megabytes in the journal of every sink."""
+def test_compressed_data_beyond_the_bound_is_refused(name: str, data: bytes) -> None:
+    """Eight kilobytes from a device must not become more than eight megabytes in the journal."""
     with pytest.raises(EvaluationError, match=name):
         FUNCTIONS[name].call(data)
 
 
-def test_data_up_to_the_limit_is_decompressed() -> None:
-    """The limit is where it says, and gzip's members are one text."""
+def test_compressed_data_up_to_the_bound_is_decompressed() -> None:
+    """The bound itself is allowed, and the members of a gzip file are joined."""
     assert len(FUNCTIONS["gunzip"].call(gzip.compress(BOMB[:-1]))) == DECOMPRESSED_BYTES_MAX
     assert FUNCTIONS["gunzip"].call(gzip.compress(b"a") + gzip.compress(b"b")) == "ab"
 
@@ -71,15 +71,15 @@ def test_data_up_to_the_limit_is_decompressed() -> None:
         ("bitsl", [1, 1 << 40]),
     ],
 )
-def test_a_result_much_larger_than_its_arguments_is_refused(name: str, arguments: list[object]) -> None:
-    """Ten thousand times ten thousand characters would be a hundred megabytes for each message."""
-    with pytest.raises(EvaluationError, match="would be longer than"):
+def test_result_much_larger_than_its_arguments_is_refused(name: str, arguments: list[object]) -> None:
+    """Ten thousand times ten thousand characters are a hundred megabytes for each message."""
+    with pytest.raises(EvaluationError, match="expected a result of at most"):
         FUNCTIONS[name].call(*arguments)
 
 
 @pytest.mark.parametrize("name", ["strlen", "reverse"])
-def test_many_flags_are_counted_in_linear_time(name: str) -> None:
-    """A payload of flags and nothing else took minutes, in which the broker served nobody."""
+def test_text_of_flags_is_segmented_in_linear_time(name: str) -> None:
+    """A payload of flags took minutes, in which the broker served no client."""
     with within(1.0):
         FUNCTIONS[name].call("🇩🇪" * 60_000)
 
@@ -88,35 +88,35 @@ def test_many_flags_are_counted_in_linear_time(name: str) -> None:
     ("name", "arguments"),
     [("format_date", ["second", "Z", "%Y" * 3000, 0]), ("date_to_unix_ts", ["second", "%Y" * 3000, "2"])],
 )
-def test_a_format_longer_than_any_is_refused(name: str, arguments: list[object]) -> None:
-    """Where a payload names the format, a megabyte of directives took seconds."""
-    with pytest.raises(EvaluationError, match="the format is longer than"):
+def test_format_beyond_the_bound_is_refused(name: str, arguments: list[object]) -> None:
+    """A format may come from a payload: a megabyte of directives took seconds."""
+    with pytest.raises(EvaluationError, match="expected a format of at most"):
         FUNCTIONS[name].call(*arguments)
 
 
-def test_tokens_does_not_slow_down_with_its_separators() -> None:
-    """Where a payload names the separators, a megabyte of them must not be searched one by one."""
+def test_tokens_takes_time_independent_of_its_separators() -> None:
+    """Separators may come from a payload: a megabyte of them must not be searched one by one."""
     with within(0.5):
         assert FUNCTIONS["tokens"].call("a" * 1_000_000, "ab" * 100_000) == []
         assert FUNCTIONS["tokens"].call(b"\xff" * 1_000_000, "ab" * 100_000) == [b"\xff" * 1_000_000]
 
 
-def test_long_texts_are_not_remembered() -> None:
-    """A hundred patterns of a megabyte each, taken apart, would be gigabytes that no message needs any more."""
-    made: list[int] = []
+def test_long_texts_are_not_cached() -> None:
+    """A hundred compiled patterns of a megabyte each would take gigabytes."""
+    calls: list[int] = []
 
     @remembered
-    def take_apart(text: str) -> int:
-        made.append(len(text))
+    def length(text: str) -> int:
+        calls.append(len(text))
         return len(text)
 
-    assert [take_apart("ab"), take_apart("ab"), take_apart("a" * 5000), take_apart("a" * 5000)] == [2, 2, 5000, 5000]
-    assert made == [2, 5000, 5000]
+    assert [length("ab"), length("ab"), length("a" * 5000), length("a" * 5000)] == [2, 2, 5000, 5000]
+    assert calls == [2, 5000, 5000]
 
 
 @pytest.mark.parametrize("base", [2, 16, 36])
-def test_long_integers_are_written_quickly_or_not_at_all(base: int) -> None:
-    """A payload of 100 kB as one integer took a second to be written digit by digit, for everyone on the broker."""
+def test_long_integer_is_written_fast_or_refused(base: int) -> None:
+    """A payload of 100 kB as one integer took a second to be written digit by digit."""
     with within(0.5), suppress(EvaluationError):
         FUNCTIONS["sprintf"].call(f"~.{base}b", (1 << 800_000) - 1)
 
@@ -129,34 +129,34 @@ def test_long_integers_are_written_quickly_or_not_at_all(base: int) -> None:
         ("mget", [1 << 30_000, {}]),
     ],
 )  # fmt: skip
-def test_an_integer_too_long_to_be_written_is_told_in_words(name: str, arguments: list[object]) -> None:
-    """Bits cut out of a payload make such integers, and Python's advice on them is none for the author of a rule."""
+def test_integer_of_too_many_digits_is_refused_in_our_words(name: str, arguments: list[object]) -> None:
+    """Bits of a payload make such integers; Python's message speaks of its own settings."""
     with pytest.raises(EvaluationError) as caught:
         FUNCTIONS[name].call(*arguments)
     assert "limit" not in caught.value.message
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", r"(\w+\s?)*$", "(?=(a+)+$)b", r"(a*)*\1c", "(?>a*)*?c"])
-def test_no_pattern_hangs(pattern: str) -> None:
-    """A device that knows the rule's pattern must not be able to stop the broker with a text made for it."""
+def test_no_pattern_runs_without_end(pattern: str) -> None:
+    """A device that knows a rule's pattern must not be able to stop the broker."""
     with suppress(EvaluationError), within(2):
         FUNCTIONS["regex_match"].call("a" * 5_000 + "!", pattern)
 
 
-def test_replacing_in_a_large_text_is_bounded_in_time() -> None:
-    """Each match may look at all of the rest: a linear engine alone does not bound the sum."""
+def test_replacing_in_a_large_text_has_a_deadline() -> None:
+    """Each match may look at the rest of the text: linear matches add up to quadratic time."""
     with suppress(EvaluationError), within(2):
         FUNCTIONS["regex_replace"].call("a" * 200_000, "a.*b|a", "c")
 
 
-def test_a_pattern_has_a_length() -> None:
-    """Patterns may come out of messages, and compiling one costs by its length."""
-    with pytest.raises(EvaluationError, match="longer than 4096"):
+def test_pattern_beyond_the_bound_is_refused() -> None:
+    """Patterns may come from messages, and compiling takes time by their length."""
+    with pytest.raises(EvaluationError, match="at most 4096 characters, found 5000"):
         FUNCTIONS["regex_match"].call("a", "a" * 5000)
 
 
-def test_the_store_has_bounds() -> None:
-    """Keys made of message ids would otherwise fill the memory in a day."""
+def test_store_is_bounded_in_entries_and_bytes() -> None:
+    """Keys made of message ids would fill the memory within a day."""
     store = Memory(entries_max=2, bytes_max=10_000)
     store.put("a", 1)
     store.put("b", 2)
@@ -172,8 +172,8 @@ def test_the_store_has_bounds() -> None:
     assert (store.get("a"), store.get("b"), len(store.get("c"))) == (3, UNDEFINED, 9_000)
 
 
-def test_the_store_tells_kinds_of_keys_apart() -> None:
-    """1, '1', 1.0 and true are four keys, as they are in EMQX."""
+def test_equal_keys_of_different_kinds_are_different_keys() -> None:
+    """1, '1', 1.0 and true are four keys, as in EMQX."""
     store = Memory(entries_max=10, bytes_max=10_000)
     keys = (1, "1", 1.0, True, None, UNDEFINED, [1], Bits(1, 3), 1 << 20_000)
     for number, key in enumerate(keys):
@@ -181,8 +181,8 @@ def test_the_store_tells_kinds_of_keys_apart() -> None:
     assert [store.get(key) for key in keys] == list(range(len(keys)))
 
 
-def test_rules_share_the_store() -> None:
-    """What one rule keeps, another reads; a put of any kind is true."""
+def test_all_rules_share_one_store() -> None:
+    """One rule reads the value that another one stored."""
     previous = use_store(Memory(entries_max=10, bytes_max=1000))
     try:
         assert FUNCTIONS["kv_store_put"].call("k", [1]) is True
@@ -193,8 +193,8 @@ def test_rules_share_the_store() -> None:
         use_store(previous)
 
 
-def test_a_connection_remembers_for_itself_alone() -> None:
-    """The memory of a connection ends with it: nothing of it reaches another client."""
+def test_connections_do_not_share_their_store() -> None:
+    """No value of one client may reach another client."""
     first, second = (Occurrence("t", {}, ClientIdentity(name), 0) for name in ("a", "b"))
     put, get, delete = (FUNCTIONS[f"proc_dict_{verb}"].call for verb in ("put", "get", "del"))
     assert put(first, "k", 1) is UNDEFINED
@@ -203,8 +203,8 @@ def test_a_connection_remembers_for_itself_alone() -> None:
     assert (delete(first, "k"), get(first, "k"), delete(second, "k")) == (2, UNDEFINED, UNDEFINED)
 
 
-def test_the_environment_is_read_behind_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule's author may not read the process's secrets, only what the operator put there for rules."""
+def test_getenv_reads_prefixed_variables_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The author of a rule must not read the secrets of the process."""
     monkeypatch.setenv("HEADGATEVAR_SITE", "north")
     monkeypatch.setenv("EMQXVAR_LINE", "7")
     monkeypatch.setenv("SECRET", "no")
@@ -212,8 +212,8 @@ def test_the_environment_is_read_behind_a_prefix(monkeypatch: pytest.MonkeyPatch
     assert [getenv(name) for name in ("SITE", "LINE", "SECRET", "a\0b", "")] == ["north", "7", "", "", ""]
 
 
-def test_ids_are_version_4_and_follow_the_seed() -> None:
-    """Version and variant make a UUID what databases accept; a seed makes a test repeatable."""
+def test_uuids_have_version_4_and_are_repeatable_by_seed() -> None:
+    """Databases check version and variant; tests need repeatable ids."""
     previous = use_random(Random(7))
     try:
         written = FUNCTIONS["uuid_v4"].call()
