@@ -90,8 +90,10 @@ def read_project(
 
 
 def _disabled_targets(project: Project) -> Iterator[Problem]:
-    """Warnings for rules that send to a sink which takes nothing."""
+    """Warn of rules that name a disabled sink."""
     disabled = project.sinks.keys() - project.active_sinks.keys()
+    if not disabled:
+        return
     for rule in project.ruleset.rules.values():
         for target in rule.sinks:
             if target.name in disabled:

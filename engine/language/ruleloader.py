@@ -61,6 +61,7 @@ class RuleLoader:
     def __init__(self, parse_statement: Callable[[str], Statement] = parse) -> None:
         self._parse = parse_statement
         self._known: dict[str, _Known] = {}
+        self._ruleset = Ruleset()
 
     def load(
         self, directory: Path, project: Path, sink_ids: Collection[str] | None, default_ack: Ack = "buffer"
@@ -82,10 +83,11 @@ class RuleLoader:
             loaded.problems.append(Problem(message, _relative(directory, project)))
             return loaded
         sinks = None if sink_ids is None else frozenset(sink_ids)
-        shown = _relative(directory, project)
+        folder, shown = f"{directory}{os.sep}", _relative(directory, project)
+        prefix = "" if shown == "." else f"{shown}{os.sep}"
         for name in names:
-            path = name if shown == "." else os.path.join(shown, name)
-            current = self._file(os.path.join(directory, name), path)
+            path = prefix + name
+            current = self._file(folder + name, path, name.removesuffix(".sql"))
             if isinstance(current, Problem):
                 loaded.problems.append(current)
                 continue
@@ -95,12 +97,12 @@ class RuleLoader:
             loaded.texts[path] = current.text
             loaded.problems += current.problems
         self._known = known
-        loaded.ruleset = Ruleset(file.rule for file in known.values() if file.rule is not None)
+        rules = [file.rule for file in known.values() if file.rule is not None]
+        self._ruleset = loaded.ruleset = Ruleset(rules, previous=self._ruleset)
         return loaded
 
-    def _file(self, file: str, path: str) -> _Known | Problem:
+    def _file(self, file: str, path: str, rule_id: str) -> _Known | Problem:
         """Return a file, compiled now if its bytes changed, or the reason why it can't be read."""
-        rule_id = os.path.basename(file).removesuffix(".sql")
         if not rule_id.isprintable():
             shown = "".join(char if char.isprintable() else "?" for char in path)
             return Problem("the file's name can't be that of a rule", shown, remedy="rename it")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.errors import Problem
 from engine.language.rulefile import read_header, read_rule_file
 from engine.language.ruleset import Rule
+from engine.language.sql import Statement, parse
+from engine.language.sql.nodes import Expr, Not
 
 
 def load(text: str, sink_ids: list[str]) -> tuple[Rule | None, list[Problem]]:
@@ -135,3 +139,22 @@ def test_sinks_of_the_project_are_applied_without_compiling_again() -> None:
     assert rule is not None
     assert rule.compiled is file.compiled
     assert rule.ack == "receive"
+
+
+def test_statement_too_large_for_python_is_an_error_of_its_file() -> None:
+    """The parser bounds nesting so that Python's compiler can take it; beyond that the other rules must still load."""
+
+    def nested(sql: str) -> Statement:
+        statement = parse(sql)
+        assert statement.where is not None
+        where: Expr = statement.where
+        for _ in range(300):
+            where = Not(where, where.at)
+        return replace(statement, where=where)
+
+    text = 'INSERT INTO a SELECT 1 AS x FROM "t" WHERE qos > 0'
+    file = read_rule_file(text, rule_id="r", path="r.sql", parse_statement=nested)
+    rule, (problem,) = file.in_project(["a"])
+    assert rule is None
+    assert problem.severity == "error"
+    assert problem.message.startswith("the statement is too large to be compiled")

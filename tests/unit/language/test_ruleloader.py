@@ -150,14 +150,6 @@ def test_a_removed_file_is_forgotten(folder: Folder) -> None:
     assert len(folder.parser.parsed) == 2
 
 
-def test_a_statement_too_large_for_python_is_an_error_of_its_file(folder: Folder) -> None:
-    """One rule that can't be compiled is reported like any other mistake; the other rules load."""
-    folder.write("hot", HOT)
-    folder.write("deep", f'INSERT INTO a SELECT {"[" * 39}1{"]" * 39}{"[1]" * 79} AS x FROM "t"')
-    loaded = folder.load()
-    assert "hot" in loaded.ruleset.rules
-
-
 def test_problems_come_in_the_order_of_the_text(tmp_path: Path) -> None:
     """A report is read from the top of the file."""
     (tmp_path / "r.sql").write_text('SELECT uper(a) AS a FROM "$events/x"\n-- ack: buffer\n')

@@ -64,3 +64,17 @@ def test_disabled_rule_is_kept_and_never_found() -> None:
     ruleset = Ruleset([rule("off", "t", "$events/client/connected", enabled=False)])
     assert list(ruleset.rules) == ["off"]
     assert ruleset.for_topic("t") == ruleset.for_event("$events/client/connected") == ()
+
+
+def test_reload_that_changes_what_a_rule_selects_is_found_by_its_new_topics() -> None:
+    """The index is shared between two sets only where every rule selects the same in both."""
+    before = Ruleset([rule("a", "t"), rule("b", "u")])
+    for changed, topic, expected in (
+        ([rule("a", "t"), rule("b", "v")], "v", ["b"]),
+        ([rule("a", "t"), rule("b", "u", enabled=False)], "u", []),
+        ([rule("a", "t")], "u", []),
+        ([rule("a", "t"), rule("b", "u"), rule("c", "u")], "u", ["b", "c"]),
+    ):
+        assert [found.id for found in Ruleset(changed, previous=before).for_topic(topic)] == expected
+    edited = rule("b", "u")
+    assert Ruleset([rule("a", "t"), edited], previous=before).for_topic("u") == (edited,)
