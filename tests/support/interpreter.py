@@ -15,7 +15,7 @@ from engine.language.functions import FUNCTIONS
 from engine.language.sql import Statement
 from engine.language.sql import nodes as n
 from engine.language.sql import runtime as rt
-from engine.language.sql.fields import Places, target_of
+from engine.language.sql.targets import ElementOrder, target_of
 from engine.language.sql.walk import references
 from engine.model.jsontext import UNDEFINED
 from engine.model.message import Message, Occurrence
@@ -233,7 +233,7 @@ class _List:
         self.values()
         has_star = any(item.expr is None for item in self._fields)
         row = dict(star or self._run.columns()) if has_star else {}
-        places = Places()
+        places = ElementOrder()
         if has_star:
             for name in row:
                 places.take(n.Target(name, (), _NOWHERE, written=False))

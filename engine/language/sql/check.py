@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeGuard
 
 from engine.errors import Position, Problem
 from engine.language.functions import FUNCTIONS, Function
-from engine.language.sql.fields import target_of
 from engine.language.sql.nodes import (
     Access,
     Arith,
@@ -39,6 +38,7 @@ from engine.language.sql.nodes import (
     Step,
     Target,
 )
+from engine.language.sql.targets import target_of
 from engine.language.sql.walk import descendants, expressions
 from engine.model.message import MESSAGE_COLUMNS
 

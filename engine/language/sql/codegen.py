@@ -1,9 +1,9 @@
-"""A statement to one Python function.
+"""Code generation for statements: one Python function per rule, in two variants.
 
-The function is written twice: for a `Message`, whose columns are attributes, and for anything else, whose columns are
-looked up by name. The first is the one that is called; it hands over to the second. Both end in one handler that
-turns whatever was raised into an `EvaluationError` with its place in the statement, found by the line it was raised
-in, so that the way that succeeds pays nothing for it.
+The variant `rule` takes a `Message` and reads its columns as attributes; given anything else it calls the variant
+`rule_for_events`, which looks columns up by name. Each has one handler that turns any exception into an
+`EvaluationError` with its position in the statement, found by the line that raised it, so that a successful evaluation
+pays nothing for it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from __future__ import annotations
 import linecache
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import FunctionType
+from functools import partial
 from typing import Any
 
-from engine.errors import Position, RuleError
+from engine.errors import EvaluationError, Position, RuleError
+from engine.language.events import SOURCE_PREFIXES, is_event_filter
 from engine.language.functions import Function
 from engine.language.sql import runtime
+from engine.language.sql.columns import ColumnSource, EventColumns, MessageColumns
 from engine.language.sql.emit import Atom, Names, Writer
 from engine.language.sql.expressions import Expressions
 from engine.language.sql.fields import Fields
 from engine.language.sql.nodes import Decoded, Field, Key, Reference, Statement
-from engine.language.sql.scope import Columns, ColumnScope, ElementScope, EventColumns, MessageColumns, Scope
+from engine.language.sql.row import RowBuilder
+from engine.language.sql.scope import ColumnScope, ElementScope, Scope
 from engine.language.sql.walk import calls, expressions, references
 from engine.model.jsontext import UNDEFINED
 from engine.model.message import Message
@@ -29,50 +32,83 @@ from engine.model.message import Message
 __all__ = ["Generated", "generate"]
 
 STATEFUL = frozenset({"kv_store_put", "kv_store_del", "proc_dict_put", "proc_dict_del"})
-"""Functions that change something. A list that calls one is computed before WHERE, as EMQX computes every list."""
+"""Functions with side effects. A column list that calls one is computed before WHERE, as EMQX computes every list."""
 
 _RUNTIME = {name: getattr(runtime, name) for name in runtime.__all__} | {"U": UNDEFINED, "Message": Message}
+
+Evaluate = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A compiled statement: the function, and the source it was made from."""
+    """A compiled statement: the function, and the source code of its variant for messages."""
 
-    evaluate: Callable[[Any], Any]
+    evaluate: Evaluate
     source_code: str
 
 
 def generate(statement: Statement, functions: Mapping[str, Function], rule_id: str, path: str | None) -> Generated:
-    """Compile a statement that `engine.language.sql.check` found no error in."""
-    metadata = {"rule_id": rule_id, "namespace": "global"}
-    names = Names({**_RUNTIME, "METADATA": metadata})
-    lines: list[str] = []
-    places: list[Position | None] = []
-    for variant, columns in (("rule_for_events", EventColumns()), ("rule", MessageColumns())):
-        writer = _Function(statement, functions, names, columns).write(variant)
-        lines += [*writer.lines, "", ""]
-        places += [*writer.places, None, None]
-    source = "\n".join(lines[:-2]) + "\n"
+    """Compile a statement that `engine.language.sql.check` found no error in.
+
+    Raises `RuleError` where it is too large for Python's own compiler.
+    """
+    names = {**_RUNTIME, "METADATA": {"rule_id": rule_id, "namespace": "global"}}
+    name = path or rule_id
+    for_events = partial(_variant, statement, functions, Names(names), EventColumns(), f"<rule {name} for events>")
+    if any(is_event_filter(item.topic) or item.topic.startswith(SOURCE_PREFIXES) for item in statement.sources):
+        names["rule_for_events"] = for_events().evaluate
+    else:
+        # In service this rule sees messages alone: compiling the other variant would double the time of loading it.
+        names["rule_for_events"] = _Deferred(for_events)
+    return _variant(statement, functions, Names(names), MessageColumns(), f"<rule {name}>")
+
+
+class _Deferred:
+    """A variant that is compiled when it is first called."""
+
+    __slots__ = ("_compile", "_evaluate")
+
+    def __init__(self, compile_variant: Callable[[], Generated]) -> None:
+        self._compile = compile_variant
+        self._evaluate: Evaluate | None = None
+
+    def __call__(self, message: Any) -> Any:
+        if self._evaluate is None:
+            try:
+                self._evaluate = self._compile().evaluate
+            except RuleError as error:
+                raise EvaluationError(error.message, error.position) from error
+        return self._evaluate(message)
+
+
+def _variant(
+    statement: Statement, functions: Mapping[str, Function], names: Names, columns: ColumnSource, filename: str
+) -> Generated:
+    writer = _Function(statement, functions, names, columns).write()
+    places = writer.places
     names.bind(lambda error: runtime.located(error, lambda line: places[line - 1]), "located")
-    return Generated(_load(source, names.namespace, path or rule_id), source)
+    source = "\n".join(writer.lines) + "\n"
+    return Generated(_load(source, names.namespace, filename), source)
 
 
-def _load(source: str, namespace: dict[str, Any], name: str) -> FunctionType:
-    filename = f"<rule {name}>"
+def _load(source: str, namespace: dict[str, Any], filename: str) -> Evaluate:
     try:
         code = compile(source, filename, "exec")
-    except (SyntaxError, RecursionError, MemoryError) as error:  # beyond what Python's own compiler takes
+    except (SyntaxError, RecursionError, MemoryError) as error:  # beyond the limits of Python's own compiler
         raise RuleError(f"the statement is too large to be compiled: {error}", Position(1, 1)) from error
+    # Tracebacks then show the generated line.
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(code, namespace)
-    function: FunctionType = namespace["rule"]
+    function: Evaluate = namespace["rule"]
     return function
 
 
 class _Function:
-    """One of the two variants."""
+    """Writes one variant of the function of a statement."""
 
-    def __init__(self, statement: Statement, functions: Mapping[str, Function], names: Names, columns: Columns) -> None:
+    def __init__(
+        self, statement: Statement, functions: Mapping[str, Function], names: Names, columns: ColumnSource
+    ) -> None:
         self._statement = statement
         self._writer = Writer(names)
         self._code = Expressions(self._writer, functions, columns)
@@ -80,9 +116,9 @@ class _Function:
         self._base = ColumnScope(columns)
         self._referenced = {ref.name for node in expressions(statement) for ref in references(node)}
 
-    def write(self, name: str) -> Writer:
-        """The lines of the function `name`."""
-        with self._writer.block(f"def {name}(m):"):
+    def write(self) -> Writer:
+        """Write the function; return the writer that holds its lines."""
+        with self._writer.block("def rule(m):"):
             if isinstance(self._columns, MessageColumns):
                 self._writer.line("if m.__class__ is not Message: return rule_for_events(m)")
             with self._writer.block("try:"):
@@ -96,13 +132,16 @@ class _Function:
         return self._writer
 
     def _fields(self, fields: tuple[Field, ...], behind: Scope) -> Fields:
-        return Fields(self._code, fields, behind, self._columns, self._referenced)
+        return Fields(self._code, fields, behind, self._referenced)
 
     def _select(self) -> None:
         fields = self._fields(self._statement.fields, self._base)
         self._where(fields)
         fields.compute_all()
-        self._writer.line(f"return {fields.row()}")
+        self._writer.line(f"return {self._row(fields)}")
+
+    def _row(self, fields: Fields) -> str:
+        return RowBuilder(fields, self._columns).text()
 
     def _where(self, fields: Fields) -> None:
         where = self._statement.where
@@ -136,13 +175,13 @@ class _Function:
         self._writer.line("return rows")
 
     def _element(self, array: Field) -> tuple[str, Atom]:
-        """The name of the element, and where its value is."""
+        """Return the name of the element, and the atom of its value."""
         if array.alias is None:
             return "item", Atom("item")
         return array.alias.name, Atom("element", "map") if array.alias.steps else Atom("item")
 
     def _wrap_element(self, array: Field, element: Atom) -> None:
-        """``FOREACH x AS a.b``: the element is what ``a.b`` reads."""
+        """Wrap the element of ``FOREACH x AS a.b`` in maps, so that ``a.b`` reads it."""
         if array.alias is None or not array.alias.steps:
             return
         keys = [step.name for step in array.alias.steps if isinstance(step, Key)]
@@ -150,15 +189,14 @@ class _Function:
         self._writer.line(f"{element.text} = put(U, ({steps}), item)")
 
     def _base_row(self, statement: Statement, fields: Fields, last: int, element: str) -> str | None:
-        """The variable of what ``DO *`` stands for, element excepted; None where no row asks for it."""
+        """Write the variable that ``DO *`` stands for, without the element; None where no row needs it."""
         if statement.do is not None and all(item.expr is not None for item in statement.do):
             return None
-        texts = [f"**{self._columns_row()}", f"**{fields.row()}"]
+        texts = [f"**{self._columns_row()}", f"**{self._row(fields)}"]
         return self._writer.assign("{" + ", ".join(texts) + "}", "map").text
 
     def _columns_row(self) -> str:
-        everything = self._fields((Field(None, None, "*", Position(1, 1)),), self._base)
-        return everything.row()
+        return self._row(self._fields((Field(None, None, "*", Position(1, 1)),), self._base))
 
     def _do_row(self, statement: Statement, scope: Scope, base: str | None, element: dict[str, str]) -> str:
         if statement.do is None:
@@ -166,11 +204,11 @@ class _Function:
             return "{" + ", ".join(texts) + "}"
         fields = self._fields(statement.do, scope)
         fields.compute_all()
-        return fields.row(star=base, star_overrides=element)
+        return RowBuilder(fields, self._columns).text(star=base, star_overrides=element)
 
 
 def _with_decoded_payload(fields: tuple[Field, ...]) -> tuple[Field, ...]:
-    """The fields of FOREACH; where it goes through the column ``payload`` itself, through what that is decoded."""
+    """Return the fields of FOREACH; a list that is the column ``payload`` itself is read from its decoded JSON."""
     *others, last = fields
     expr = last.expr
     if not isinstance(expr, Reference) or expr.name != "payload" or expr.steps:

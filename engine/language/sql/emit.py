@@ -1,7 +1,7 @@
-"""Writing Python: lines with their places in the statement, names for values, constants bound instead of pasted.
+"""Generation of Python source: lines with their positions in the statement, variables, bound constants.
 
-Nothing of a rule or a message becomes source text except literals whose repr is safe; every other constant is bound
-to a name in the function's globals.
+Of a rule only literals with a safe repr become source text; every other constant is bound to a name in the function's
+globals.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KIND_OF_CONSTANT = {bool: "bool", int: "int", float: "float", str: "str", list:
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A value in generated code: the text that reads it, and what is known of its kind.
+    """A value in generated code: the text that reads it, and its kind as far as known.
 
     The kinds are ``any``, ``defined`` (anything but UNDEFINED), ``number`` (int or float), ``undefined`` and the names
     of the types. ``text`` costs nothing to repeat: a variable or a literal.
@@ -50,7 +50,7 @@ class Atom:
         return self.kind == "str" and self.text[:1] in "'\""
 
     def output(self) -> str:
-        """The text of the value as it leaves the rule, where nothing is undefined."""
+        """Return the text of the value as it leaves the rule, with None for UNDEFINED."""
         if self.kind == "undefined":
             return "None"
         return f"None if {self.text} is U else {self.text}" if self.kind == "any" else self.text
@@ -60,21 +60,21 @@ UNDEFINED_ATOM = Atom("U", "undefined")
 
 
 class Names:
-    """The globals of generated code: the runtime, and constants that have no safe literal."""
+    """The globals of generated code: the runtime, and constants without a safe literal."""
 
     def __init__(self, runtime: dict[str, Any]) -> None:
         self.namespace: dict[str, Any] = dict(runtime)
         self._bound: dict[tuple[type, Any], str] = {}
 
     def bind(self, value: Any, name: str | None = None) -> str:
-        """A name for `value`."""
+        """Bind `value` to a name and return it."""
         if name is None:
             name = f"K{len(self.namespace)}"
         self.namespace[name] = value
         return name
 
     def literal(self, value: Any) -> str:
-        """The text of a constant: its repr where that is safe, else a name it is bound to."""
+        """Return the text of a constant: its repr where that is safe, else the name it is bound to."""
         if value is UNDEFINED:
             return "U"
         if _has_safe_repr(value):
@@ -88,7 +88,7 @@ class Names:
 
 
 def literal_atom(names: Names, value: Any) -> Atom:
-    """The atom of a constant."""
+    """Return the atom of a constant."""
     if value is UNDEFINED:
         return UNDEFINED_ATOM
     return Atom(names.literal(value), _KIND_OF_CONSTANT.get(type(value), "defined"))
@@ -106,7 +106,7 @@ def _has_safe_repr(value: Any) -> bool:
 
 
 class Writer:
-    """Collects the lines of one function. ``at`` is the place in the statement that the next lines stand for."""
+    """Collects the lines of one function. ``at`` is the position in the statement of the lines written next."""
 
     def __init__(self, names: Names) -> None:
         self.names = names
@@ -123,12 +123,12 @@ class Writer:
         self.places.append(self.at)
 
     def fresh(self, prefix: str = "v") -> str:
-        """A name that no variable has yet."""
+        """Return an unused variable name."""
         self._count += 1
         return f"{prefix}{self._count}"
 
     def assign(self, text: str, kind: str = "any", memo: Hashable = None) -> Atom:
-        """A variable that holds the value of `text`; with `memo` the next to ask for the same gets this one."""
+        """Assign `text` to a new variable; with `memo`, return the variable that was assigned for an equal one."""
         if memo is not None and memo in self._memo:
             return self._memo[memo]
         atom = Atom(self.fresh(), kind)
@@ -138,17 +138,17 @@ class Writer:
         return atom
 
     def known(self, memo: Hashable) -> Atom | None:
-        """The variable that holds what `memo` stands for, if every way here made it."""
+        """Return the variable that was assigned for `memo` on every path to the next line."""
         return self._memo.get(memo)
 
     def remember(self, memo: Hashable, atom: Atom) -> Atom:
-        """Let `known` answer `atom` for `memo`."""
+        """Make `known` return `atom` for `memo`."""
         self._memo[memo] = atom
         return atom
 
     @contextmanager
     def block(self, header: str) -> Iterator[None]:
-        """Indent what is written within under `header`; what becomes known there is not known behind it."""
+        """Indent the lines written within under `header`. Values assigned there are forgotten behind it."""
         self.line(header)
         memo = dict(self._memo)
         self._indent += 1
@@ -159,7 +159,7 @@ class Writer:
             self._memo = memo
 
     def apart(self, write: Callable[[], str]) -> tuple[str, list[tuple[str, Position | None]]]:
-        """What `write` answers, and the lines it wrote, which are taken back. `replay` puts them where they belong."""
+        """Return the result of `write` and the lines it wrote, which are removed again. `replay` adds them."""
         start, memo = len(self.lines), dict(self._memo)
         result = write()
         written = list(zip(self.lines[start:], self.places[start:], strict=True))
@@ -168,7 +168,7 @@ class Writer:
         return result, written
 
     def replay(self, written: list[tuple[str, Position | None]], extra_indent: int = 0) -> None:
-        """Add lines that `apart` took back."""
+        """Add lines that `apart` removed."""
         for text, place in written:
             self.lines.append("    " * extra_indent + text)
             self.places.append(place)

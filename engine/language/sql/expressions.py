@@ -1,8 +1,8 @@
-"""Expressions to Python: one method per kind of node, each writing its lines and answering where its value is.
+"""Code generation for expressions: one method per kind of node, which writes lines and returns the value's atom.
 
-Fast paths stand in the code: a step into a map, two numbers, two texts. Everything else calls
-`engine.language.sql.runtime`. What is read twice is read once, as long as every way to the second reading leads over
-the first.
+Fast paths are written inline: a step into a map, two numbers, two texts. Everything else calls
+`engine.language.sql.runtime`. A value that is read twice is computed once where the first reading dominates the second
+(`Writer.block` forgets values that were computed under a condition).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from engine.errors import EvaluationError
 from engine.language.functions import Function
 from engine.language.sql.arithmetic import number_guard, operation
+from engine.language.sql.columns import ColumnSource, decoded_payload
 from engine.language.sql.emit import UNDEFINED_ATOM, Atom, Writer, literal_atom
 from engine.language.sql.nodes import (
     Access,
@@ -26,7 +27,6 @@ from engine.language.sql.nodes import (
     Decoded,
     Expr,
     In,
-    Index,
     IndexBy,
     IsNull,
     Key,
@@ -37,10 +37,10 @@ from engine.language.sql.nodes import (
     Sequence,
     Sign,
     Slice,
-    Step,
 )
+from engine.language.sql.paths import Path
 from engine.language.sql.runtime import sequence
-from engine.language.sql.scope import Columns, Scope
+from engine.language.sql.scope import Scope
 
 __all__ = ["Expressions"]
 
@@ -51,23 +51,23 @@ _RETURNED_KINDS = {
     "dict[str, Any]": "map", "str | bytes": "defined", "int | float": "number",
 }  # fmt: skip
 _LOOPS_MAX = 12
-"""How many CASE in each other are written as loops."""
+"""The number of nested CASE that are written as loops."""
 
 _NULL_TESTS = {"is_null": "({} is U)", "is_null_var": "({0} is U or {0} is None)"}
-"""Functions whose whole work is one comparison, which is written instead of the call."""
+"""Functions that are one comparison, which is written in place of the call."""
 
 
 _COLUMN_CALLS = {
     "msgid": "id", "topic": "topic", "clientid": "clientid", "username": "username", "clientip": "peerhost",
     "peerhost": "peerhost", "qos": "qos", "payload": "payload",
 }  # fmt: skip
-"""Functions that without arguments read a column, whatever aliases there are."""
+"""Functions that without arguments read a column, also where an alias hides it."""
 
 
 class Expressions:
-    """Writes the code of expressions into `writer`; `functions` is the table that calls are looked up in."""
+    """Writes the code of expressions to `writer`; calls are looked up in `functions`."""
 
-    def __init__(self, writer: Writer, functions: Mapping[str, Function], columns: Columns) -> None:
+    def __init__(self, writer: Writer, functions: Mapping[str, Function], columns: ColumnSource) -> None:
         self.writer = writer
         self._functions = functions
         self._columns = columns
@@ -76,12 +76,13 @@ class Expressions:
     # -- values
 
     def value(self, node: Expr, scope: Scope, null: bool = False) -> Atom:
-        """Where the value of `node` is. With `null` a missing one may be None, as it leaves the rule."""
+        """Write `node` and return its value. With `null` a missing value may be None, as it leaves the rule."""
         self.writer.at = node.at
         if isinstance(node, Reference):
-            return scope.resolve(self, node.name, node.steps, null, scope)
+            return scope.resolve(node.name, Path(self.writer, node.steps, partial(self.index_value, scope), null))
         if isinstance(node, Access):
-            return self.walk(self.value(node.base, scope), node.steps, scope, null)
+            base = self.value(node.base, scope)
+            return Path(self.writer, node.steps, partial(self.index_value, scope), null).walk(base)
         write = _VALUES.get(type(node))
         if write is not None:
             return write(self, node, scope)
@@ -99,7 +100,7 @@ class Expressions:
     def _sequence(self, node: Sequence, scope: Scope) -> Atom:
         try:
             return Atom(self.writer.names.bind(sequence(node.first, node.last)), "list")
-        except EvaluationError:  # what it says, it says for every message
+        except EvaluationError:  # reported for each message, as the call below raises it again
             return self.writer.assign(f"sequence({self._number(node.first)}, {self._number(node.last)})", "list")
 
     def _number(self, number: int) -> str:
@@ -119,14 +120,14 @@ class Expressions:
         return self.writer.assign(f"negate({operand.text})", "number")
 
     def _case(self, node: Case, scope: Scope) -> Atom:
-        """CASE as a loop that is left by the first branch that applies: no level of nesting for each branch.
+        """Write CASE as a loop that the first matching branch leaves, so that branches do not nest in each other.
 
-        Python nests no more than 20 loops, so a CASE deep in others asks before each branch whether one applied.
+        Python nests at most 20 blocks, so a CASE deep in others tests before each branch whether one has matched.
         """
         operand = None if node.operand is None else self.value(node.operand, scope)
         result = self.writer.fresh()
         self._cases += 1
-        write = self._case_as_loop if self._cases <= _LOOPS_MAX else self._case_by_asking
+        write = self._case_as_loop if self._cases <= _LOOPS_MAX else self._case_by_test
         kinds = write(node, operand, result, scope)
         self._cases -= 1
         return Atom(result, _common(kinds))
@@ -142,7 +143,7 @@ class Expressions:
             self.writer.line("break")
         return kinds
 
-    def _case_by_asking(self, node: Case, operand: Atom | None, result: str, scope: Scope) -> set[str]:
+    def _case_by_test(self, node: Case, operand: Atom | None, result: str, scope: Scope) -> set[str]:
         kinds = set()
         self.writer.line(f"{result} = PENDING")
         for when, then in node.branches:
@@ -162,7 +163,7 @@ class Expressions:
         return value.kind
 
     def _when(self, node: Expr, scope: Scope) -> str:
-        """Whether a condition of CASE is exactly true: what is no boolean is no match, and no error."""
+        """Return the test that a condition of CASE is exactly true: another value than a boolean is not an error."""
         if isinstance(node, Const):
             return "True" if node.value is True else "False"
         if self._is_condition(node):
@@ -175,7 +176,7 @@ class Expressions:
         if known is not None:
             return known
         if node.name == "json_decode" and _is_payload(node.args) and scope.is_publish_column("payload"):
-            return self.decoded_payload()
+            return decoded_payload(self.writer)
         if node.name in _COLUMN_CALLS and not node.args:
             return self._columns.read(self.writer, _COLUMN_CALLS[node.name])
         function = self._functions[node.name]
@@ -194,10 +195,10 @@ class Expressions:
         return self.writer.assign(f"{name}({', '.join(texts)})", _RETURNED_KINDS.get(str(returned), "any"), memo)
 
     def _fold(self, function: Function, node: Call) -> Atom | None:
-        """The result of a call that is the same for every message; None where the call fails, as it may at run time."""
+        """Return the result of a call with constant arguments; None where it fails, as it will then at run time."""
         try:
             result = function.call(*(arg.value for arg in node.args if isinstance(arg, Const)))
-        except Exception:  # whatever it is, it is said for each message; loading must not fail over it
+        except Exception:  # reported for each message; it must not keep the rule from being loaded
             return None
         return literal_atom(self.writer.names, result)
 
@@ -214,7 +215,7 @@ class Expressions:
     # -- conditions
 
     def filter(self, node: Expr, scope: Scope, leave: str) -> None:
-        """Write what leaves (by the statement `leave`) when the condition does not hold; AND leaves at each part."""
+        """Write the statement `leave` under the test that the condition is false; AND tests its operands in turn."""
         if isinstance(node, Logic) and node.op == "and":
             for operand in node.operands:
                 self.filter(operand, scope, leave)
@@ -224,7 +225,7 @@ class Expressions:
         self.writer.line(f"if not {_grouped(text)}: {leave}")
 
     def truth(self, node: Expr, scope: Scope) -> str:
-        """The text of a condition: a Python expression that is True or False."""
+        """Return a condition as a Python expression that is True or False."""
         self.writer.at = node.at
         write = _CONDITIONS.get(type(node))
         if write is not None:
@@ -278,7 +279,7 @@ class Expressions:
         )
 
     def _short_circuit(self, op: str, operands: list[Callable[[], str]]) -> str:
-        """What a later operand needs is computed under a test of the earlier ones, if it needs any."""
+        """Write the operands of AND or OR; lines that a later operand needs go under a test of the earlier ones."""
         texts = [operands[0]()]
         variable: str | None = None
         for write in operands[1:]:
@@ -296,7 +297,7 @@ class Expressions:
         return _joined(op, texts)
 
     def _not(self, node: Not, scope: Scope) -> str:
-        """The opposite of a condition; of anything else that is no boolean, false."""
+        """Return the negation of a condition; of another value that is not a boolean, false."""
         if self._is_condition(node.operand):
             return f"(not {_grouped(self.truth(node.operand, scope))})"
         atom = self.value(node.operand, scope)
@@ -316,7 +317,7 @@ class Expressions:
         return f"(not {test})" if node.negated else test
 
     def _same(self, item: Atom, choice: Expr, scope: Scope) -> str:
-        """Whether two values are equal and of one kind."""
+        """Return the test that two values are equal and of one kind."""
         other = self.value(choice, scope)
         if isinstance(choice, Const):
             if type(choice.value) is str:
@@ -328,30 +329,13 @@ class Expressions:
 
     # -- paths
 
-    def decoded_payload(self) -> Atom:
-        """The decoded payload."""
-        return self.writer.assign("m.json", memo=("json",))
-
-    def walk(self, base: Atom, steps: tuple[Step, ...], scope: Scope, null: bool, inside_payload: bool = False) -> Atom:
-        """The value at the end of `steps` from `base`."""
-        payload = base if inside_payload else None
-        for number, step in enumerate(steps, 1):
-            self.writer.at = step.at
-            if isinstance(step, Key):
-                base = self._key(base, step.name, null and number == len(steps))
-            elif isinstance(step, Index):
-                base = self._index(base, step.number)
-            else:
-                place = self.place(step, scope, payload)
-                base = self.writer.assign(f"index({base.text}, {place.text})", "any", ("index", base.text, place.text))
-        return base
-
-    def place(self, step: IndexBy, scope: Scope, payload: Atom | None = None) -> Atom:
-        """The value of an index. In a path of the payload its names mean the payload's fields first."""
+    def index_value(self, scope: Scope, step: IndexBy, payload: Atom | None = None) -> Atom:
+        """Write and return the value of an index. In a path of `payload`, its names mean fields of the payload first."""
         expr = step.expr
         if payload is None or not isinstance(expr, Reference):
             return self.value(expr, scope)
-        inner = self.walk(payload, (Key(expr.name, expr.at), *expr.steps), scope, False, inside_payload=True)
+        steps = (Key(expr.name, expr.at), *expr.steps)
+        inner = Path(self.writer, steps, partial(self.index_value, scope)).walk(payload, is_payload=True)
         if not scope.knows(expr.name):
             return inner
         result = self.writer.assign(inner.text)
@@ -359,34 +343,10 @@ class Expressions:
             self.writer.line(f"{result.text} = {self.value(expr, scope).text}")
         return result
 
-    def _key(self, base: Atom, name: str, null: bool) -> Atom:
-        known = self.writer.known(("key", base.text, name))
-        if known is not None:
-            return known
-        if base.kind not in ("any", "defined", "map", "str"):
-            return UNDEFINED_ATOM
-        literal = self.writer.names.literal(name)
-        if null:
-            fast, slow, kind = f"{base.text}.get({literal})", f"key_or_none({base.text}, {literal})", "defined"
-        else:
-            fast, slow, kind = f"{base.text}.get({literal}, U)", f"key({base.text}, {literal})", "any"
-        text = {"map": fast, "str": slow}.get(base.kind, f"{fast} if type({base.text}) is dict else {slow}")
-        return self.writer.assign(text, kind, ("key", base.text, name, null) if null else ("key", base.text, name))
-
-    def _index(self, base: Atom, number: int) -> Atom:
-        if number == 0 or base.kind not in ("any", "defined", "list", "str"):
-            return UNDEFINED_ATOM
-        text = self._number(number)
-        if abs(number) > 1_000_000 or base.kind == "str":
-            return self.writer.assign(f"index({base.text}, {text})")
-        place, least = (number - 1, number) if number > 0 else (number, -number)
-        fast = f"{base.text}[{place}] if type({base.text}) is list and len({base.text}) >= {least}"
-        return self.writer.assign(f"{fast} else index({base.text}, {text})", "any", ("index", base.text, number))
-
 
 _VALUES: dict[type[Any], Callable[[Expressions, Any, Scope], Atom]] = {
     Const: Expressions._constant,
-    Decoded: lambda code, node, scope: code.decoded_payload(),
+    Decoded: lambda code, node, scope: decoded_payload(code.writer),
     Slice: Expressions._slice,
     Sequence: Expressions._sequence,
     ListOf: Expressions._list,
@@ -407,7 +367,7 @@ _CONDITIONS: dict[type[Any], Callable[[Expressions, Any, Scope], str]] = {
 
 
 def _is(atom: Atom, boolean: str) -> str:
-    """The test that a value is exactly true or false."""
+    """Return the test that a value is exactly true or false."""
     return f"{atom.text} is {boolean}" if atom.kind in ("any", "defined", "bool") else "False"
 
 
@@ -430,7 +390,7 @@ def _common(kinds: set[str]) -> str:
 
 
 def _text_guard(left: Atom, right: Atom) -> str | None:
-    """The test that both are text, where one is known to be."""
+    """Return the test that both are text, where one is known to be."""
     if left.kind == right.kind == "str":
         return ""
     if "str" not in (left.kind, right.kind):

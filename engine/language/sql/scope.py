@@ -1,131 +1,59 @@
-"""What a name means: where aliases hide columns, and where they let them show through.
+"""Name resolution: where aliases hide columns, and where columns show through.
 
 - A column is read from the message. ``payload`` with a path is the decoded payload.
-- An alias that was written hides a column of the same name. In a column list, where it is UNDEFINED the column shows
-  through; in WHERE, INCASE and for FOREACH's aliases in DO it does not, unless the alias is a path (``AS payload.x``),
-  which replaces only a part.
+- A written alias hides a column of the same name. In a column list, where it is UNDEFINED the column shows through; in
+  WHERE, INCASE and for FOREACH's aliases in DO it does not, unless the alias is a path (``AS payload.x``), which
+  replaces only a part.
 - A column selected without alias hides nothing (``SELECT payload.x`` puts a reduced ``payload`` into the output,
   which EMQX then reads instead of the real one).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
-from engine.language.sql.emit import UNDEFINED_ATOM, Atom, Writer
-from engine.language.sql.nodes import Key, Step
-from engine.model.message import MESSAGE_COLUMNS
+from engine.language.sql.columns import ColumnSource, MessageColumns, decoded_payload
+from engine.language.sql.emit import Atom
+from engine.language.sql.nodes import Key
+from engine.language.sql.paths import Path
 
-if TYPE_CHECKING:
-    from engine.language.sql.expressions import Expressions
-    from engine.language.sql.fields import Fields
-
-__all__ = ["ColumnScope", "Columns", "ElementScope", "EventColumns", "FieldScope", "MessageColumns", "Scope"]
+__all__ = ["Alias", "Aliases", "ColumnScope", "ElementScope", "FieldScope", "Scope"]
 
 
 class Scope(Protocol):
     """Resolves names at one place of a statement."""
 
-    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool, outer: Scope) -> Atom:
-        """The value of a reference. With `null` a missing one may be None, as it leaves the rule.
-
-        Names in the indexes of the path are those of `outer`, where the whole expression stands.
-        """
+    def resolve(self, name: str, path: Path) -> Atom:
+        """Write and return the value at the end of `path`, which begins at `name`."""
 
     def knows(self, name: str) -> bool:
-        """Whether `name` may have a value."""
+        """Return whether `name` may have a value."""
 
     def is_publish_column(self, name: str) -> bool:
-        """Whether `name` is certainly the column of a publish, and no alias."""
+        """Return whether `name` is certainly the column of a publish, and not an alias."""
 
-
-class Columns(Protocol):
-    """How generated code reads a column."""
-
-    def read(self, writer: Writer, name: str) -> Atom:
-        """The value of a column; its kind is ``undefined`` where there is no such column."""
-
-    def knows(self, name: str) -> bool:
-        """Whether there may be a column of that name."""
-
-    def names(self) -> tuple[str, ...] | None:
-        """The names of all columns; None where only the message knows them."""
-
-
-_METADATA = "metadata"
-
-_DIRECT = {
-    "event": ("'message.publish'", "str"),
-    "id": ("m.id", "str"),
-    "clientid": ("m.client.clientid", "str"),
-    "username": ("m.client.username", "any"),
-    "payload": ("m.payload", "defined"),
-    "peerhost": ("m.client.peerhost", "any"),
-    "peername": ("m.client.peername", "any"),
-    "topic": ("m.topic", "str"),
-    "qos": ("m.qos", "int"),
-    "flags": ("{'retain': m.retain, 'dup': m.dup}", "map"),
-    "publish_received_at": ("m.timestamp", "int"),
-    "client_attrs": ("m.client.attributes", "map"),
-    "timestamp": ("m.timestamp", "int"),
-}
-"""Columns of a publish that generated code reads by attribute; tests hold this against `Message.column`."""
 
 _FLAGS = {"retain": "m.retain", "dup": "m.dup"}
-
-
-class MessageColumns:
-    """The columns of a `Message`."""
-
-    def read(self, writer: Writer, name: str) -> Atom:
-        if name == _METADATA:
-            return Atom("METADATA", "map")
-        if name in _DIRECT:
-            text, kind = _DIRECT[name]
-            return writer.assign(text, kind, ("column", name))
-        if name in MESSAGE_COLUMNS:
-            return writer.assign(f"m.column({name!r})", "defined", ("column", name))
-        return UNDEFINED_ATOM
-
-    def knows(self, name: str) -> bool:
-        return name == _METADATA or name in MESSAGE_COLUMNS
-
-    def names(self) -> tuple[str, ...] | None:
-        return (*MESSAGE_COLUMNS, _METADATA)
-
-
-class EventColumns:
-    """The columns of an `Occurrence`, known when it comes."""
-
-    def read(self, writer: Writer, name: str) -> Atom:
-        if name == _METADATA:
-            return Atom("METADATA", "map")
-        return writer.assign(f"m.column({writer.names.literal(name)})", "any", ("column", name))
-
-    def knows(self, name: str) -> bool:
-        return True
-
-    def names(self) -> tuple[str, ...] | None:
-        return None
 
 
 class ColumnScope:
     """The columns alone."""
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: ColumnSource) -> None:
         self._columns = columns
 
-    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool, outer: Scope) -> Atom:
-        if not steps:
-            return self._columns.read(code.writer, name)
+    def resolve(self, name: str, path: Path) -> Atom:
+        if not path.steps:
+            return self._columns.read(path.writer, name)
         if name == "payload":
-            return code.walk(code.decoded_payload(), steps, outer, null, inside_payload=True)
-        first = steps[0]
-        is_flag = name == "flags" and isinstance(self._columns, MessageColumns) and len(steps) == 1
+            return path.walk(decoded_payload(path.writer), is_payload=True)
+        first = path.steps[0]
+        is_flag = name == "flags" and isinstance(self._columns, MessageColumns) and len(path.steps) == 1
         if is_flag and isinstance(first, Key) and first.name in _FLAGS:
-            return code.writer.assign(_FLAGS[first.name], "bool", ("flag", first.name))
-        base = self._columns.read(code.writer, name)
-        return base if base.kind == "undefined" else code.walk(base, steps, outer, null)
+            return path.writer.assign(_FLAGS[first.name], "bool", ("flag", first.name))
+        base = self._columns.read(path.writer, name)
+        return base if base.kind == "undefined" else path.walk(base)
 
     def knows(self, name: str) -> bool:
         return self._columns.knows(name)
@@ -134,55 +62,81 @@ class ColumnScope:
         return isinstance(self._columns, MessageColumns) and self._columns.knows(name)
 
 
-class FieldScope:
-    """The aliases of a column list, up to the field at `index`, over what is behind them."""
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A written alias, visible to the fields behind the one at ``index``.
 
-    def __init__(self, behind: Scope, fields: Fields, index: int, shows_through: bool) -> None:
+    ``whole`` is false where it is only a path into the column of that name.
+    """
+
+    index: int
+    atom: Atom
+    whole: bool
+
+
+class Aliases:
+    """The written aliases of one column list, each from the field on that made it."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, list[Alias]] = {}
+
+    def add(self, name: str, alias: Alias) -> None:
+        """Make `name` visible; fields may be added in any order."""
+        self._by_name.setdefault(name, []).append(alias)
+
+    def before(self, name: str, index: int) -> Alias | None:
+        """Return the alias `name` as the field at `index` sees it: the last one before that field."""
+        found = [alias for alias in self._by_name.get(name, ()) if alias.index < index]
+        return max(found, key=lambda alias: alias.index) if found else None
+
+
+class FieldScope:
+    """The aliases of a column list as the field at `index` sees them, over the scope behind them."""
+
+    def __init__(self, behind: Scope, aliases: Aliases, index: int, shows_through: bool) -> None:
         self._behind = behind
-        self._fields = fields
+        self._aliases = aliases
         self._index = index
         self._shows_through = shows_through
 
-    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool, outer: Scope) -> Atom:
-        alias = self._fields.visible(name, self._index)
+    def resolve(self, name: str, path: Path) -> Atom:
+        alias = self._aliases.before(name, self._index)
         if alias is None:
-            return self._behind.resolve(code, name, steps, null, outer)
-        found = code.walk(alias.atom, steps, outer, False)
+            return self._behind.resolve(name, path)
+        found = path.undefined().walk(alias.atom)
         if alias.whole and not self._shows_through:
             return found
         if found.kind == "undefined":
-            return self._behind.resolve(code, name, steps, null, outer)
+            return self._behind.resolve(name, path)
         if not found.may_be_undefined or not self._behind.knows(name):
             return found
         memo = ("through", alias.atom.text, found.text)
-        known = code.writer.known(memo)
+        known = path.writer.known(memo)
         if known is not None:
             return known
-        result = code.writer.assign(found.text)
-        with code.writer.block(f"if {result.text} is U:"):
-            other = self._behind.resolve(code, name, steps, False, outer)
-            code.writer.line(f"{result.text} = {other.text}")
-        return code.writer.remember(memo, result)
+        result = path.writer.assign(found.text)
+        with path.writer.block(f"if {result.text} is U:"):
+            other = self._behind.resolve(name, path.undefined())
+            path.writer.line(f"{result.text} = {other.text}")
+        return path.writer.remember(memo, result)
 
     def knows(self, name: str) -> bool:
-        return self._fields.visible(name, self._index) is not None or self._behind.knows(name)
+        return self._aliases.before(name, self._index) is not None or self._behind.knows(name)
 
     def is_publish_column(self, name: str) -> bool:
-        return self._fields.visible(name, self._index) is None and self._behind.is_publish_column(name)
+        return self._aliases.before(name, self._index) is None and self._behind.is_publish_column(name)
 
 
 class ElementScope:
-    """The element FOREACH is at, over the rest."""
+    """The current element of FOREACH, over the scope behind it."""
 
     def __init__(self, behind: Scope, name: str, element: Atom) -> None:
         self._behind = behind
         self._name = name
         self._element = element
 
-    def resolve(self, code: Expressions, name: str, steps: tuple[Step, ...], null: bool, outer: Scope) -> Atom:
-        if name == self._name:
-            return code.walk(self._element, steps, outer, null)
-        return self._behind.resolve(code, name, steps, null, outer)
+    def resolve(self, name: str, path: Path) -> Atom:
+        return path.walk(self._element) if name == self._name else self._behind.resolve(name, path)
 
     def knows(self, name: str) -> bool:
         return name == self._name or self._behind.knows(name)

@@ -6,6 +6,7 @@ import gc
 import traceback
 import weakref
 from dataclasses import replace
+from types import FunctionType
 
 import pytest
 
@@ -203,6 +204,14 @@ def test_nesting_as_deep_as_the_parser_allows_compiles() -> None:
         "SELECT " + "(" * depth + "payload.l" + ")[1..2][1..2][1..2][1..2]" * depth + ' AS x FROM "t"',
     ):
         compile_rule(sql, rule_id="r")
+
+
+def test_rule_on_events_is_compiled_for_events_when_it_is_loaded() -> None:
+    """The first event must not wait for the compiler; a rule on topics gets events from `headgate eval` alone."""
+    on_event = compile_rule('SELECT * FROM "$events/client/connected", "t"', rule_id="r").evaluate
+    on_topic = compile_rule('SELECT * FROM "t"', rule_id="r").evaluate
+    assert isinstance(on_event.__globals__["rule_for_events"], FunctionType)
+    assert not isinstance(on_topic.__globals__["rule_for_events"], FunctionType)
 
 
 class _Witness:
