@@ -330,7 +330,7 @@ class Expressions:
     # -- paths
 
     def index_value(self, scope: Scope, step: IndexBy, payload: Atom | None = None) -> Atom:
-        """Write and return the value of an index. In a path of `payload`, its names mean fields of the payload first."""
+        """Write and return the value of an index, whose names mean fields of `payload` first where that is given."""
         expr = step.expr
         if payload is None or not isinstance(expr, Reference):
             return self.value(expr, scope)
