@@ -1,21 +1,23 @@
-"""Who may connect, publish and subscribe: the interface the broker asks, and the default that allows everything.
+"""Access control: the interface that the broker asks, and the default that allows everything.
 
-The application plugs its own in. ``authenticate`` may answer at once or with an awaitable; the connection is not read
-from meanwhile. The other two are asked per packet and answer at once.
+The application brings its own. ``authenticate`` answers at once or with an awaitable. ``may_publish`` and
+``may_subscribe`` are called for every packet and answer at once: yes, no, or None where the answer is not known yet.
+Then ``ask`` finds it out, for a file, a database or a service over HTTP, while the client is not read from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from enum import Enum, auto
+from typing import NamedTuple, Protocol
 
 from broker.hooks import ClientInfo
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client shows of itself."""
+    """The user name and password of a CONNECT."""
 
     username: str | None
     password: bytes | None
@@ -43,27 +45,56 @@ class Refused:
 Decision = Accepted | Refused
 
 
+class Verb(Enum):
+    """The two things that need a permission."""
+
+    PUBLISH = auto()
+    SUBSCRIBE = auto()
+
+
+class Action(NamedTuple):
+    """One use of a topic name (PUBLISH) or a topic filter without ``$share/name/`` (SUBSCRIBE)."""
+
+    verb: Verb
+    topic: str
+    qos: int
+    retain: bool = False
+
+
 class Access(Protocol):
-    """Who may do what."""
+    """Who may do what.
+
+    ``may_publish`` and ``may_subscribe`` are on the way of every message: they look into a cache and nowhere else.
+    """
 
     def authenticate(self, client: ClientInfo, credentials: Credentials) -> Decision | Awaitable[Decision]:
-        """Whether `client` is who it says it is and may connect."""
+        """Decide whether `client` is who it says it is and may connect."""
 
-    def may_publish(self, client: ClientInfo, topic: str, qos: int, retain: bool) -> bool:
-        """Whether `client` may publish to the topic name `topic`."""
+    def may_publish(self, client: ClientInfo, topic: str, qos: int, retain: bool) -> bool | None:
+        """Return whether `client` may publish to the topic name `topic`; None to be asked by ``ask``."""
 
-    def may_subscribe(self, client: ClientInfo, topic_filter: str, qos: int) -> bool:
-        """Whether `client` may subscribe to `topic_filter` (without ``$share/name/``)."""
+    def may_subscribe(self, client: ClientInfo, topic_filter: str, qos: int) -> bool | None:
+        """Return whether `client` may subscribe to `topic_filter`, given without ``$share/name/``; None for ``ask``."""
+
+    async def ask(self, client: ClientInfo, action: Action) -> bool:
+        """Find out whether `client` may do `action`, which its cache did not know, and remember the answer.
+
+        Anything but True denies, an exception included, and so does ``authorization_timeout``. It is cancelled when the
+        client has gone. Several actions of one client, and the same one for several clients, may be asked at a time.
+        """
 
 
 class AllowAll:
     """Everybody may do everything."""
 
-    def authenticate(self, client: ClientInfo, credentials: Credentials) -> Decision:
+    def authenticate(self, client: ClientInfo, credentials: Credentials) -> Decision | Awaitable[Decision]:
         return Accepted(bypasses_acl=True)
 
-    def may_publish(self, client: ClientInfo, topic: str, qos: int, retain: bool) -> bool:
+    def may_publish(self, client: ClientInfo, topic: str, qos: int, retain: bool) -> bool | None:
         return True
 
-    def may_subscribe(self, client: ClientInfo, topic_filter: str, qos: int) -> bool:
+    def may_subscribe(self, client: ClientInfo, topic_filter: str, qos: int) -> bool | None:
+        return True
+
+    async def ask(self, client: ClientInfo, action: Action) -> bool:
         return True

@@ -57,6 +57,8 @@ class BrokerConfig:
     keepalive_multiplier: float = 1.5
     idle_timeout: float = 15.0
     """A connection that has sent no CONNECT by then is closed."""
+    authorization_timeout: float = 5.0
+    """A permission that access control has to ask for and gets no answer to for so long is denied."""
     send_buffer_max: int = 1024 * 1024
     """Unsent bytes for one client; above that QoS 0 is dropped for it, QoS 1 and 2 wait in its queue."""
     send_timeout: float = 15.0

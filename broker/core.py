@@ -29,6 +29,13 @@ class Transport(Protocol):
     def get_write_buffer_size(self) -> int: ...
 
 
+class Work(Protocol):
+    """Something that is waited for on behalf of a client."""
+
+    def cancel(self) -> object:
+        """Wait no longer."""
+
+
 class Peer(Protocol):
     """A client, as those see it who look after all of them."""
 
@@ -57,8 +64,8 @@ class Core:
     names: TopicNames
     now_ms: Callable[[], int]
     monotonic: Callable[[], float]
-    spawn: Callable[[Awaitable[Any], Callable[[Any], None]], None]
-    """Wait for something on behalf of a client and call back with its result, or with its exception."""
+    spawn: Callable[[Awaitable[Any], Callable[[Any], None]], Work]
+    """Wait for something and call back with its result, or with its exception; not once it was cancelled."""
     assign_client_id: Callable[[], str]
     on_change: Callable[[], None]
     """Called when a hold was released or a connection has gone, for who waits for calm."""

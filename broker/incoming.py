@@ -1,21 +1,106 @@
-"""The way of a client's publishes: access control, the application's hook, the exchange, in this order."""
+"""The way of a client's publishes: access control, topic stage, the application's hook, the exchange, in this order.
+
+A will takes the same way once it is due.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from broker.codec.packets import Publish
+from msgspec import Struct
+
+from broker.access import Action, Verb
+from broker.asking import Answers, ask_all
+from broker.codec.packets import Publish, Will, WillPublish
 from broker.codec.reasons import Reason
 from broker.core import Core
 from broker.hooks import ClientInfo
 from broker.receipt import ACCEPTED, Hold, Receipt, join
 
+Permits = Sequence[bool | None]
+"""Whether each publish of a run is allowed; None where access control has to be asked."""
 
-def take_in(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int) -> Receipt:
-    """Hand on the publishes of one read; the receipt is that of the application and of the exchange joined."""
+
+class Unanswered(Struct):
+    """Publishes that cannot be handed on before access control was asked for some of them."""
+
+    permits: Permits
+    actions: list[Action]
+    """The distinct actions whose permit is missing."""
+
+
+def take_in(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int) -> Receipt | Unanswered:
+    """Hand on the publishes of one read, or answer which permissions have to be asked first.
+
+    The receipt is that of the application and of the exchange joined.
+    """
     core.stats.messages_received += len(fresh)
     if not info.bypasses_acl:
-        return _take_in_permitted(core, info, fresh, now_ms)
+        may_publish = core.access.may_publish
+        for index, publish in enumerate(fresh):
+            permit = may_publish(info, publish.topic, publish.qos, publish.retain)
+            if permit is not True:
+                permits: list[bool | None] = [True] * index
+                return _take_in_checked(core, info, fresh, [*permits, permit], now_ms)
+    return _hand_on_all(core, info, fresh, now_ms)
+
+
+def take_in_answered(
+    core: Core, info: ClientInfo, fresh: list[Publish], unanswered: Unanswered, answers: Answers, now_ms: int
+) -> Receipt:
+    """Hand on the publishes of one read after its missing permissions were asked."""
+    allowed = answers.allowed
+    permits = [
+        permit if permit is not None else action_of(publish) in allowed
+        for permit, publish in zip(unanswered.permits, fresh, strict=True)
+    ]
+    return _hand_on_allowed(core, info, fresh, permits, now_ms)
+
+
+def publish_will(core: Core, will: Will, info: ClientInfo) -> None:
+    """Publish a will that is due, as if its client had published it; ask for its permission first where that is needed.
+
+    Nobody is told of a refusal: the client has gone.
+    """
+    properties = {name: value for name, value in (will.properties or {}).items() if name != "will_delay_interval"}
+    publish = WillPublish(will.topic, will.payload, will.qos, will.retain, False, 0, properties or None)
+    permit: bool | None = True
+    if not info.bypasses_acl:
+        permit = core.access.may_publish(info, will.topic, will.qos, will.retain)
+    if permit is not None:
+        _hand_on_allowed(core, info, [publish], [permit], core.now_ms())
+        return
+
+    def answered(answers: Answers | BaseException) -> None:
+        allowed = False
+        if isinstance(answers, Answers):
+            core.stats.authorizations_failed += answers.failures
+            allowed = bool(answers.allowed)
+        _hand_on_allowed(core, info, [publish], [allowed], core.now_ms())
+        core.flush()
+
+    core.spawn(ask_all(core.access, info, [action_of(publish)], core.config.authorization_timeout), answered)
+
+
+def action_of(publish: Publish) -> Action:
+    """Return what access control is asked for `publish`."""
+    return Action(Verb.PUBLISH, publish.topic, publish.qos, publish.retain)
+
+
+def _take_in_checked(
+    core: Core, info: ClientInfo, fresh: list[Publish], permits: list[bool | None], now_ms: int
+) -> Receipt | Unanswered:
+    """Take in publishes that are not all allowed at once; `permits` has the answers for the first of them."""
+    may_publish = core.access.may_publish
+    permits += [may_publish(info, each.topic, each.qos, each.retain) for each in fresh[len(permits) :]]
+    if None in permits:
+        missing = [action_of(publish) for permit, publish in zip(permits, fresh, strict=True) if permit is None]
+        return Unanswered(permits, list(dict.fromkeys(missing)))
+    return _hand_on_allowed(core, info, fresh, permits, now_ms)
+
+
+def _hand_on_all(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int) -> Receipt:
+    """Hand on publishes that are all allowed: the hot path, which makes nothing for a single one of them."""
     hook = core.hooks.published
     receipt = hook(info, fresh, now_ms) if hook is not None and fresh else ACCEPTED
     if receipt.codes is None:
@@ -26,12 +111,12 @@ def take_in(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int) -> 
     return Receipt(hold, codes)
 
 
-def _take_in_permitted(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int) -> Receipt:
+def _hand_on_allowed(core: Core, info: ClientInfo, fresh: Sequence[Publish], permits: Permits, now_ms: int) -> Receipt:
     """Hand on what this client may publish. The rest counts as done in MQTT 3, which cannot say no [3: 3.3.5-2]."""
     codes = bytearray(len(fresh))
     allowed = []
-    for index, publish in enumerate(fresh):
-        if core.access.may_publish(info, publish.topic, publish.qos, publish.retain):
+    for index, permit in enumerate(permits):
+        if permit:
             allowed.append(index)
         else:
             core.stats.messages_refused += 1
@@ -46,7 +131,7 @@ def _take_in_permitted(core: Core, info: ClientInfo, fresh: list[Publish], now_m
 def _route_accepted(
     core: Core,
     info: ClientInfo,
-    fresh: list[Publish],
+    fresh: Sequence[Publish],
     offered: Sequence[int],
     receipt: Receipt,
     codes: bytearray,

@@ -33,7 +33,7 @@ from broker.store import SessionStore
 
 log = logging.getLogger(__name__)
 
-Spawn = Callable[[Awaitable[Any], Callable[[Any], None]], None]
+Spawn = Callable[[Awaitable[Any], Callable[[Any], None]], object]
 """Starts waiting for something; calls back with its result, or with its exception."""
 
 

@@ -12,16 +12,17 @@ from typing import Any
 
 from broker.access import Access, AllowAll
 from broker.client import Client
-from broker.codec.packets import Publish, Will, WillPublish, check_publish_properties
+from broker.codec.packets import Publish, Will, check_publish_properties
 from broker.codec.properties import check_properties
 from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
-from broker.core import Core, Transport
+from broker.core import Core, Transport, Work
 from broker.exchange import Exchange
 from broker.hooks import ClientInfo, Hooks
+from broker.incoming import publish_will
 from broker.listeners.tcp import TcpListener
 from broker.origin import Origin
-from broker.receipt import ACCEPTED, Receipt
+from broker.receipt import Receipt
 from broker.registry import Registry
 from broker.retained import MemoryRetained, RetainedStore
 from broker.router import Router
@@ -116,7 +117,8 @@ class Broker:
         for client in self._clients():
             client.abort()
         await self._wait_until(lambda: not self.connection_count, self._core.monotonic() + _CLOSE_S)
-        await self._wait_until(lambda: self._core.registry.is_settled, until)
+        # The store finishes what it was given, and wills wait for a permission that has to be asked.
+        await self._wait_until(lambda: self._core.registry.is_settled and not self._tasks, until)
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -228,33 +230,37 @@ class Broker:
         self._changed.set()
 
     def _publish_will(self, will: Will, info: ClientInfo) -> None:
-        """Publish what a client left behind, as if it had published it itself."""
-        core = self._core
-        if not info.bypasses_acl and not core.access.may_publish(info, will.topic, will.qos, will.retain):
-            core.stats.messages_refused += 1
-            return
-        properties = {name: value for name, value in (will.properties or {}).items() if name != "will_delay_interval"}
-        publish = WillPublish(will.topic, will.payload, will.qos, will.retain, False, 0, properties or None)
-        now_ms = core.now_ms()
-        receipt = core.hooks.published(info, [publish], now_ms) if core.hooks.published is not None else ACCEPTED
-        if receipt.codes is not None and receipt.codes[0] >= 0x80:
-            core.stats.messages_refused += 1
-            return
-        core.exchange.publish([publish], info, now_ms)
+        publish_will(self._core, will, info)
 
-    def _spawn(self, work: Awaitable[Any], done: Callable[[Any], None]) -> None:
+    def _spawn(self, work: Awaitable[Any], done: Callable[[Any], None]) -> Work:
         """Wait for `work` as a task of this broker and give its result, or its exception, to `done`."""
 
         async def run() -> None:
+            # `done` is called inside of the handler: a name for the exception in this frame, which the exception's
+            # traceback refers to, would be a cycle that keeps the client and its CONNECT until a garbage collection.
             try:
                 result = await work
             except Exception as error:
-                result = error
-            done(result)
+                _call(done, error)
+            else:
+                _call(done, result)
 
-        task = asyncio.get_running_loop().create_task(run(), name="broker:authenticate")
+        task = asyncio.get_running_loop().create_task(run(), name="broker:ask")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._on_change()
+
+
+def _call(done: Callable[[Any], None], result: Any) -> None:
+    """Give `result` to `done`; what it raises is a bug of ours that no caller could handle."""
+    try:
+        done(result)
+    except Exception:
+        log.exception("internal error behind an answer")
 
 
 def _assign_client_id() -> str:

@@ -19,6 +19,8 @@ class Stats:
     messages_acked: int = 0
     messages_refused: int = 0
     """Publishes that access control or the application did not accept."""
+    authorizations_failed: int = 0
+    """Permissions that were denied because asking for them failed or took too long."""
     messages_dropped: Counter[str] = field(default_factory=Counter)
     """Messages nobody got, by reason."""
     deliveries_dropped: Counter[str] = field(default_factory=Counter)

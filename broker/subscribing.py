@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
-from broker.access import Access
+from broker.access import Action, Verb
 from broker.codec.packets import Subscribe, Subscription, Unsubscribe
 from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
@@ -16,7 +18,33 @@ from broker.subscriber import Subscribed
 from broker.topics import check_topic_filter, has_wildcard, split_shared
 
 
-def subscribe(core: Core, session: Session, packet: Subscribe) -> tuple[list[int], list[str]]:
+def permits_of(core: Core, info: ClientInfo, packet: Subscribe) -> list[bool | None]:
+    """Return whether each subscription of `packet` is allowed; None where access control has to be asked.
+
+    An ill-formed filter is not: `subscribe` refuses it for its form, whatever its permit.
+    """
+    if info.bypasses_acl:
+        return [True] * len(packet.subscriptions)
+    permits: list[bool | None] = []
+    for subscription in packet.subscriptions:
+        try:
+            topic_filter = split_shared(subscription.topic_filter)[1]
+            check_topic_filter(topic_filter, core.config.max_topic_levels)
+        except InvalidTopic:
+            permits.append(False)
+        else:
+            permits.append(core.access.may_subscribe(info, topic_filter, subscription.qos))
+    return permits
+
+
+def action_of(subscription: Subscription) -> Action:
+    """Return what access control is asked for a subscription, whose filter is well-formed."""
+    return Action(Verb.SUBSCRIBE, split_shared(subscription.topic_filter)[1], subscription.qos)
+
+
+def subscribe(
+    core: Core, session: Session, packet: Subscribe, permits: Sequence[bool | None]
+) -> tuple[list[int], list[str]]:
     """Make the subscriptions of `packet`. Return their reason codes, and the filters whose retained messages are due.
 
     Raises `WireError` where the connection has to end.
@@ -24,8 +52,10 @@ def subscribe(core: Core, session: Session, packet: Subscribe) -> tuple[list[int
     identifiers = (packet.properties or {}).get("subscription_identifier")
     codes = []
     with_retained = []
-    for subscription in packet.subscriptions:
-        refusal = check_subscription(subscription, session, core.config, core.access)
+    for subscription, permit in zip(packet.subscriptions, permits, strict=True):
+        refusal = check_subscription(subscription, session, core.config)
+        if refusal is None and not permit:
+            refusal = Reason.NOT_AUTHORIZED
         if refusal is not None:
             codes.append(int(refusal))
             continue
@@ -60,10 +90,8 @@ def unsubscribe(core: Core, session: Session, packet: Unsubscribe) -> list[int]:
     return codes
 
 
-def check_subscription(
-    subscription: Subscription, session: Session, config: BrokerConfig, access: Access
-) -> Reason | None:
-    """Return the reason code that a subscription is refused with, None if it is accepted.
+def check_subscription(subscription: Subscription, session: Session, config: BrokerConfig) -> Reason | None:
+    """Return the reason code that a subscription is refused with whatever its permit, None if it is accepted.
 
     Raises `WireError` where the connection has to end.
     """
@@ -86,8 +114,6 @@ def check_subscription(
         return Reason.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
     if len(session.subscriptions) >= config.max_subscriptions and full_filter not in session.subscriptions:
         return Reason.QUOTA_EXCEEDED
-    if not session.info.bypasses_acl and not access.may_subscribe(session.info, topic_filter, subscription.qos):
-        return Reason.NOT_AUTHORIZED
     return None
 
 

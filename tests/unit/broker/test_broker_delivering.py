@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.access import Accepted
+from broker.access import Accepted, AllowAll
 from broker.codec.packets import (
     Connect,
     Disconnect,
@@ -167,7 +167,7 @@ def test_filter_that_is_none_ends_the_connection(topic_filter: str, code: int, v
     assert world.broker.subscription_count == 0
 
 
-class Librarian:
+class Librarian(AllowAll):
     """Nobody may read `secret`."""
 
     def authenticate(self, client: ClientInfo, credentials: object) -> Accepted:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker.access import Accepted
+from broker.access import Accepted, AllowAll
 from broker.codec.packets import (
     Disconnect,
     PingReq,
@@ -343,7 +343,7 @@ def test_refusal_keeps_its_reason_under_a_failed_hold() -> None:
     assert peer.received() == [PubAck(1, 0x97), PubAck(2, 0x83)]
 
 
-class Guard:
+class Guard(AllowAll):
     """Nobody may publish to `secret`."""
 
     def authenticate(self, client: ClientInfo, credentials: object) -> Accepted:
