@@ -1,4 +1,4 @@
-"""What is due when: one heap for all time-outs of the broker, looked at once a second instead of a timer each."""
+"""Deadlines by key in one heap, checked at intervals: a timer for each connection and session would cost far more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ K = TypeVar("K")
 
 
 class Deadlines(Generic[K]):
-    """A deadline per key. Setting it again replaces it; entries that were replaced are weeded out when they abound."""
+    """One deadline for each key; setting it again replaces it.
+
+    A replaced or cancelled entry stays in the heap and is skipped when it is due. The heap is rebuilt when more than
+    half of it is such entries, so that setting a deadline again and again does not make it grow.
+    """
 
     __slots__ = ("_heap", "_serial", "_when")
 
@@ -23,21 +27,21 @@ class Deadlines(Generic[K]):
         return len(self._when)
 
     def set(self, key: K, when: float) -> None:
-        """`key` is due at `when`."""
+        """Make `key` due at `when`."""
         if self._when.get(key) == when:
             return
         self._when[key] = when
         self._serial += 1
-        heapq.heappush(self._heap, (when, self._serial, key))
-        if len(self._heap) > 2 * len(self._when) + 64:
+        heapq.heappush(self._heap, (when, self._serial, key))  # the serial number: keys may have no order
+        if len(self._heap) > 2 * len(self._when) + 64:  # 64: small heaps are not worth rebuilding
             self._compact()
 
     def cancel(self, key: K) -> None:
-        """`key` is not due any more."""
+        """Remove the deadline of `key`, if it has one."""
         self._when.pop(key, None)
 
     def due(self, now: float) -> Iterator[K]:
-        """Take out and give every key whose time has come."""
+        """Remove and yield every key whose deadline has passed, earliest first."""
         while self._heap and self._heap[0][0] <= now:
             when, _, key = heapq.heappop(self._heap)
             if self._when.get(key) == when:

@@ -105,7 +105,7 @@ def check_subscription(subscription: Subscription, session: Session, config: Bro
     except InvalidTopic as error:
         raise MalformedPacket(str(error)) from error  # [MQTT-4.7.1-1, MQTT-4.7.1-2]
     if share is not None and subscription.no_local:
-        raise ProtocolError("no local on a shared subscription")  # [MQTT-3.8.3-4]
+        raise ProtocolError(f"the shared subscription {full_filter!r} has No Local")  # [MQTT-3.8.3-4]
     if topic_filter.count("/") >= config.max_topic_levels:
         return Reason.TOPIC_FILTER_INVALID
     if share is not None and not config.shared_subscription:

@@ -1,20 +1,22 @@
-"""A PUBLISH on its way out, encoded once for all receivers that get the same bytes."""
+"""A PUBLISH to be sent, encoded once for all receivers that get the same bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from broker.codec.properties import encode_properties
 from broker.codec.wire import string, varint
 
-DUP = 8
+DUP: Final = 8
+"""The bit of the fixed header that marks a PUBLISH sent again."""
 
 
 class OutgoingPublish:
-    """Gives the bytes in front of and behind the packet identifier, made once per variant and remembered.
+    """Encodes a message in two parts, before and after the packet identifier, and keeps them for each variant.
 
-    A variant is a protocol (5 or older), a QoS and a retain flag; Subscription Identifiers make bytes of their own.
+    A variant is a protocol (5 or older), a QoS and a retain flag. Copies with Subscription Identifiers are encoded
+    each time.
     """
 
     __slots__ = ("_payload", "_properties", "_topic", "_variants")
@@ -26,11 +28,11 @@ class OutgoingPublish:
         self._variants: dict[int, tuple[bytes, bytes]] = {}
 
     def parts(self, version: int, qos: int, retain: bool, identifiers: tuple[int, ...] = ()) -> tuple[bytes, bytes]:
-        """Head and tail of the packet; between them goes the packet identifier of QoS 1 and 2."""
+        """Return head and tail of the packet. Between them belongs the packet identifier of QoS 1 and 2."""
         flags = qos << 1 | retain
         if identifiers and version == 5:
             return self._encode(flags, self._property_bytes(identifiers))
-        variant = flags if version < 5 else flags | 16
+        variant = flags if version < 5 else flags | 16  # a bit that no flag of PUBLISH has
         parts = self._variants.get(variant)
         if parts is None:
             parts = self._encode(flags, b"" if version < 5 else self._property_bytes(()))
@@ -50,5 +52,5 @@ class OutgoingPublish:
 
 
 def mark_duplicate(head: bytes) -> bytes:
-    """`head` with its DUP flag set."""
+    """Return `head` with its DUP flag set."""
     return bytes((head[0] | DUP,)) + head[1:]

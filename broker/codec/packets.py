@@ -1,21 +1,21 @@
-"""The packets, a class each: what they hold, how their body is read and how they are written.
+"""The control packets of MQTT, a class each, with decoder and encoder.
 
-``decode(reader, flags, version)`` reads a body whose fixed header the parser has taken off; ``encode(version)`` gives
-the whole packet. `version` is 3 (MQTT 3.1), 4 (3.1.1) or 5. Numbers in brackets are statements of MQTT 5.0.
-
-The classes are msgspec structures because one is made for every packet on the wire: a third of the cost of a class
-with slots, and leaves are not tracked by the garbage collector.
+``decode(reader, flags, version)`` reads a body whose fixed header the parser has removed; ``encode(version)`` returns
+the whole packet. `version` is 3 (MQTT 3.1), 4 (3.1.1) or 5.
+The classes are msgspec structures because one is made for every packet received: they cost a third of a class with
+slots, and those with ``gc=False`` are not tracked by the garbage collector (they can be part of no cycle).
 """
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, ClassVar
 
 from msgspec import Struct
 
 from broker.codec.properties import PropertyDict, decode_properties, encode_properties
 from broker.codec.reasons import CLIENT_DISCONNECT_REASONS, PUBACK_REASONS, PUBREL_REASONS, connack_code_v3
-from broker.codec.wire import Reader, binary, string, u16, varint
+from broker.codec.wire import FieldReader, binary, string, u16, varint
 from broker.errors import MalformedPacket, ProtocolError
 
 
@@ -29,7 +29,7 @@ def _properties(properties: PropertyDict | None, version: int) -> bytes:
 
 
 class Will(Struct):
-    """What the broker publishes for a client that leaves without saying goodbye."""
+    """The message that the broker publishes for a client that leaves without DISCONNECT."""
 
     topic: str
     payload: bytes
@@ -39,7 +39,7 @@ class Will(Struct):
 
 
 class Connect(Struct):
-    """A client introduces itself. ``protocol_version`` is 3, 4 or 5; ``is_bridge`` is Mosquitto's top bit of it."""
+    """The first packet of a client. ``protocol_version`` is 3, 4 or 5; Mosquitto's bridges add a bit, ``is_bridge``."""
 
     client_id: str
     clean_start: bool = True
@@ -66,8 +66,11 @@ class Connect(Struct):
         return _frame(0x10, head, *parts)
 
 
-def decode_protocol(reader: Reader) -> tuple[int, bool]:
-    """Protocol version and bridge bit, the first two fields of a CONNECT. Raises `ProtocolError` for any other."""
+def decode_protocol(reader: FieldReader) -> tuple[int, bool]:
+    """Read protocol name and level, the first two fields of a CONNECT. Return the version, and whether it is a bridge.
+
+    Raises `ProtocolError` (0x84) for another version, `MalformedPacket` for another protocol.
+    """
     name = reader.binary()
     level = reader.u8()
     version = level & 0x7F
@@ -76,24 +79,24 @@ def decode_protocol(reader: Reader) -> tuple[int, bool]:
     if name == b"MQIsdp" and version == 3:
         return version, level != version
     if name in (b"MQTT", b"MQIsdp"):
-        raise ProtocolError(f"protocol level {level}", 0x84)
-    raise MalformedPacket("the protocol is not MQTT")
+        raise ProtocolError(f"protocol level {level} is not 3, 4 or 5", 0x84)
+    raise MalformedPacket(f"the protocol name is {reprlib.repr(name)}, not MQTT")
 
 
-def decode_connect(reader: Reader, version: int, is_bridge: bool) -> Connect:
-    """The rest of a CONNECT behind its protocol name and level."""
+def decode_connect(reader: FieldReader, version: int, is_bridge: bool) -> Connect:
+    """Read the rest of a CONNECT, behind its protocol name and level."""
     flags = reader.u8()
     if flags & 1:
-        raise MalformedPacket("a reserved flag of CONNECT is set")  # [3.1.2-3]
+        raise MalformedPacket("the reserved flag of CONNECT is set")  # [MQTT-3.1.2-3]
     keep_alive = reader.u16()
     properties = decode_properties(reader, "connect") if version == 5 else None
     if properties and "authentication_data" in properties and "authentication_method" not in properties:
-        raise ProtocolError("authentication data without a method")
+        raise ProtocolError("CONNECT has authentication data without a method")
     client_id = reader.string()
     will = _decode_will(reader, flags, version)
     has_username, has_password = flags & 0x80, flags & 0x40
     if has_password and not has_username and version < 5:
-        raise MalformedPacket("a password without a user name")  # 3.1.1: [3.1.2-22]
+        raise MalformedPacket("CONNECT has a password without a user name")  # [3.1.1: MQTT-3.1.2-22]
     username = reader.string() if has_username else None
     password = reader.binary() if has_password else None
     reader.expect_end()
@@ -101,14 +104,14 @@ def decode_connect(reader: Reader, version: int, is_bridge: bool) -> Connect:
     return Connect(client_id, clean_start, keep_alive, username, password, will, properties, version, is_bridge)
 
 
-def _decode_will(reader: Reader, flags: int, version: int) -> Will | None:
+def _decode_will(reader: FieldReader, flags: int, version: int) -> Will | None:
     qos = flags >> 3 & 3
     if not flags & 4:
         if flags & 0x38:
-            raise MalformedPacket("will options without a will")  # [3.1.2-11, 3.1.2-13]
+            raise MalformedPacket("CONNECT has will options without a will")  # [MQTT-3.1.2-11, MQTT-3.1.2-13]
         return None
     if qos == 3:
-        raise MalformedPacket("will QoS 3")  # [3.1.2-12]
+        raise MalformedPacket("CONNECT has will QoS 3")  # [MQTT-3.1.2-12]
     properties = decode_properties(reader, "will") if version == 5 else None
     _check_response_topic(properties)
     topic = reader.string()
@@ -117,14 +120,14 @@ def _decode_will(reader: Reader, flags: int, version: int) -> Will | None:
 
 
 class ConnAck(Struct):
-    """The answer to CONNECT. ``reason_code`` is MQTT 5's; encoding for MQTT 3 translates it."""
+    """The answer to CONNECT. ``reason_code`` is one of MQTT 5; the encoder translates it for MQTT 3."""
 
     session_present: bool = False
     reason_code: int = 0
     properties: PropertyDict | None = None
 
     @classmethod
-    def decode(cls, reader: Reader, flags: int, version: int) -> ConnAck:
+    def decode(cls, reader: FieldReader, flags: int, version: int) -> ConnAck:
         acknowledge = reader.u8()
         if acknowledge > 1:
             raise MalformedPacket("a reserved flag of CONNACK is set")
@@ -140,7 +143,7 @@ class ConnAck(Struct):
 
 
 class Publish(Struct, gc=False):
-    """An application message on the wire; ``packet_id`` is 0 for QoS 0. ``message_id`` never is: see `broker.hooks`."""
+    """An application message. ``packet_id`` is 0 for QoS 0; ``message_id`` is not sent, see `broker.hooks`."""
 
     topic: str
     payload: bytes
@@ -159,13 +162,13 @@ class Publish(Struct, gc=False):
 
 
 class WillPublish(Publish, gc=False):
-    """A will whose time has come: nobody waits for its acknowledgement."""
+    """A will that is published: no client waits for its acknowledgement."""
 
     is_will: ClassVar[bool] = True
 
 
 def check_publish_properties(properties: PropertyDict | None) -> None:
-    """Raise `ProtocolError` for properties whose value no PUBLISH may have."""
+    """Raise `ProtocolError` for property values that no PUBLISH may have."""
     _check_response_topic(properties)
 
 
@@ -173,11 +176,11 @@ def _check_response_topic(properties: PropertyDict | None) -> None:
     if properties:
         topic = properties.get("response_topic")
         if topic is not None and ("+" in topic or "#" in topic or not topic):
-            raise ProtocolError("the response topic holds a wildcard")  # [3.3.2-14]
+            raise ProtocolError(f"{reprlib.repr(topic)} is no topic name for a response")  # [MQTT-3.3.2-14]
 
 
 class _Ack(Struct, gc=False):
-    """PUBACK, PUBREC, PUBREL and PUBCOMP: a packet identifier and, in MQTT 5, what became of it."""
+    """PUBACK, PUBREC, PUBREL and PUBCOMP: a packet identifier and, in MQTT 5, a reason code and properties."""
 
     packet_id: int
     reason_code: int = 0
@@ -188,14 +191,14 @@ class _Ack(Struct, gc=False):
     REASONS: ClassVar[frozenset[int]] = frozenset()
 
     @classmethod
-    def decode(cls, reader: Reader, flags: int, version: int) -> Any:
+    def decode(cls, reader: FieldReader, flags: int, version: int) -> Any:
         packet_id = reader.packet_id()
         if version < 5 or reader.left == 0:
             reader.expect_end()
             return cls(packet_id)
         code = reader.u8()
         if code not in cls.REASONS:
-            raise ProtocolError(f"reason code {code:#04x} in {cls.NAME.upper()}")
+            raise ProtocolError(f"{cls.NAME.upper()} has the reason code {code:#04x}")
         properties = decode_properties(reader, cls.NAME) if reader.left else None
         reader.expect_end()
         return cls(packet_id, code, properties)
@@ -234,7 +237,7 @@ class PubComp(_Ack, gc=False):
 
 
 class Subscription(Struct, frozen=True):
-    """One filter of a SUBSCRIBE with its options."""
+    """One topic filter of a SUBSCRIBE with its options."""
 
     topic_filter: str
     qos: int = 0
@@ -254,16 +257,16 @@ class Subscribe(Struct):
     properties: PropertyDict | None = None
 
     @classmethod
-    def decode(cls, reader: Reader, flags: int, version: int) -> Subscribe:
+    def decode(cls, reader: FieldReader, flags: int, version: int) -> Subscribe:
         packet_id = reader.packet_id()
         properties = decode_properties(reader, "subscribe") if version == 5 else None
         if properties and len(properties.get("subscription_identifier", ())) > 1:
-            raise ProtocolError("subscription_identifier twice")
+            raise ProtocolError("SUBSCRIBE has subscription_identifier more than once")
         subscriptions = []
         while reader.left:
             subscriptions.append(_decode_subscription(reader, version))
         if not subscriptions:
-            raise ProtocolError("SUBSCRIBE without a topic filter")  # [3.8.3-2]
+            raise ProtocolError("SUBSCRIBE has no topic filter")  # [MQTT-3.8.3-2]
         return cls(packet_id, subscriptions, properties)
 
     def encode(self, version: int) -> bytes:
@@ -273,16 +276,16 @@ class Subscribe(Struct):
         return _frame(0x82, *parts)
 
 
-def _decode_subscription(reader: Reader, version: int) -> Subscription:
+def _decode_subscription(reader: FieldReader, version: int) -> Subscription:
     topic_filter = reader.string()
     options = reader.u8()
     qos = options & 3
     reserved = options & 0xC0 if version == 5 else options & 0xFC
     if qos == 3 or reserved:
-        raise MalformedPacket("invalid subscription options")  # [3.8.3-5]
+        raise MalformedPacket(f"the subscription options {options:#04x} have QoS 3 or a reserved bit")  # [MQTT-3.8.3-5]
     retain_handling = options >> 4
     if retain_handling == 3:
-        raise ProtocolError("retain handling 3")
+        raise ProtocolError("the subscription options have retain handling 3")
     return Subscription(topic_filter, qos, bool(options & 4), bool(options & 8), retain_handling)
 
 
@@ -292,7 +295,7 @@ class SubAck(Struct):
     properties: PropertyDict | None = None
 
     @classmethod
-    def decode(cls, reader: Reader, flags: int, version: int) -> SubAck:
+    def decode(cls, reader: FieldReader, flags: int, version: int) -> SubAck:
         packet_id = reader.packet_id()
         properties = decode_properties(reader, "suback") if version == 5 else None
         return cls(packet_id, list(reader.rest()), properties)
@@ -308,16 +311,16 @@ class Unsubscribe(Struct):
     properties: PropertyDict | None = None
 
     @classmethod
-    def decode(cls, reader: Reader, flags: int, version: int) -> Unsubscribe:
+    def decode(cls, reader: FieldReader, flags: int, version: int) -> Unsubscribe:
         packet_id = reader.packet_id()
         properties = decode_properties(reader, "unsubscribe") if version == 5 else None
         topic_filters = []
         while reader.left:
             topic_filters.append(reader.string())
         if not topic_filters:
-            raise ProtocolError("UNSUBSCRIBE without a topic filter")  # [3.10.3-2]
+            raise ProtocolError("UNSUBSCRIBE has no topic filter")  # [MQTT-3.10.3-2]
         if "" in topic_filters:
-            raise MalformedPacket("UNSUBSCRIBE with an empty topic filter")  # [4.7.3-1]
+            raise MalformedPacket("UNSUBSCRIBE has an empty topic filter")  # [MQTT-4.7.3-1]
         return cls(packet_id, topic_filters, properties)
 
     def encode(self, version: int) -> bytes:
@@ -326,14 +329,14 @@ class Unsubscribe(Struct):
 
 
 class UnsubAck(Struct):
-    """The answer to UNSUBSCRIBE; MQTT 3 has no reason codes in it."""
+    """The answer to UNSUBSCRIBE. In MQTT 3 it has no reason codes."""
 
     packet_id: int
     reason_codes: list[int]
     properties: PropertyDict | None = None
 
     @classmethod
-    def decode(cls, reader: Reader, flags: int, version: int) -> UnsubAck:
+    def decode(cls, reader: FieldReader, flags: int, version: int) -> UnsubAck:
         packet_id = reader.packet_id()
         properties = decode_properties(reader, "unsuback") if version == 5 else None
         codes = list(reader.rest()) if version == 5 else []
@@ -348,7 +351,7 @@ class UnsubAck(Struct):
 
 class PingReq(Struct):
     @classmethod
-    def decode(cls, reader: Reader, flags: int, version: int) -> PingReq:
+    def decode(cls, reader: FieldReader, flags: int, version: int) -> PingReq:
         reader.expect_end()
         return cls()
 
@@ -358,7 +361,7 @@ class PingReq(Struct):
 
 class PingResp(Struct):
     @classmethod
-    def decode(cls, reader: Reader, flags: int, version: int) -> PingResp:
+    def decode(cls, reader: FieldReader, flags: int, version: int) -> PingResp:
         reader.expect_end()
         return cls()
 
@@ -367,13 +370,13 @@ class PingResp(Struct):
 
 
 class Disconnect(Struct):
-    """Goodbye, in MQTT 5 from either side and with a reason."""
+    """The last packet of a connection, in MQTT 5 from either side and with a reason."""
 
     reason_code: int = 0
     properties: PropertyDict | None = None
 
     @classmethod
-    def decode(cls, reader: Reader, flags: int, version: int) -> Disconnect:
+    def decode(cls, reader: FieldReader, flags: int, version: int) -> Disconnect:
         if version < 5 or reader.left == 0:
             reader.expect_end()
             return cls()
@@ -393,9 +396,9 @@ class Disconnect(Struct):
 def check_client_disconnect(packet: Disconnect) -> None:
     """Raise `ProtocolError` for a reason or property that only a server may send."""
     if packet.reason_code not in CLIENT_DISCONNECT_REASONS:
-        raise ProtocolError(f"reason code {packet.reason_code:#04x} in a client's DISCONNECT")
+        raise ProtocolError(f"the DISCONNECT of a client has the reason code {packet.reason_code:#04x}")
     if packet.properties and "server_reference" in packet.properties:
-        raise ProtocolError("server_reference in a client's DISCONNECT")
+        raise ProtocolError("the DISCONNECT of a client has server_reference")
 
 
 class Auth(Struct):
@@ -405,14 +408,14 @@ class Auth(Struct):
     properties: PropertyDict | None = None
 
     @classmethod
-    def decode(cls, reader: Reader, flags: int, version: int) -> Auth:
+    def decode(cls, reader: FieldReader, flags: int, version: int) -> Auth:
         if version < 5:
-            raise MalformedPacket("packet type 15 before MQTT 5")
+            raise MalformedPacket("packet type 15 (AUTH) is for MQTT 5 only")
         if reader.left == 0:
             return cls()
         code = reader.u8()
         if code not in (0x00, 0x18, 0x19):
-            raise ProtocolError(f"reason code {code:#04x} in AUTH")
+            raise ProtocolError(f"AUTH has the reason code {code:#04x}")
         properties = decode_properties(reader, "auth") if reader.left else None
         reader.expect_end()
         return cls(code, properties)

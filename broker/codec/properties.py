@@ -1,7 +1,7 @@
-"""The properties of MQTT 5: one table, and what reads and writes a property section by it. MQTT 5.0 section 2.2.2.
+"""The properties of MQTT 5: one table, and the decoder and encoder of property sections. MQTT 5.0 section 2.2.2.
 
-In Python a property section is a dict by snake-case specification name, None when it is empty. Properties that may
-occur several times are lists: ``user_property`` of pairs, ``subscription_identifier`` of integers.
+A property section is a dict by snake-case specification name, None when it is empty. Properties that may occur several
+times are lists: ``user_property`` of pairs, ``subscription_identifier`` of integers.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from broker.codec.wire import Reader, binary, string, u16, u32, varint
+from broker.codec.wire import FieldReader, binary, string, u16, u32, varint
 from broker.errors import MalformedPacket, ProtocolError, WireError
 
 PropertyDict = dict[str, Any]
 
 
-class _Kind(NamedTuple):
-    decode: Callable[[Reader], Any]
+class _DataType(NamedTuple):
+    decode: Callable[[FieldReader], Any]
     encode: Callable[[Any], bytes]
 
 
-def _decode_flag(reader: Reader) -> int:
+def _decode_flag(reader: FieldReader) -> int:
     value = reader.u8()
     if value > 1:
-        raise ProtocolError("a property that is 0 or 1 has another value")
+        raise ProtocolError(f"a property that is 0 or 1 has the value {value}")
     return value
 
 
-def _decode_positive(decode: Callable[[Reader], int], reason_code: int = 0x82) -> Callable[[Reader], int]:
-    def positive(reader: Reader) -> int:
+def _decode_positive(decode: Callable[[FieldReader], int], reason_code: int = 0x82) -> Callable[[FieldReader], int]:
+    def positive(reader: FieldReader) -> int:
         value = decode(reader)
         if value == 0:
-            raise ProtocolError("a property that must not be 0 is 0", reason_code)
+            raise ProtocolError("a property has the value 0, which it must not have", reason_code)
         return value
 
     return positive
 
 
-def _decode_pair(reader: Reader) -> tuple[str, str]:
+def _decode_pair(reader: FieldReader) -> tuple[str, str]:
     return reader.string(), reader.string()
 
 
@@ -50,24 +50,24 @@ def _encode_u8(value: int) -> bytes:
     return bytes((value,))
 
 
-_FLAG = _Kind(_decode_flag, _encode_u8)
-_U16 = _Kind(Reader.u16, u16)
-_U16_POSITIVE = _Kind(_decode_positive(Reader.u16), u16)
-_ALIAS = _Kind(_decode_positive(Reader.u16, 0x94), u16)
-_U32 = _Kind(Reader.u32, u32)
-_U32_POSITIVE = _Kind(_decode_positive(Reader.u32), u32)
-_VARINT_POSITIVE = _Kind(_decode_positive(Reader.varint), varint)
-_STRING = _Kind(Reader.string, string)
-_BINARY = _Kind(Reader.binary, binary)
-_PAIR = _Kind(_decode_pair, _encode_pair)
+_FLAG = _DataType(_decode_flag, _encode_u8)
+_U16 = _DataType(FieldReader.u16, u16)
+_U16_POSITIVE = _DataType(_decode_positive(FieldReader.u16), u16)
+_ALIAS = _DataType(_decode_positive(FieldReader.u16, 0x94), u16)
+_U32 = _DataType(FieldReader.u32, u32)
+_U32_POSITIVE = _DataType(_decode_positive(FieldReader.u32), u32)
+_VARINT_POSITIVE = _DataType(_decode_positive(FieldReader.varint), varint)
+_STRING = _DataType(FieldReader.string, string)
+_BINARY = _DataType(FieldReader.binary, binary)
+_PAIR = _DataType(_decode_pair, _encode_pair)
 
 
 class Property(NamedTuple):
-    """A line of the table: its identifier, name, kind, and the packets that may carry it."""
+    """A line of the table: identifier, name, data type, and the packets that may have it."""
 
     identifier: int
     name: str
-    kind: _Kind
+    data_type: _DataType
     packets: frozenset[str]
     repeatable: bool = False
 
@@ -76,8 +76,8 @@ _ACKS = "connack puback pubrec pubrel pubcomp suback unsuback disconnect auth"
 _ALL = f"connect will publish subscribe unsubscribe {_ACKS}"
 
 
-def _property(identifier: int, name: str, kind: _Kind, packets: str, repeatable: bool = False) -> Property:
-    return Property(identifier, name, kind, frozenset(packets.split()), repeatable)
+def _property(identifier: int, name: str, data_type: _DataType, packets: str, repeatable: bool = False) -> Property:
+    return Property(identifier, name, data_type, frozenset(packets.split()), repeatable)
 
 
 PROPERTIES: Final = (
@@ -112,18 +112,21 @@ PROPERTIES: Final = (
 
 _BY_IDENTIFIER: Final = {entry.identifier: entry for entry in PROPERTIES}
 _BY_NAME: Final = {entry.name: entry for entry in PROPERTIES}
-_ENCODERS: Final = {entry.name: (bytes((entry.identifier,)), entry.kind.encode) for entry in PROPERTIES}
+_ENCODERS: Final = {entry.name: (bytes((entry.identifier,)), entry.data_type.encode) for entry in PROPERTIES}
 
 
-def decode_properties(reader: Reader, packet: str) -> PropertyDict | None:
-    """The property section that begins at the reader's position, as `packet` may have it."""
+def decode_properties(reader: FieldReader, packet: str) -> PropertyDict | None:
+    """Read the property section at the position of `reader`, as `packet` may have it. Return None if it is empty.
+
+    Raises `WireError` for a property that is unknown, misplaced, repeated or malformed.
+    """
     size = reader.varint()
     if size == 0:
         return None
     end = reader.position + size
     if end > reader.end:
-        raise MalformedPacket("a property section is longer than its packet")
-    section = Reader(reader.data, reader.position, end)
+        raise MalformedPacket(f"a property section of {size} bytes, where the packet has {reader.left} left")
+    section = FieldReader(reader.data, reader.position, end)
     found: PropertyDict = {}
     while section.position < end:
         _decode_property(section, packet, found)
@@ -131,24 +134,24 @@ def decode_properties(reader: Reader, packet: str) -> PropertyDict | None:
     return found
 
 
-def _decode_property(section: Reader, packet: str, found: PropertyDict) -> None:
+def _decode_property(section: FieldReader, packet: str, found: PropertyDict) -> None:
     identifier = section.varint()
     entry = _BY_IDENTIFIER.get(identifier)
     if entry is None:
-        raise MalformedPacket(f"unknown property {identifier:#04x}")
+        raise MalformedPacket(f"property {identifier:#04x} is not known")
     if packet not in entry.packets:
-        raise ProtocolError(f"{entry.name} in {packet.upper()}")
-    value = entry.kind.decode(section)
+        raise ProtocolError(f"{packet.upper()} must not have {entry.name}")
+    value = entry.data_type.decode(section)
     if entry.repeatable:
         found.setdefault(entry.name, []).append(value)
     elif entry.name in found:
-        raise ProtocolError(f"{entry.name} twice")
+        raise ProtocolError(f"{packet.upper()} has {entry.name} more than once")
     else:
         found[entry.name] = value
 
 
 def encode_properties(properties: Mapping[str, Any] | None) -> bytes:
-    """The property section of `properties`, its length in front."""
+    """Return the property section of `properties` behind its length."""
     if not properties:
         return b"\x00"
     parts: list[bytes] = []
@@ -163,13 +166,13 @@ def encode_properties(properties: Mapping[str, Any] | None) -> bytes:
 
 
 def check_properties(properties: Mapping[str, Any], packet: str) -> None:
-    """Raise `ValueError` unless `properties` may stand in `packet`: for what an application wants to send."""
+    """Raise `ValueError` unless `packet` may have these properties, which an application wants to send."""
     for name, value in properties.items():
         entry = _BY_NAME.get(name)
         if entry is None or packet not in entry.packets:
-            raise ValueError(f"{name} is not a property of {packet.upper()}")
+            raise ValueError(f"{packet.upper()} has no property {name}")
         try:
             section = encode_properties({name: value})
-            decode_properties(Reader(section, 0, len(section)), packet)
+            decode_properties(FieldReader(section, 0, len(section)), packet)
         except (ValueError, OverflowError, WireError) as error:
-            raise ValueError(f"{name} can't be {reprlib.repr(value)}") from error
+            raise ValueError(f"{reprlib.repr(value)} is not a value of the property {name}") from error

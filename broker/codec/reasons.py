@@ -1,4 +1,4 @@
-"""MQTT 5 reason codes, what they are called, and what MQTT 3 has instead."""
+"""The reason codes of MQTT 5: names, translation to MQTT 3, and the packets that may have them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Reason(IntEnum):
-    """Every reason code of MQTT 5.0 that is not a granted QoS."""
+    """The reason codes of MQTT 5.0, without the granted QoS of SUBACK."""
 
     SUCCESS = 0x00
     DISCONNECT_WITH_WILL_MESSAGE = 0x04
@@ -53,7 +53,7 @@ class Reason(IntEnum):
 
 
 def reason_word(code: int) -> str:
-    """The name of a reason code in lower case, ``reason_0x..`` for codes the specification does not know."""
+    """Return the name of a reason code in lower case, ``reason_0x..`` for one that the specification does not have."""
     try:
         return Reason(code).name.lower()
     except ValueError:
@@ -64,10 +64,11 @@ _CONNACK_V3: Final = {
     0x00: 0, 0x80: 1, 0x81: 1, 0x82: 1, 0x83: 1, 0x84: 1, 0x85: 2, 0x86: 4, 0x87: 5, 0x8A: 5, 0x8C: 5, 0x88: 3,
     0x89: 3, 0x8B: 3, 0x90: 3, 0x97: 3, 0x9C: 3, 0x9D: 3, 0x9F: 3,
 }  # fmt: skip
+"""The translation that EMQX has."""
 
 
 def connack_code_v3(code: int) -> int:
-    """The CONNACK return code of MQTT 3 that says most nearly the same as an MQTT 5 reason code."""
+    """Return the CONNACK return code of MQTT 3 for a reason code of MQTT 5; 3, server unavailable, where none fits."""
     return _CONNACK_V3.get(code, 3)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from broker.codec.packets import Connect, PingReq, Publish, PubRel
 from broker.codec.parser import PacketParser
-from broker.codec.wire import VARINT_MAX, Reader, varint
+from broker.codec.wire import VARINT_MAX, FieldReader, varint
 from broker.errors import MalformedPacket, WireError
 from broker.topics import TopicNames
 from support.mqtt_packets import MalformedCase, ValidCase, malformed_cases, valid_cases
@@ -153,7 +153,7 @@ def test_variable_byte_integer_has_its_shortest_form(value: int, encoded: str) -
     """[1.5.5-1], at the borders where one more byte is needed."""
     raw = bytes.fromhex(encoded)
     assert varint(value) == raw
-    assert Reader(raw, 0, len(raw)).varint() == value
+    assert FieldReader(raw, 0, len(raw)).varint() == value
 
 
 def test_variable_byte_integer_has_an_end() -> None:

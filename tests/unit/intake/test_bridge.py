@@ -180,7 +180,7 @@ async def test_what_the_broker_does_not_take_reaches_no_rule() -> None:
     bad = Publication("b", b"x", 1, False, {"message_expiry_interval": 10**12}, "r", ("r",))
     refused, broker = await republish(dispatcher, publication("a"), bad, publication("c"), publication("d"))
     assert {index: type(error) for index, error in refused.items()} == {1: RejectError, 2: RetryableError}
-    assert "message_expiry_interval can't be 1000000000000" in refused[1].message
+    assert "1000000000000 is not a value of the property message_expiry_interval" in refused[1].message
     assert dispatcher.runs == [("r", ["a", "c", "d"], ("r",))]
     assert [topic for topic, _ in broker.published] == ["a", "d"]
 
