@@ -17,8 +17,8 @@ from connectors._shared.isolation import isolate
 from engine.connector import ConnectorConfig, Deadline, Failures, Publication, Sink, SinkContext
 from engine.errors import ConfigError, HoldError, NotConnectedError, RejectError
 from engine.language.template import Template
-from engine.language.template.field import templated
 from engine.language.template.kind import as_text
+from engine.language.template.option import templated
 from engine.model import jsontext
 from engine.model.record import Batch, Record
 

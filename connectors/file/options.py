@@ -11,7 +11,7 @@ from pydantic import Field
 from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig
 from engine.errors import ConfigError
-from engine.language.template.field import templated
+from engine.language.template.option import templated
 
 
 class FileConfig(ConnectorConfig):

@@ -15,7 +15,7 @@ from engine.config.model import Model
 from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig
 from engine.errors import ConfigError
-from engine.language.template.field import checked, templated
+from engine.language.template.option import checked, templated
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A token of RFC 9110, 5.6.2."""

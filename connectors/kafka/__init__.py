@@ -26,7 +26,7 @@ from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig, Deadline, Failures, Sink, SinkContext
 from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
 from engine.language.template import Template
-from engine.language.template.field import templated
+from engine.language.template.option import templated
 from engine.model.record import Batch
 from engine.service.tasks import Tasks
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from engine.config.model import Model
 from engine.config.units import Duration, Size
-from engine.language.template.field import templated
+from engine.language.template.option import templated
 
 
 class BufferConfig(Model):

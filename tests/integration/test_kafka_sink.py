@@ -410,8 +410,8 @@ async def test_a_server_that_hangs_is_left_in_time(target: Target, kafka_topic: 
         ({"brokers": "kafka.plant:99999"}, "address of a broker"),
         ({"brokers": "kafka://kafka.plant:9092"}, "address of a broker"),
         ({"topic": "${area}"}, "."),
-        ({"topic": "sensors/temp"}, "no Kafka topic"),
-        ({"value": "${"}, "is not closed"),
+        ({"topic": "sensors/temp"}, "expected a Kafka topic"),
+        ({"value": "${"}, "expected a placeholder that ends with }"),
         ({"tls": {"server_name": "x"}}, "server_name"),
     ],
 )

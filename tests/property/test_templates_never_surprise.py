@@ -1,4 +1,4 @@
-"""Templates of any text, rendered with anything: text, or a `ConfigError` or `TemplateError` in time."""
+"""Templates of any text with any row: a result, a `ConfigError` or a `TemplateError`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.errors import ConfigError
 from engine.language.template import Template, TemplateError, sql_parameters
-from engine.language.template.kind import KINDS
+from engine.language.template.kind import TEMPLATE_KINDS
 
 PIECES = st.sampled_from(
     ["${", "}", "${a}", "${a.b}", "${.}", "${$}", "${a[0]}", '${"a"}', "${x:-", "!}", "'", '"', "\\", "{", "[", "/",
@@ -27,10 +27,12 @@ VALUES = st.recursive(
 ROWS = st.dictionaries(st.sampled_from(["a", "b", "x"]), VALUES)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "payload"])
+@pytest.mark.parametrize("kind", [*TEMPLATE_KINDS, "payload"])
 @given(text=TEXTS, row=ROWS, unconfined=st.booleans())
-def test_a_template_renders_or_says_why_not(kind: Any, text: str, row: dict[str, Any], unconfined: bool) -> None:
-    """A sink's templates meet every row of every rule; only a rejection may come of one."""
+def test_template_renders_or_raises_its_documented_errors(
+    kind: Any, text: str, row: dict[str, Any], unconfined: bool
+) -> None:
+    """A sink renders its templates with rows of any rule: another error would end its batch."""
     try:
         template = Template.compile(text, kind=kind, allow_unconfined=unconfined)
     except ConfigError:
@@ -41,8 +43,8 @@ def test_a_template_renders_or_says_why_not(kind: Any, text: str, row: dict[str,
 
 
 @given(text=TEXTS, row=ROWS)
-def test_sql_holds_nothing_of_a_row(text: str, row: dict[str, Any]) -> None:
-    """The statement is the same for every row, with one value for each of its parameters."""
+def test_sql_statement_does_not_depend_on_the_row(text: str, row: dict[str, Any]) -> None:
+    """One statement for all rows, with one value for each parameter."""
     try:
         statement, templates = sql_parameters(text, style="?")
     except ConfigError:
@@ -54,8 +56,8 @@ def test_sql_holds_nothing_of_a_row(text: str, row: dict[str, Any]) -> None:
 
 
 @given(values=st.lists(st.sampled_from(["a", "é", "/", "..", ".", "%2e%2e", " ", "#", "?", "\\"]), max_size=4))
-def test_no_value_leaves_its_url_or_folder(values: list[str]) -> None:
-    """Whatever a device is called, requests go to the host and path that the author wrote, files below their folder."""
+def test_no_value_changes_the_host_or_the_folder(values: list[str]) -> None:
+    """Requests go to the author's host, files into the author's folder, for any name of a device."""
     row = {"a": "".join(values)}
     with suppress(TemplateError):
         url = Template.compile("http://host/in/${a}/x", kind="url_path").render(row)

@@ -1,13 +1,13 @@
-"""Templates: text with ``${placeholders}`` (or Jinja2), compiled once and typed by where the result stands.
+"""Templates: text with ``${placeholders}`` or Jinja2, compiled once, typed by the use of the result.
 
-A template knows its kind: in JSON a value becomes JSON, in a URL it is percent-encoded, in a topic it may bring no
-wildcards. What decides where a record goes (topic, path, URL) must begin with text of its own, so that a message
-alone can't choose; and a record that gives such a template no value, or one that can't stand there, is rejected with
-the reason.
+The kind of a template decides how a value is written: as JSON in a JSON text, percent-encoded in a URL, refused in a
+topic where it has wildcards. Templates of routing options (topic, path, URL) must begin with constant text, so that a
+message alone can't choose the destination. A record without a value for such a template, or with a value that is not
+allowed in it, is rejected with the reason.
 
-A missing value and null are the same here; ``missing`` says what they become: the text ``null``, nothing (``empty``),
-the text ``undefined`` as in EMQX, or an ``error``. By default places that decide reject, JSON and text say null, and
-headers stay empty. ``${x:-text}`` names a default, ``${x!}`` rejects the record in any kind.
+A missing value and null are treated alike. ``missing`` decides what they become: the text ``null``, the empty text
+(``empty``), the text ``undefined`` as in EMQX, or a rejection (``error``). By default routing options reject, JSON and
+text have null, and headers the empty text. ``${x:-text}`` has a default, ``${x!}`` rejects the record in any kind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from engine.errors import ConfigError
 from engine.language.template import jinja
-from engine.language.template.kind import KINDS, Kind
+from engine.language.template.kind import TEMPLATE_KINDS, TemplateKind
 from engine.language.template.placeholder import (
     Missing,
     Part,
@@ -31,59 +31,66 @@ from engine.language.template.placeholder import (
 )
 from engine.language.template.sql import sql_parameters as _sql_parameters
 
-__all__ = ["KindName", "Missing", "Template", "TemplateError", "sql_parameters"]
+__all__ = ["Missing", "Template", "TemplateError", "TemplateKindName", "sql_parameters"]
 
-KindName = Literal["text", "json", "payload", "topic", "kafka_topic", "path", "url_path", "header", "sql"]
-"""Where a template's result stands. A ``payload`` is JSON where the text around its placeholders is, else text."""
+TemplateKindName = Literal["text", "json", "payload", "topic", "kafka_topic", "path", "url_path", "header", "sql"]
+"""The use of a template's result. A ``payload`` is JSON where the text around its placeholders is JSON, else text."""
 
-Columns = Mapping[str, Any]
+ColumnValues = Mapping[str, Any]
+"""The columns of one row by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A compiled template. All three functions take the columns of a row and raise `TemplateError` (a rejection)."""
+    """A compiled template. Its functions take the columns of a row and raise `TemplateError` to reject it."""
 
     source: str
     kind: str
     is_constant: bool
     names: tuple[str, ...]
-    """The columns it reads, by their first names; ``${.}`` reads none by name."""
-    render: Callable[[Columns], str]
-    """The text. A text template rejects bytes that are no UTF-8; `render_bytes` keeps them."""
-    render_bytes: Callable[[Columns], bytes]
-    """The text as UTF-8, in which bytes stay as they are."""
-    value: Callable[[Columns], Any]
-    """The value of a lone placeholder as it is, a number as a number, or None; else the text."""
+    """The columns that the placeholders name, each once; ``${.}`` names no column."""
+    render: Callable[[ColumnValues], str]
+    """Return the text. Bytes that are not UTF-8 are rejected; `render_bytes` keeps them."""
+    render_bytes: Callable[[ColumnValues], bytes]
+    """Return the text as UTF-8, with binary data unchanged."""
+    value: Callable[[ColumnValues], Any]
+    """Return the value of a single placeholder with its kind kept, or None; of any other template, the text."""
 
     @classmethod
     def compile(
-        cls, text: str, *, kind: KindName, missing: Missing | None = None, allow_unconfined: bool = False
+        cls,
+        text: str,
+        *,
+        kind: TemplateKindName,
+        missing: Missing | None = None,
+        allow_unconfined: bool = False,
     ) -> Template:
-        """The template of a text. Raises `ConfigError` for a text that is none or is not allowed in this kind."""
+        """Return the template of a text. Raise `ConfigError` for a text that is not a template of this kind."""
         if jinja.is_jinja(text):
-            return _from_jinja(text, KINDS["text" if kind == "payload" else kind], missing, allow_unconfined)
+            return _from_jinja(text, TEMPLATE_KINDS["text" if kind == "payload" else kind], missing, allow_unconfined)
         parts = parse(text)
         if kind == "payload":
             kind = "json" if json_kind(parts) in (dict, list) else "text"
         if kind == "json" and json_kind(parts) is None:
-            raise ConfigError("the text around the placeholders is not JSON", remedy="write a JSON value around them")
-        return _from_parts(text, parts, KINDS[kind], missing, allow_unconfined)
+            raise ConfigError(
+                "expected JSON around the placeholders, found other text", remedy="write a JSON value around them"
+            )
+        return _from_parts(text, parts, TEMPLATE_KINDS[kind], missing, allow_unconfined)
 
 
 def sql_parameters(text: str, style: Literal["$1", "?"] | Callable[[int], str] = "$1") -> tuple[str, list[Template]]:
-    """An SQL statement with its placeholders turned into parameters, and the templates of their values in order.
+    """Return an SQL statement with parameters in place of its placeholders, and the templates of their values in order.
 
-    A `style` of one's own writes a parameter by its number.
-
-    A literal around a placeholder becomes part of the value: ``'dev-${id}'`` is one parameter. Raises `ConfigError`
-    where a placeholder would name a table or column, which can't be a parameter.
+    `style` is the form of a parameter, or a function of its number. A literal around a placeholder becomes part of the
+    value: ``'dev-${id}'`` is one parameter. Raise `ConfigError` where a placeholder stands for a table or column, which
+    can't be a parameter.
     """
     statement, sources = _sql_parameters(text, style)
     return statement, [Template.compile(source, kind="sql") for source in sources]
 
 
 def _from_parts(
-    source: str, parts: list[Part], kind: Kind, missing: Missing | None, allow_unconfined: bool
+    source: str, parts: list[Part], kind: TemplateKind, missing: Missing | None, allow_unconfined: bool
 ) -> Template:
     policy = missing or kind.missing
     names = tuple(dict.fromkeys(str(part.path[0]) for part in parts if isinstance(part, Placeholder) and part.path))
@@ -97,7 +104,7 @@ def _from_parts(
     return Template(source, kind.name, False, names, render, render_bytes, value)
 
 
-def _from_jinja(source: str, kind: Kind, missing: Missing | None, allow_unconfined: bool) -> Template:
+def _from_jinja(source: str, kind: TemplateKind, missing: Missing | None, allow_unconfined: bool) -> Template:
     compiled = jinja.compile_jinja(source, kind, missing or kind.missing)
     if kind.is_confined and not allow_unconfined:
         _check_confined(source, compiled.prefix, kind)
@@ -107,7 +114,7 @@ def _from_jinja(source: str, kind: Kind, missing: Missing | None, allow_unconfin
     )  # fmt: skip
 
 
-def _constant(source: str, text: str, kind: Kind) -> Template:
+def _constant(source: str, text: str, kind: TemplateKind) -> Template:
     try:
         if kind.check is not None:
             kind.check(text, text)
@@ -117,19 +124,19 @@ def _constant(source: str, text: str, kind: Kind) -> Template:
     return Template(source, kind.name, True, (), lambda _: text, lambda _: data, lambda _: text)
 
 
-def _check_confined(source: str, prefix: str, kind: Kind) -> None:
+def _check_confined(source: str, prefix: str, kind: TemplateKind) -> None:
     if prefix and kind.confines(prefix, source):
         return
     raise ConfigError(
-        f"the {kind.title} {source!r} is decided by the message alone",
+        f"expected a {kind.title} that begins with {kind.wanted_prefix}, found {source!r}",
         remedy=f"begin it with {kind.wanted_prefix}, or set allow_unconfined: true",
     )
 
 
 def _renderers(
-    parts: list[Part], kind: Kind, policy: Missing
-) -> tuple[Callable[[Columns], str], Callable[[Columns], bytes]]:
-    """Functions that make the text and its bytes. A step is a constant or a function of the columns."""
+    parts: list[Part], kind: TemplateKind, policy: Missing
+) -> tuple[Callable[[ColumnValues], str], Callable[[ColumnValues], bytes]]:
+    """Return the functions that make the text and its bytes. A step is a constant or a function of the columns."""
     steps = [
         part if isinstance(part, str) else kind.writer(part, policy, quoting)
         for part, quoting in (join_quotes(parts) if kind.name == "json" else ((part, "") for part in parts))
@@ -137,36 +144,36 @@ def _renderers(
     prefix = steps[0] if isinstance(steps[0], str) else ""
     compose = _composer(steps)
 
-    def render(columns: Columns) -> str:
+    def render(columns: ColumnValues) -> str:
         text = compose(columns)
         if type(text) is not str:
-            raise TemplateError(f"the {kind.title} can't hold bytes that are no UTF-8 text")
+            raise TemplateError(kind.not_text())
         return text
 
-    def render_checked(columns: Columns) -> str:
+    def render_checked(columns: ColumnValues) -> str:
         text = compose(columns)
         if type(text) is not str:
-            raise TemplateError(f"the {kind.title} can't hold bytes that are no UTF-8 text")
+            raise TemplateError(kind.not_text())
         kind.check(text, prefix)  # type: ignore[misc]
         return text
 
-    def render_bytes(columns: Columns) -> bytes:
+    def render_bytes(columns: ColumnValues) -> bytes:
         text = compose(columns)
         return text.encode() if type(text) is str else text
 
     return (render if kind.check is None else render_checked), render_bytes
 
 
-def _composer(steps: Sequence[Any]) -> Callable[[Columns], Any]:
-    """A function that joins the steps to text, or to bytes where one of them is bytes."""
+def _composer(steps: Sequence[Any]) -> Callable[[ColumnValues], Any]:
+    """Return a function that joins the steps to text, or to bytes where one of them is bytes."""
     if len(steps) == 1:
         return steps[0]  # type: ignore[no-any-return]
 
-    def compose(columns: Columns) -> Any:
+    def compose(columns: ColumnValues) -> Any:
         written = [step if type(step) is str else step(columns) for step in steps]
         try:
             return "".join(written)
-        except TypeError:
+        except TypeError:  # a step is bytes: rare, so that testing each one would cost more
             return b"".join([part if type(part) is bytes else part.encode() for part in written])
 
     return compose

@@ -1,4 +1,4 @@
-"""The kinds of templates: how a value is written where a template stands, and what may not stand there."""
+"""Kinds of templates: how values are written in each, and the checks of its result."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from engine.errors import EvaluationError
-from engine.language.template.placeholder import Missing, Placeholder, TemplateError, plain_name, reader
+from engine.language.template.placeholder import Missing, Placeholder, Quoting, TemplateError, plain_name, reader
 from engine.model.jsontext import UNDEFINED, decode
 from engine.model.value import to_json, to_text
 
 _MISSING_TEXT = {"null": "null", "empty": "", "undefined": "undefined", "error": ""}
-_TOPIC_BYTES_MAX = 65535
-_SEGMENT_BYTES_MAX = 255
-_KAFKA_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_TOPIC_BYTES_MAX = 65535  # MQTT writes the length of a topic in two bytes
+_SEGMENT_BYTES_MAX = 255  # NAME_MAX of Linux and macOS
+_KAFKA_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's own rule (org.apache.kafka.common.internals.Topic)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-Writer = Callable[[Mapping[str, Any]], Any]
+ValueWriter = Callable[[Mapping[str, Any]], Any]
+"""Returns the text (or the bytes) of one placeholder for the columns of a row."""
 
 
-def text_writer(placeholder: Placeholder, policy: Missing, quoting: str) -> Writer:
-    """Values as text; bytes stay bytes."""
+def text_writer(placeholder: Placeholder, policy: Missing, quoting: Quoting) -> ValueWriter:
+    """Return a function that writes values as text, and leaves bytes as they are."""
     read, absent, name = reader(placeholder, policy), _MISSING_TEXT[policy], plain_name(placeholder, policy)
 
     def write(columns: Mapping[str, Any]) -> Any:
@@ -43,17 +44,17 @@ def text_writer(placeholder: Placeholder, policy: Missing, quoting: str) -> Writ
 
 
 def as_text(value: Any) -> str | bytes:
-    """The text of a value; a `TemplateError` where it has none."""
+    """Return the text of a value. Raise `TemplateError` for a value without a text."""
     try:
         return to_text(value)
     except EvaluationError as error:
         raise TemplateError(error.message) from error
 
 
-def json_writer(placeholder: Placeholder, policy: Missing, quoting: str) -> Writer:
-    """Values as JSON, or as part of a JSON string.
+def json_writer(placeholder: Placeholder, policy: Missing, quoting: Quoting) -> ValueWriter:
+    """Return a function that writes values as JSON, or as part of a JSON string.
 
-    A text that is itself a JSON object or array is put in as it is, as EMQX does: ``{"data": ${payload}}``.
+    A text that is a JSON object or array is written unchanged, as in EMQX: ``{"data": ${payload}}``.
     """
     read, absent = reader(placeholder, policy), _MISSING_TEXT[policy]
     bare = "null" if policy != "undefined" else '"undefined"'
@@ -99,94 +100,114 @@ def _quoted(value: Any) -> str:
     return _json(written if type(written) is str else b64encode(written).decode())  # type: ignore[arg-type]
 
 
-def url_writer(placeholder: Placeholder, policy: Missing, quoting: str) -> Writer:
-    """Values percent-encoded, slashes included: a value is one segment of a path, or one value of a query."""
+def url_writer(placeholder: Placeholder, policy: Missing, quoting: Quoting) -> ValueWriter:
+    """Return a function that writes values percent-encoded, slashes included.
+
+    A value is one segment of a path, or one value of a query.
+    """
     write = text_writer(placeholder, policy, quoting)
     return lambda columns: quote(write(columns), safe="")
 
 
 def check_topic(topic: str, prefix: str) -> None:
-    """An MQTT topic name."""
+    """Raise `TemplateError` where `topic` is not an MQTT topic name, or a value chose its ``$``."""
     if not topic:
-        raise TemplateError("the topic is empty")
+        raise TemplateError("expected a topic, found an empty text")
     if "+" in topic or "#" in topic or "\0" in topic:
-        raise TemplateError(f"the topic {topic[:80]!r} has a character (+, # or NUL) that a topic can't have")
+        raise TemplateError(f"expected a topic without +, # and NUL, found {topic[:80]!r}")
+    # UTF-8 has at most four bytes for a character: most topics need no second look.
     if len(topic) > _TOPIC_BYTES_MAX // 4 and len(topic.encode()) > _TOPIC_BYTES_MAX:
-        raise TemplateError(f"the topic is longer than {_TOPIC_BYTES_MAX} bytes")
+        raise TemplateError(f"expected a topic of at most {_TOPIC_BYTES_MAX} bytes, found {len(topic.encode())}")
     if topic[0] == "$" and not prefix:
-        raise TemplateError(f"the topic {topic[:80]!r} begins with $, which a value can't choose")
+        raise TemplateError(
+            f"expected a topic without $ at its beginning, found {topic[:80]!r}: a value can't choose it"
+        )
 
 
 def check_kafka_topic(topic: str, prefix: str) -> None:
-    """A Kafka topic name."""
+    """Raise `TemplateError` where `topic` is not a Kafka topic name."""
     if _KAFKA_TOPIC.fullmatch(topic) is None or topic in (".", ".."):
-        raise TemplateError(f"{topic[:80]!r} is no Kafka topic: up to 249 letters, digits, dots, _ and -")
+        raise TemplateError(f"expected a Kafka topic (1 to 249 letters, digits, dots, _ and -), found {topic[:80]!r}")
 
 
 def check_path(path: str, prefix: str) -> None:
-    """A file path that stays below what it begins with."""
+    """Raise `TemplateError` where `path` leaves the folder that its constant `prefix` names, or is not a path."""
     if not path:
-        raise TemplateError("the path is empty")
+        raise TemplateError("expected a path, found an empty text")
     varying = path[len(prefix) :]
     if _CONTROL.search(varying) or "\\" in varying:
-        raise TemplateError(f"the path {path[:80]!r} has a character that a path can't have")
+        raise TemplateError(f"expected a path without control characters and backslashes, found {path[:80]!r}")
     if not prefix and path[0] == "/":
-        raise TemplateError(f"the path {path[:80]!r} begins with /, which a value can't choose")
+        raise TemplateError(f"expected a relative path, found {path[:80]!r}: a value can't choose an absolute one")
     segments = path[prefix.rfind("/") + 1 :].split("/")
-    if ".." in segments or any(len(segment.encode()) > _SEGMENT_BYTES_MAX for segment in segments):
-        raise TemplateError(f"the path {path[:80]!r} leaves its folder or has a name longer than a file's can be")
+    if ".." in segments:
+        raise TemplateError(f"expected a path within its folder, found {path[:80]!r}")
+    if any(len(segment.encode()) > _SEGMENT_BYTES_MAX for segment in segments):
+        raise TemplateError(
+            f"expected names of at most {_SEGMENT_BYTES_MAX} bytes, found a longer one in {path[:80]!r}"
+        )
 
 
 def check_url(url: str, prefix: str) -> None:
-    """A URL or a part of one, whose path holds no dot segments beyond the constant text it begins with."""
+    """Raise `TemplateError` where `url` has characters that are not allowed, or dot segments behind its `prefix`."""
     segments = url[prefix.rfind("/") + 1 :].partition("?")[0].split("/")
     if "." in segments or ".." in segments:
-        raise TemplateError(f"the URL {url[:80]!r} has a dot segment")
+        raise TemplateError(f"expected a URL without dot segments, found {url[:80]!r}")
     if _CONTROL.search(url) or " " in url:
-        raise TemplateError(f"the URL {url[:80]!r} has a character that a URL can't have")
+        raise TemplateError(f"expected a URL without spaces and control characters, found {url[:80]!r}")
 
 
 def confines_url(prefix: str, source: str) -> bool:
-    """Whether the constant beginning of a URL fixes its host: scheme, host and the slash behind it."""
+    """Return whether the constant beginning of a URL fixes its host: it has scheme, host and the slash after it."""
     if "://" not in source:
         return True
     return "://" in prefix and bool(urlsplit(prefix).netloc) and "/" in prefix.partition("://")[2]
 
 
 def check_header(value: str, prefix: str) -> None:
-    """The value of an HTTP header: one line."""
+    """Raise `TemplateError` where `value` has characters that an HTTP header can't have."""
     if "\r" in value or "\n" in value or "\0" in value:
-        raise TemplateError("a header can't have a line break or a NUL character")
+        raise TemplateError(f"expected a header without CR, LF and NUL, found {value[:80]!r}")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of templates. ``check`` takes the finished text and the constant text that it begins with."""
+class TemplateKind:
+    """One kind of templates."""
 
     name: str
     title: str
+    """Its name in error messages."""
     missing: Missing
-    writer: Callable[[Placeholder, Missing, str], Writer] = text_writer
+    """Default of the policy for missing values."""
+    writer: Callable[[Placeholder, Missing, Quoting], ValueWriter] = text_writer
+    """Returns the writer of a placeholder."""
     check: Callable[[str, str], None] | None = None
+    """Raises `TemplateError` for a result that is not allowed. Takes it and the constant text that it begins with."""
     is_confined: bool = False
-    wanted_prefix: str = "text of its own"
+    """Whether a template must begin with constant text."""
+    wanted_prefix: str = "constant text"
     confines: Callable[[str, str], bool] = lambda prefix, source: True
+    """Returns whether a constant beginning is enough. Takes it and the template's source."""
+
+    def not_text(self) -> str:
+        """Return the error of a value that is not text."""
+        return f"expected text in the {self.title}, found bytes that are not UTF-8"
 
 
-KINDS: dict[str, Kind] = {
+TEMPLATE_KINDS: dict[str, TemplateKind] = {
     kind.name: kind
     for kind in (
-        Kind("text", "text", "null"),
-        Kind("json", "JSON text", "null", json_writer),
-        Kind("sql", "parameter", "null"),
-        Kind("header", "header", "empty", check=check_header),
-        Kind("topic", "topic", "error", check=check_topic, is_confined=True),
-        Kind("kafka_topic", "Kafka topic", "error", check=check_kafka_topic, is_confined=True),
-        Kind("path", "path", "error", check=check_path, is_confined=True),
-        Kind(
+        TemplateKind("text", "text", "null"),
+        TemplateKind("json", "JSON text", "null", json_writer),
+        TemplateKind("sql", "parameter", "null"),
+        TemplateKind("header", "header", "empty", check=check_header),
+        TemplateKind("topic", "topic", "error", check=check_topic, is_confined=True),
+        TemplateKind("kafka_topic", "Kafka topic", "error", check=check_kafka_topic, is_confined=True),
+        TemplateKind("path", "path", "error", check=check_path, is_confined=True),
+        TemplateKind(
             "url_path", "URL", "error", url_writer, check_url, is_confined=True, confines=confines_url,
             wanted_prefix="scheme, host and a slash",
         ),
     )
 }  # fmt: skip
-"""Every kind by its name."""
+"""All kinds by name."""

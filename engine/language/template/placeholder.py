@@ -1,7 +1,7 @@
 """Placeholders: ``${a.b}``, ``${.}``, ``${payload.list[0]}``, ``${payload."a.b"}``, ``${x:-default}``, ``${x!}``.
 
-A path walks maps by key and lists by index (the first element is 0, the last -1, as in Jinja2), and looks into texts
-that are JSON on its way. ``${$}`` is a dollar sign.
+A path has keys of maps and indices of lists (the first element is 0, the last -1, as in Jinja2). A text on the path is
+decoded as JSON. ``${$}`` is a dollar sign.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from engine.errors import ConfigError, RejectError
 from engine.model.jsontext import UNDEFINED, decode
 
 Missing = Literal["error", "null", "empty", "undefined"]
-"""What becomes of a value that is missing."""
+"""Policy for missing values: reject the record, or write the text ``null``, the empty text or ``undefined``."""
+
+Quoting = Literal["", "inside", "whole"]
+"""Place of a placeholder in a JSON text: outside of strings, within a string, or alone between its quotes."""
 
 _FIRST = re.compile(r"""\s*\.?(?:([\w$@~-]+)|"([^"]*)"|'([^']*)')""")
 _STEP = re.compile(r"""\.(?:([\w$@~-]+)|"([^"]*)"|'([^']*)')|\[\s*(-?\d{1,9})\s*\]""")
@@ -24,12 +27,12 @@ _PLACEHOLDER = re.compile(r"""\$\{((?:"[^"]*"|'[^']*'|[^}"'])*)\}""")
 
 
 class TemplateError(RejectError):
-    """A record gives a template no value, or one that can't stand where the template stands."""
+    """A record has no value for a template, or one that is not allowed in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """One placeholder: its path (empty for the whole row), and what happens without a value."""
+    """One placeholder: its path (empty for the whole row), its default, whether it rejects records without a value."""
 
     source: str
     path: tuple[str | int, ...]
@@ -41,7 +44,7 @@ Part = str | Placeholder
 
 
 def parse(text: str) -> list[Part]:
-    """The constant texts and placeholders of a template, in order. Raises `ConfigError` for what is neither."""
+    """Return the constant texts and placeholders of a template in order. Raise `ConfigError` for a broken one."""
     parts: list[Part] = [""]
     position = 0
     while (start := text.find("${", position)) >= 0:
@@ -49,7 +52,8 @@ def parse(text: str) -> list[Part]:
         match = _PLACEHOLDER.match(text, start)
         if match is None:
             raise ConfigError(
-                f"the placeholder {text[start : start + 20]!r} is not closed", remedy="close it with }, or write ${$}{"
+                f"expected a placeholder that ends with }}, found {text[start : start + 20]!r}",
+                remedy="close it with }, or write ${$}{",
             )
         _add(parts, "$" if match[1] == "$" else _placeholder(match[0], match[1]))
         position = match.end()
@@ -78,20 +82,20 @@ def _placeholder(source: str, inner: str) -> Placeholder:
     end = _END.fullmatch(inner, position) if steps else None
     if end is None:
         raise ConfigError(
-            f"{source} is no placeholder",
+            f"expected a placeholder, found {source}",
             remedy='write ${name}, ${name.key}, ${name[0]}, ${name."any key"} or ${name:-default}',
         )
     return Placeholder(source, tuple(steps), end[2], end[1] is not None)
 
 
 def plain_name(placeholder: Placeholder, policy: Missing) -> str | None:
-    """The column that the placeholder is and nothing more, so that reading it needs no function of its own."""
+    """Return the column of a placeholder that is a column alone, whose value is read without a call of its own."""
     is_plain = len(placeholder.path) == 1 and placeholder.default is None and not placeholder.is_required
     return str(placeholder.path[0]) if is_plain and policy != "error" else None
 
 
 def reader(placeholder: Placeholder, policy: Missing) -> Callable[[Mapping[str, Any]], Any]:
-    """A function that gives the value of a placeholder; None where it has none and that is no error."""
+    """Return a function that returns the value of a placeholder, or None where it is missing and that is allowed."""
     path, default = placeholder.path, placeholder.default
     get = _whole if not path else _column(str(path[0])) if len(path) == 1 else _nested(path)
     if default is not None:
@@ -107,14 +111,14 @@ def reader(placeholder: Placeholder, policy: Missing) -> Callable[[Mapping[str, 
     def read_required(columns: Mapping[str, Any]) -> Any:
         value = get(columns)
         if value is None or value is UNDEFINED:
-            raise TemplateError(f"{placeholder.source} has no value")
+            raise TemplateError(f"expected a value for {placeholder.source}, found a missing one")
         return value
 
     return read_required
 
 
 def _whole(columns: Mapping[str, Any]) -> Any:
-    """The row alone, where more can be asked for by name (`engine.model.record.RecordColumns`)."""
+    """Return the row, without the other columns of its record (`engine.model.record.RecordColumns`)."""
     return getattr(columns, "row", columns)
 
 
@@ -153,10 +157,10 @@ def _decoded(text: Any) -> Any:
         return None
 
 
-def join_quotes(parts: list[Part]) -> Iterator[tuple[Part, str]]:
-    """The parts of a JSON text, each placeholder with how it is quoted: ``""``, ``inside`` or ``whole``.
+def join_quotes(parts: list[Part]) -> Iterator[tuple[Part, Quoting]]:
+    """Yield the parts of a JSON text, each placeholder with its quoting.
 
-    A placeholder alone between quotes takes them (``whole``): its part is the value with its quotes.
+    A placeholder alone between quotes takes the quotes from the texts around it (``whole``).
     """
     is_open = False
     taken = False
@@ -174,7 +178,7 @@ def join_quotes(parts: list[Part]) -> Iterator[tuple[Part, str]]:
 
 
 def _is_open(text: str, is_open: bool) -> bool:
-    """Whether a JSON string is open behind `text`, if one was (not) open before it."""
+    """Return whether a JSON string is open after `text`; `is_open` says whether one was open before it."""
     is_escaped = False
     for character in text:
         if is_open and not is_escaped and character == "\\":
@@ -187,7 +191,7 @@ def _is_open(text: str, is_open: bool) -> bool:
 
 
 def json_kind(parts: list[Part]) -> type | None:
-    """The type of the JSON that the text is around its placeholders; None where it is no JSON."""
+    """Return the type of the JSON around the placeholders, or None where the text is not JSON."""
     samples = {"": "0", "inside": "x", "whole": '""'}
     try:
         return type(

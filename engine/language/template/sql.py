@@ -1,7 +1,7 @@
-"""SQL statements with placeholders, taken apart into a statement with parameters and the values to bind.
+"""SQL statements with placeholders, split into a statement with parameters and the values to bind.
 
-Nothing of a record ever becomes part of the statement. What is told apart: literals (``'…'``, ``E'…'``, ``$$…$$``),
-quoted names (``"…"``), comments, and all the rest.
+No part of a record becomes part of the statement. The lexer tells apart literals (``'…'``, ``E'…'``, ``$$…$$``), quoted
+names (``"…"``), comments, and all other text.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ _LONE = re.compile(r"""\$\{(?:"[^"]*"|'[^']*'|[^}"'])*\}""")
 
 
 def sql_parameters(text: str, style: str | Callable[[int], str]) -> tuple[str, list[str]]:
-    """The statement with parameters in a style (``$1``, ``?``, by number), and the source of each one's template."""
+    """Return the statement with parameters in a style, and the source of the template of each parameter.
+
+    A style is ``$1``, ``?`` or a function of the number of a parameter.
+    """
     if "{{" in text or "{%" in text:
-        raise ConfigError("an SQL statement can't be a Jinja2 template", remedy="use ${placeholders}: they are bound")
+        raise ConfigError(
+            "expected an SQL statement with ${placeholders}, found Jinja2", remedy="use ${placeholders}: they are bound"
+        )
     sources: list[str] = []
 
     def parameter(source: str) -> str:
@@ -46,14 +51,14 @@ def sql_parameters(text: str, style: str | Callable[[int], str]) -> tuple[str, l
         if match["literal"] or _LONE.fullmatch(inner):
             return parameter(inner.replace("''", "'") if match["literal"] else inner)
         raise ConfigError(
-            f"a placeholder can't be part of {token[:40]}",
-            remedy="only values can be placeholders; write names and text with escapes out",
+            f"expected placeholders in the place of values, found one in {token[:40]}",
+            remedy="only values can be placeholders; write names, and text with escapes, without them",
         )
 
     return _TOKEN.sub(replaced, text), sources
 
 
 def _resolved(token: str) -> str:
-    """The text of a placeholder that is none (``${$}``), else nothing. Raises `ConfigError` for a broken one."""
+    """Return the text of ``${$}``, and the empty text for a placeholder. Raise `ConfigError` for a broken one."""
     parts = parse(token)
     return "".join(part for part in parts if isinstance(part, str))

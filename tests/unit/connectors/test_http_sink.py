@@ -382,7 +382,7 @@ class TestTrouble:
         ({"url": "https://example.com:99999/in"}, "written out"),
         ({"url": "https://me:secret@example.com/in"}, "holds a password"),
         ({"url": "https://example.com", "retry_status": [404], "hold_status": [404]}, "404 is in both"),
-        ({"url": "https://example.com", "body": "{${x", "batch_format": "ndjson"}, "is not closed"),
+        ({"url": "https://example.com", "body": "{${x", "batch_format": "ndjson"}, "expected a placeholder"),
         ({"url": "https://example.com", "headers": {"X Rule": "a"}}, "can't be the name of a header"),
         ({"url": "https://example.com", "headers": {"content-length": "3"}}, "follows from the body"),
         ({"url": "https://example.com", "idempotency_header": "Key:"}, "can't be the name of a header"),

@@ -1,4 +1,4 @@
-"""Templates: EMQX's placeholders with their meaning, typed by where they stand; Jinja2; SQL parameters."""
+"""Templates: EMQX's placeholders, kinds of templates, Jinja2, SQL parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import ConfigError, RejectError
-from engine.language.template import KindName, Template, TemplateError, sql_parameters
+from engine.language.template import Template, TemplateError, TemplateKindName, sql_parameters
 from engine.model import jsontext
 
 ROW: dict[str, Any] = {
@@ -31,7 +31,7 @@ ROW: dict[str, Any] = {
 }
 
 
-def render(text: str, kind: KindName = "text", **options: Any) -> str:
+def render(text: str, kind: TemplateKindName = "text", **options: Any) -> str:
     return Template.compile(text, kind=kind, **options).render(ROW)
 
 
@@ -55,20 +55,20 @@ def render(text: str, kind: KindName = "text", **options: Any) -> str:
         ("${m.k[9]:-a: b}", "a: b"),
     ],
 )
-def test_placeholders_are_written_as_emqx_writes_them(text: str, expected: str) -> None:
-    """Templates that people bring along from EMQX must come out as they did there."""
+def test_placeholder_is_rendered_as_in_emqx(text: str, expected: str) -> None:
+    """Templates are moved from EMQX unchanged."""
     assert render(text) == expected
 
 
-def test_the_whole_row_is_json() -> None:
-    """`${.}` is the default of most payloads; bytes that are no UTF-8 are marked, not lost."""
+def test_placeholder_of_the_whole_row_is_json() -> None:
+    """`${.}` is the default of most payloads; bytes that are not UTF-8 are kept as base64."""
     assert jsontext.decode(render("${.}"))["raw"] == {"$base64": "/wA="}
     assert render("${}") == render("${.}")
 
 
 @pytest.mark.parametrize("text", ["${", "${a", "a ${a b} c", "${a..b}", "${[0]}", "${a.}", "${a[x]}", "${!}", "${:-x}"])
-def test_what_looks_like_a_placeholder_and_is_none_is_a_mistake(text: str) -> None:
-    """EMQX leaves it in the text, where nobody finds it; here it is found when the configuration is read."""
+def test_broken_placeholder_is_a_configuration_error(text: str) -> None:
+    """EMQX leaves it in the text, unnoticed."""
     with pytest.raises(ConfigError) as caught:
         Template.compile(text, kind="text")
     assert caught.value.remedy
@@ -77,22 +77,22 @@ def test_what_looks_like_a_placeholder_and_is_none_is_a_mistake(text: str) -> No
 @pytest.mark.parametrize(
     ("missing", "expected"), [("null", "a null null"), ("empty", "a  "), ("undefined", "a undefined undefined")]
 )
-def test_missing_values_become_what_was_asked_for(missing: Any, expected: str) -> None:
-    """Null and missing are one thing in a row; what stands for them is the sink's choice."""
+def test_missing_value_is_written_by_its_policy(missing: Any, expected: str) -> None:
+    """Null and missing are treated alike; the sink chooses the policy."""
     assert render("a ${nope} ${n}", missing=missing) == expected
 
 
-def test_a_required_value_rejects_the_record() -> None:
-    """The rejection names the placeholder: it is what a person reads in the dead letter."""
-    with pytest.raises(RejectError, match=r"\$\{nope!\} has no value"):
+def test_missing_required_value_rejects_the_record() -> None:
+    """The dead letter shows the reason, which names the placeholder."""
+    with pytest.raises(RejectError, match=r"expected a value for \$\{nope!\}"):
         render("${nope!}")
     with pytest.raises(TemplateError):
         render("${n}", missing="error")
     assert render("${i!}") == "1"
 
 
-def test_a_lone_placeholder_keeps_its_kind() -> None:
-    """A number must reach a database as a number, and bytes a bytea column as bytes."""
+def test_single_placeholder_keeps_the_kind_of_its_value() -> None:
+    """A number must reach a database as a number, and bytes as bytes."""
     for name in ("i", "f", "n", "t", "m", "raw", "big"):
         assert Template.compile(f"${{{name}}}", kind="sql").value(ROW) is ROW[name]
     assert Template.compile("${m.k[0]}", kind="text").value(ROW) == 1
@@ -101,8 +101,8 @@ def test_a_lone_placeholder_keeps_its_kind() -> None:
     assert Template.compile("5", kind="text").value(ROW) == "5"
 
 
-def test_bytes_stay_bytes() -> None:
-    """A binary payload passes through unchanged; only a text has no place for it."""
+def test_binary_data_is_unchanged_in_rendered_bytes() -> None:
+    """A binary payload must reach the sink unchanged; text can't hold it."""
     template = Template.compile("${raw}", kind="text")
     assert template.render_bytes(ROW) == b"\xff\x00"
     assert Template.compile("ü${raw}${i}", kind="text").render_bytes(ROW) == b"\xc3\xbc\xff\x001"
@@ -110,24 +110,24 @@ def test_bytes_stay_bytes() -> None:
         template.render(ROW)
 
 
-def test_constants_and_names_are_known_before_any_record() -> None:
-    """A sink prepares for a constant route once, and asks for the record only where a template does."""
+def test_constant_templates_and_column_names_are_known_when_compiled() -> None:
+    """A sink prepares a constant route once, and makes records only where a template needs them."""
     constant = Template.compile("a/${$}b", kind="topic")
     assert (constant.is_constant, constant.names, constant.render({})) == (True, (), "a/$b")
     assert Template.compile("x/${_id}/${a.b}/${_id}", kind="topic").names == ("_id", "a")
     assert Template.compile("{{ a.b }} {% for x in c %}{{ x }}{% endfor %}", kind="text").names == ("a", "c")
 
 
-def test_json_takes_values_as_json() -> None:
-    """Quotes and line breaks in a value can't break out of a JSON body, with quotes around it or without."""
+def test_values_in_json_are_written_as_json() -> None:
+    """Quotes and line feeds in a value must not end its string, with quotes around the placeholder or without."""
     text = '{"s": "${s}", "bare": ${s}, "i": ${i}, "is": "${i}", "n": "${n}", "x": ${nope}, "in": "<${s}${n}>"}'
     assert jsontext.decode(render(text, "json")) == {
         "s": ROW["s"], "bare": ROW["s"], "i": 1, "is": "1", "n": None, "x": None, "in": f"<{ROW['s']}>",
     }  # fmt: skip
 
 
-def test_json_in_a_text_is_put_in_as_json() -> None:
-    """`{"data": ${payload}}` embeds the payload in EMQX, and so it does here; other texts become JSON strings."""
+def test_text_that_is_json_is_written_unchanged_in_json() -> None:
+    """`{"data": ${payload}}` embeds the payload, as in EMQX; other texts become JSON strings."""
     assert jsontext.decode(render('{"data": ${payload}, "text": "${payload}"}', "json")) == {
         "data": jsontext.decode(ROW["payload"]),
         "text": ROW["payload"],
@@ -136,14 +136,14 @@ def test_json_in_a_text_is_put_in_as_json() -> None:
     assert Template.compile("[${x}]", kind="json").render({"x": '{"a":1}, {"b":2}'}) == '["{\\"a\\":1}, {\\"b\\":2}"]'
 
 
-def test_an_escaped_quote_does_not_end_a_json_string() -> None:
-    """What is inside of a string is found by reading the text as JSON does."""
+def test_escaped_quote_does_not_end_a_json_string() -> None:
+    """Otherwise a placeholder within a string would be written with quotes of its own."""
     assert jsontext.decode(render(r'{"a": "\"${i}", "b\\": "${i}\\"}', "json")) == {"a": '"1', "b\\": "1\\"}
 
 
-def test_a_json_template_that_is_no_json_is_a_mistake() -> None:
-    """A missing brace is found when the configuration is read, not by the server that gets the body."""
-    with pytest.raises(ConfigError, match="not JSON"):
+def test_json_template_that_is_not_json_is_a_configuration_error() -> None:
+    """A missing brace must be found before a server receives the body."""
+    with pytest.raises(ConfigError, match="expected JSON"):
         Template.compile('{"a": ${i}', kind="json")
 
 
@@ -151,14 +151,14 @@ def test_a_json_template_that_is_no_json_is_a_mistake() -> None:
     ("text", "kind"),
     [('{"a": "${s}"}', "json"), ("[${i}]", "json"), ("${payload}", "text"), ("{${i}", "text"), ("${i} ${f}", "text")],
 )
-def test_a_payload_is_json_where_it_looks_so(text: str, kind: str) -> None:
-    """Whoever writes a JSON payload must not have to say so."""
+def test_payload_is_json_where_the_text_around_placeholders_is(text: str, kind: str) -> None:
+    """Users do not have to declare a JSON payload."""
     assert Template.compile(text, kind="payload").kind == kind
 
 
 @given(value=st.text() | st.integers() | st.floats(allow_nan=False) | st.none() | st.booleans() | st.binary())
-def test_no_value_breaks_a_json_body(value: Any) -> None:
-    """The body stays one object with the keys that the author wrote, whatever a device sends."""
+def test_no_value_changes_the_structure_of_a_json_body(value: Any) -> None:
+    """The body is one object with the author's keys for any value of a device."""
     text = Template.compile('{"a": "${x}", "b": ${x}, "c": "(${x})", "d": 1}', kind="json").render({"x": value})
     assert list(jsontext.decode(text)) == ["a", "b", "c", "d"]
 
@@ -176,8 +176,8 @@ def test_no_value_breaks_a_json_body(value: Any) -> None:
         ("header", "${nope}", ""),
     ],
 )
-def test_places_get_what_may_stand_there(kind: KindName, text: str, expected: str) -> None:
-    """A value fits into its place by being encoded for it."""
+def test_value_is_encoded_for_the_kind_of_its_template(kind: TemplateKindName, text: str, expected: str) -> None:
+    """A slash of a device name must not add a segment to a URL."""
     assert render(text, kind) == expected
 
 
@@ -198,8 +198,8 @@ def test_places_get_what_may_stand_there(kind: KindName, text: str, expected: st
         ("header", "a ${s}"),
     ],
 )
-def test_places_reject_what_may_not_stand_there(kind: KindName, text: str) -> None:
-    """The record becomes a dead letter with the reason; it must not go where it was not meant to."""
+def test_value_that_the_kind_does_not_allow_is_rejected(kind: TemplateKindName, text: str) -> None:
+    """The record becomes a dead letter; it must not be sent to another destination."""
     with pytest.raises(RejectError):
         render(text, kind)
 
@@ -218,47 +218,47 @@ def test_places_reject_what_may_not_stand_there(kind: KindName, text: str) -> No
         ("url_path", "${scheme}://h/in"),
     ],
 )
-def test_a_message_alone_decides_no_place(kind: KindName, text: str) -> None:
-    """Whoever can publish would otherwise choose the topic, the file or the host."""
-    with pytest.raises(ConfigError, match="decided by the message alone") as caught:
+def test_routing_template_without_constant_prefix_is_a_configuration_error(kind: TemplateKindName, text: str) -> None:
+    """Any client that may publish would choose the topic, the file or the host."""
+    with pytest.raises(ConfigError, match="that begins with") as caught:
         Template.compile(text, kind=kind)
     assert "allow_unconfined: true" in str(caught.value.remedy)
     assert not Template.compile(text, kind=kind, allow_unconfined=True).is_constant
 
 
-def test_unconfined_places_keep_their_rules() -> None:
-    """Free to choose the topic is not free to publish to $SYS, nor to leave the folder."""
+def test_unconfined_templates_keep_the_checks_of_their_kind() -> None:
+    """A value that may choose the topic must not choose `$SYS`, nor leave the folder."""
     for kind, value in (("topic", "$SYS/x"), ("path", "/etc/passwd"), ("path", "../x"), ("kafka_topic", "..")):
         template = Template.compile("${x}", kind=kind, allow_unconfined=True)  # type: ignore[arg-type]
         with pytest.raises(RejectError):
             template.render({"x": value})
 
 
-def test_a_constant_that_can_never_work_is_a_mistake() -> None:
-    """A wildcard in a fixed topic would reject every record; better not to start with it."""
+def test_constant_that_its_kind_does_not_allow_is_a_configuration_error() -> None:
+    """A wildcard in a constant topic would reject every record."""
     for kind, text in (("topic", "a/#"), ("kafka_topic", "a b"), ("path", ""), ("header", "a\nb")):
         with pytest.raises(ConfigError):
             Template.compile(text, kind=kind)  # type: ignore[arg-type]
 
 
-def test_jinja_expressions_are_written_like_placeholders() -> None:
-    """true is not True, null is not None, and a JSON payload has fields, also here."""
+def test_jinja_expressions_are_written_as_placeholders_are() -> None:
+    """true is not True, null is not None, and a JSON payload has fields."""
     text = "{{ t }} {{ n }} {{ f }} {{ m.k }} {{ payload.a.b }} {{ s|upper|trim }} {% for x in l %}{{ x }},{% endfor %}"
     assert render(text) == 'true null 1.5 [1,{"x":null}] 1 SAY "HI" 1,2,'
     assert render("{{ nope }}|{{ nope.x if nope }}") == "null|null"
 
 
-def test_jinja_loops_know_their_place_and_length() -> None:
-    """Loops are timed, which must not take from them what Jinja2's own have."""
+def test_jinja_loops_have_index_and_length() -> None:
+    """The time checks in loops must not change the variable `loop`."""
     text = "{% for x in l %}{{ loop.index }}/{{ loop.length }}={{ x }}{{ '' if loop.last else ',' }}{% endfor %}"
     assert render(text) == "1/2=1,2/2=2"
-    assert render("{% for x in nope %}{{ x }}{% else %}none{% endfor %}") == "none"
+    assert render("{% for x in nope %}{{ x }}{% else %}empty{% endfor %}") == "empty"
 
 
-def test_jinja_results_are_checked() -> None:
-    """Jinja2 knows nothing of JSON: what comes out is looked at before it is sent."""
+def test_jinja_result_is_checked_by_its_kind() -> None:
+    """Jinja2 has no notion of JSON or topics."""
     assert render('{"s": {{ s|tojson }}, "l": {{ l }}}', "json") == '{"s": "say \\"hi\\"\\n", "l": [1,2]}'
-    with pytest.raises(TemplateError, match="not JSON"):
+    with pytest.raises(TemplateError, match="expected a result that is JSON"):
         render('{"s": "{{ s }}"}', "json")
     with pytest.raises(TemplateError):
         render("a/{{ nope }}", "topic")
@@ -280,16 +280,16 @@ def test_jinja_results_are_checked() -> None:
         "{{ i.x.y }}",
     ],
 )
-def test_jinja_is_bounded(text: str) -> None:
-    """A template may neither reach into Python nor take the broker's time or memory."""
+def test_jinja_template_is_bounded_in_time_memory_and_access(text: str) -> None:
+    """A template must not reach Python's objects, nor block the broker."""
     started = time.perf_counter()
     with pytest.raises((ConfigError, TemplateError)):
         render(text)
     assert time.perf_counter() - started < 5
 
 
-def test_a_broken_jinja_template_is_a_mistake_with_its_line() -> None:
-    """The line counts within the template's text."""
+def test_broken_jinja_template_is_a_configuration_error_with_its_line() -> None:
+    """Users find the mistake by its line."""
     with pytest.raises(ConfigError) as caught:
         Template.compile("a\n{{ b", kind="text")
     assert caught.value.position is not None
@@ -306,14 +306,14 @@ def test_a_broken_jinja_template_is_a_mistake_with_its_line() -> None:
         ("SELECT ${$}", "SELECT $", []),
     ],
 )
-def test_sql_takes_values_as_parameters(text: str, statement: str, sources: list[str]) -> None:
-    """No value ever becomes part of a statement, quotes around its placeholder or not."""
+def test_placeholders_of_sql_become_parameters(text: str, statement: str, sources: list[str]) -> None:
+    """No value may become part of a statement, with quotes around its placeholder or without."""
     found, templates = sql_parameters(text)
     assert (found, [template.source for template in templates]) == (statement, sources)
 
 
-def test_sql_parameters_have_the_drivers_style() -> None:
-    """SQLite counts question marks."""
+def test_sql_parameters_have_the_style_of_the_driver() -> None:
+    """SQLite has question marks."""
     assert sql_parameters("VALUES (${a}, 'x${b}')", style="?")[0] == "VALUES (?, ?)"
 
 
@@ -321,7 +321,7 @@ def test_sql_parameters_have_the_drivers_style() -> None:
     "text",
     ['INSERT INTO "t_${a}" VALUES (1)', "SELECT E'${a}'", "SELECT $x$${a}$x$", "VALUES ({{ a }})", "VALUES (${a)"],
 )
-def test_sql_refuses_what_can_be_no_parameter(text: str) -> None:
-    """A table chosen by a message, or text pasted into code, is a hole; it is refused when the sink is configured."""
+def test_placeholder_that_can_not_be_a_parameter_is_a_configuration_error(text: str) -> None:
+    """A table chosen by a message, or text inserted into code, would be an SQL injection."""
     with pytest.raises(ConfigError):
         sql_parameters(text)

@@ -1,7 +1,7 @@
-"""Options whose text has a form of its own, checked along with all others: every mistake is told at once, at its place.
+"""Validators of options that are templates, so that mistakes are reported together with those of other options.
 
-What is right also by other options (a path must begin with text of its own unless `allow_unconfined` says otherwise)
-is looked at when the sink is made.
+Rules that depend on other options (a path begins with constant text unless `allow_unconfined` is set) are checked when
+the sink is created.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pydantic import AfterValidator
 
 from engine.errors import ConfigError
-from engine.language.template import KindName, Template
+from engine.language.template import Template, TemplateKindName
 
 
 def checked(check: Callable[[str], object]) -> AfterValidator:
-    """To annotate an option with: `check` raises `ConfigError` for a text that won't do."""
+    """Return the validator of an option: `check` raises `ConfigError` for a text that is not accepted."""
 
     def validate(text: str) -> str:
         try:
@@ -27,6 +27,6 @@ def checked(check: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(validate)
 
 
-def templated(kind: KindName) -> AfterValidator:
-    """To annotate an option with: its text must be a template of this kind."""
+def templated(kind: TemplateKindName) -> AfterValidator:
+    """Return the validator of an option that is a template of this kind."""
     return checked(lambda text: Template.compile(text, kind=kind, allow_unconfined=True))
