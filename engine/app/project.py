@@ -1,4 +1,4 @@
-"""A project in full: its files, its rules and its sinks, checked together. What ``headgate check`` reports."""
+"""A whole project: its YAML files, rules and sinks, read and checked together, as ``headgate check`` does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from engine.service.clock import Clock, SystemClock
 
 
 class ProjectError(HeadgateError):
-    """The project has mistakes: `problems` lists them all, `texts` has the files by path, for showing where."""
+    """The project has errors: `problems` lists them all, `texts` has the files by path, to show them with."""
 
     def __init__(self, problems: list[Problem], texts: Mapping[str, str]) -> None:
         errors = [problem for problem in problems if problem.severity == "error"]
@@ -30,7 +30,7 @@ class ProjectError(HeadgateError):
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project that was read: `files` is what its YAML says, `ruleset` holds the rules without errors."""
+    """A project as read: `files` are its YAML files, `ruleset` its rules without errors."""
 
     files: LoadedProject[type[Sink]]
     ruleset: Ruleset
@@ -41,7 +41,7 @@ class Project:
 
     @property
     def has_errors(self) -> bool:
-        """Whether anything is wrong enough not to start."""
+        """Whether any problem is an error."""
         return any(problem.severity == "error" for problem in self.problems)
 
     @property
@@ -51,17 +51,17 @@ class Project:
 
     @property
     def active_sinks(self) -> dict[str, SinkEntry[type[Sink]]]:
-        """Those that are not disabled."""
+        """The sinks that are enabled."""
         return {sink_id: entry for sink_id, entry in self.sinks.items() if entry.config.enable}
 
     def within(self, running: Settings) -> Project:
-        """The project as a process that was started with the settings `running` can serve it: of headgate.yaml, what
-        it says of rules takes effect at once, and all else at the next start."""
+        """Return the project with the settings `running` of the process: of a changed headgate.yaml only the section
+        ``rules`` takes effect before the next start."""
         settings = running.model_copy(update={"rules": self.files.settings.rules})
         return replace(self, files=replace(self.files, settings=settings))
 
     def make_sink(self, entry: SinkEntry[type[Sink]], publish: Publish | None, clock: Clock) -> Sink:
-        """A sink ready to be connected. Raises `ConfigError` where its options contradict each other."""
+        """Return a sink, not yet connected. Raises `ConfigError` where its options contradict each other."""
         context = SinkContext(entry.sink_id, self.files.directory, self.files.data_dir, clock, publish)
         return entry.kind_class(entry.config, context)
 
@@ -103,5 +103,5 @@ def _disabled_targets(project: Project) -> Iterator[Problem]:
 
 
 def check_project(directory: Path, environ: Mapping[str, str] | None = None) -> list[Problem]:
-    """Everything that is wrong with the project in `directory`, warnings included."""
+    """Return all problems of the project in `directory`, warnings included."""
     return read_project(directory, environ).problems

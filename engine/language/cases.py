@@ -1,4 +1,4 @@
-"""The cases of ``rules/*.test.yaml``: an event goes into a rule, these rows come out. What ``headgate test`` runs.
+"""Test cases of rules, as ``headgate test`` runs them: an event and the rows expected of it (``rules/*.test.yaml``).
 
     cases:
       - name: a hot room is reported with its device
@@ -6,8 +6,8 @@
         rows:
           - {device: kitchen, temp: 31.5}
 
-``hot_rooms.test.yaml`` is about ``hot_rooms.sql``. An event is what ``headgate eval`` takes, an object of columns. A
-row is given in part: columns that are not named may hold anything. No rows mean that none come out.
+``hot_rooms.test.yaml`` tests ``hot_rooms.sql``. An event is an object of columns, as for ``headgate eval``. A row is
+given in part: columns that are not named may have any value. An empty list of rows expects that the rule emits no row.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class Case(Model):
     """One case of a rule."""
 
     name: str = Field(min_length=1)
-    """What holds, as a sentence."""
+    """The expectation, as a sentence."""
     event: dict[str, Any]
-    """The columns of the event, with event_type where it is no publish."""
+    """The columns of the event, with event_type for anything but a publish."""
     rows: list[dict[str, Any]]
-    """The rows that come out, each given by the columns that matter."""
+    """The expected rows, each given by the columns that matter."""
 
 
 class _Cases(Model):
     cases: list[Case]
-    """The cases of the rule of that name."""
+    """The cases of one rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a case; it holds when there are no ``problems``."""
+    """The result of one case, which passed when there are no ``problems``."""
 
     path: str
     name: str
@@ -59,21 +59,21 @@ class Result:
 
 @dataclass(slots=True)
 class Report:
-    """The results of all cases, and what kept cases from being run: files with mistakes, rules that are not there."""
+    """The results of all cases, and the problems that kept cases from running: invalid files, missing rules."""
 
     results: list[Result] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
-    """The text of each file by its path, for showing where a problem is."""
+    """The text of each file by its path, to show problems with."""
 
     @property
     def failed(self) -> list[Result]:
-        """The cases that do not hold."""
+        """The cases that did not pass."""
         return [result for result in self.results if result.problems]
 
 
 def run_cases(rules_dir: Path, directory: Path, only: Sequence[str] = ()) -> Report:
-    """Run the cases of the rules in `rules_dir`, of those named in `only` where it names any.
+    """Run the cases of the rules in `rules_dir`, or of the rules `only` where it names any.
 
     Never raises for what a user wrote: all of it is in the report.
     """
@@ -139,7 +139,7 @@ def _shown_path(file: Path, directory: Path) -> str:
 
 
 def _judge(case: Case, node: Node, sql: str, path: str) -> Iterator[Problem]:
-    """What does not hold, each at the place in the file that says what should."""
+    """Yield the differences from the expectation, each at its position in the file."""
     answer = evaluate_event(sql, case.event)
     if answer["kind"] == "error":
         yield Problem(f"the event failed: {answer['message']}", path, _place(node, "event"))
@@ -168,7 +168,7 @@ def _compare(row: Mapping[str, Any], expected: Mapping[str, Any], node: Node, pa
 
 
 def _as_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row as ``headgate eval`` prints it: bytes as base64, undefined as null."""
+    """Return the row as ``headgate eval`` prints it: bytes as base64, undefined as null."""
     plain: dict[str, Any] = decode(encode(row))
     return plain
 

@@ -1,4 +1,4 @@
-"""What an author is told about a statement: pairs of files, ``NAME.sql`` with a mistake, ``NAME.txt`` with the text.
+"""Diagnostics of statements: pairs of files, ``NAME.sql`` with a mistake, ``NAME.txt`` with the expected report.
 
 A new pair takes two files and nothing else. The text has, for every problem in order, its line and column, its words,
 the line with a caret under the place, and the remedy.
@@ -19,7 +19,7 @@ _STATEMENTS = sorted(_FOLDER.glob("*.sql"))
 
 
 def shown(problems: list[Problem], sql: str) -> str:
-    """Problems as a person sees them."""
+    """Return problems as the command line shows them."""
     return "\n".join(line for problem in problems for line in _lines(problem, sql)) + "\n"
 
 
@@ -34,14 +34,14 @@ def _lines(problem: Problem, sql: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("file", _STATEMENTS, ids=[file.stem for file in _STATEMENTS])
-def test_the_author_is_told_what_is_wrong_where_and_what_to_do(file: Path) -> None:
-    """Somebody who writes their first rule has nothing but these words."""
+def test_diagnostics_have_position_message_and_remedy(file: Path) -> None:
+    """The author of a first rule has no other help than these texts."""
     sql = file.read_text(encoding="utf-8")
     assert shown(check_rule(sql), sql) == file.with_suffix(".txt").read_text(encoding="utf-8")
 
 
-def test_every_diagnostic_tells_a_remedy() -> None:
-    """A message without a remedy leaves the author alone; the few that have none say everything themselves."""
+def test_nearly_every_diagnostic_has_a_remedy() -> None:
+    """Only a message that implies its remedy may lack one."""
     without = [
         (file.stem, problem.message)
         for file in _STATEMENTS

@@ -1,4 +1,4 @@
-"""What a wrong project is told: each folder of ``projects/`` holds one, and in ``expected.txt`` the report on it."""
+"""Diagnostics of projects: each folder of ``projects/`` is a project with mistakes and its report, ``expected.txt``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CASES = sorted(folder.name for folder in PROJECTS.iterdir() if folder.is_dir())
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_project_gets_exactly_the_report_beside_it(case: str) -> None:
-    """A report is what somebody works by: place, caret and remedy are part of the interface."""
+def test_project_gets_exactly_the_expected_report(case: str) -> None:
+    """Position, caret and remedy are part of the interface."""
     project = read_project(PROJECTS / case, ENVIRONMENT)
 
     report = render(project.problems, project.texts).replace(str(PROJECTS), "…")
@@ -27,7 +27,7 @@ def test_a_project_gets_exactly_the_report_beside_it(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_report_shows_a_secret(case: str) -> None:
-    """A report is pasted into tickets."""
+    """Reports are pasted into tickets."""
     project = read_project(PROJECTS / case, ENVIRONMENT)
 
     assert "s3cret-t0ken" not in render(project.problems, project.texts)

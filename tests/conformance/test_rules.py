@@ -33,7 +33,7 @@ def _cases(name: str) -> Iterator[Any]:
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The answer as a program reading `headgate eval --jsonl` gets it."""
+    """Return the answer as a program that reads `headgate eval --jsonl` gets it."""
     answer: dict[str, Any] = json.loads(encode(evaluate_line(json.dumps(request))))
     return answer
 
@@ -45,8 +45,8 @@ def _judge(case: dict[str, Any], problem: str | None) -> None:
 
 
 @pytest.mark.parametrize("case", list(_cases("parse_cases.jsonl")))
-def test_a_text_is_a_rule_exactly_when_it_is_one_for_emqx(case: dict[str, Any]) -> None:
-    """A rule pasted from EMQX has to be taken, and what EMQX refuses has to be refused with a reason."""
+def test_statement_is_valid_exactly_where_emqx_accepts_it(case: dict[str, Any]) -> None:
+    """A rule pasted from EMQX is accepted; one that EMQX refuses is refused with a reason."""
     answer = _answer({key: case[key] for key in ("id", "sql", "sql_b64") if key in case})
     expected = "valid" if case["valid"] else "invalid"
     problem = None if answer["kind"] == expected else f"expected {expected}, got {answer}"
@@ -56,14 +56,14 @@ def test_a_text_is_a_rule_exactly_when_it_is_one_for_emqx(case: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("case", list(_cases("sql_cases.jsonl")))
-def test_a_statement_gives_what_it_gives_in_emqx(case: dict[str, Any]) -> None:
+def test_statement_has_the_same_result_as_in_emqx(case: dict[str, Any]) -> None:
     """Promise 8: every EMQX statement that works there works here with the same result."""
     _judge(case, _statement_problem(case, _answer({"id": case["id"], "sql": case["sql"], "event": case["event"]})))
 
 
 @pytest.mark.parametrize("case", list(_cases("func_cases.jsonl")))
-def test_an_expression_has_the_value_it_has_in_emqx(case: dict[str, Any]) -> None:
-    """Functions are most of what rules are made of."""
+def test_expression_has_the_same_value_as_in_emqx(case: dict[str, Any]) -> None:
+    """Rules consist mostly of function calls."""
     event = case.get("event", {"event_type": "message_publish", "topic": "t/a", "payload": "{}"})
     answer = _answer({"id": case["id"], "sql": f'SELECT {case["expr"]} AS result FROM "#"', "event": event})
     _judge(case, _value_problem(case, answer))

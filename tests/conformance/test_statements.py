@@ -1,6 +1,6 @@
 """The rule language case by case, as data: ``tests/conformance/sql/*.yaml``.
 
-Every case runs twice, on a publish and on an event given as data, which are different code; both must answer alike.
+Every case runs twice, on a publish and on an event given as data, which run different code; both must agree.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _events(case: dict[str, Any]) -> tuple[Message, Occurrence]:
 
 
 def _wanted(case: dict[str, Any]) -> tuple[Any, bool]:
-    """What should come out, and whether nothing else may."""
+    """Return the expected rows, and whether they are complete."""
     if "match" in case:
         return ([{"$anything": True}] if case["match"] else []), True
     if "value" in case:
@@ -57,8 +57,8 @@ def _wanted(case: dict[str, Any]) -> tuple[Any, bool]:
 
 
 @pytest.mark.parametrize("case", list(_cases()))
-def test_a_statement_does_what_its_case_says(case: dict[str, Any]) -> None:
-    """The language is what these cases say it is, whoever compiles it and however."""
+def test_statement_has_the_result_of_its_case(case: dict[str, Any]) -> None:
+    """These cases define the language, independently of the compiler."""
     if "invalid" in case:
         with pytest.raises(RuleError) as refused:
             compile_rule(_statement(case), rule_id="test")

@@ -1,6 +1,4 @@
-"""Statements and texts that nobody thought of: only the documented errors come out, and compiled code means what the
-language says, held against an interpreter that is written another way.
-"""
+"""Generated statements and texts: only documented errors are raised, and compiled code agrees with an interpreter."""
 
 from __future__ import annotations
 
@@ -107,7 +105,7 @@ def _events(payload: str) -> tuple[Message, Occurrence]:
 
 
 def _compiled(sql: str) -> CompiledRule | None:
-    """The rule; None where it is refused with good reason, which Python's own compiler never is."""
+    """Return the rule; None where it is refused, but not by Python's own compiler."""
     try:
         return compile_rule(sql, rule_id="test")
     except RuleError as error:
@@ -133,7 +131,7 @@ def _meaning(sql: str, event: Message | Occurrence) -> Any:
 @_bounded
 @given(_texts)
 def test_any_text_is_a_statement_or_a_rule_error(text: str) -> None:
-    """A rule file holds whatever somebody saved in it; nothing but a `RuleError` may stop the start of the others."""
+    """A rule file may hold any text; any exception but `RuleError` would keep the other rules from loading."""
     with suppress(RuleError):
         parse(text)
     for problem in check_rule(text):
@@ -145,8 +143,8 @@ def test_any_text_is_a_statement_or_a_rule_error(text: str) -> None:
 
 @_bounded
 @given(_statements(), _payloads)
-def test_compiled_code_means_what_the_interpreter_says(sql: str, payload: str) -> None:
-    """Fast paths, reading once for two readers and the order of fields are where a compiler goes wrong."""
+def test_compiled_code_agrees_with_the_interpreter(sql: str, payload: str) -> None:
+    """Fast paths, values computed once for two readers and the order of fields are where a compiler errs."""
     rule = _compiled(sql)
     if rule is None:
         return
@@ -156,8 +154,8 @@ def test_compiled_code_means_what_the_interpreter_says(sql: str, payload: str) -
 
 @_bounded
 @given(_statements(), st.binary(max_size=60))
-def test_no_payload_makes_a_rule_raise_anything_else(sql: str, payload: bytes) -> None:
-    """A device can send what it likes; its message fails in that rule, is counted there, and that is all."""
+def test_payload_of_any_bytes_raises_only_evaluation_errors(sql: str, payload: bytes) -> None:
+    """A device can send any bytes: its message fails in that rule, is counted there, and has no other effect."""
     rule = _compiled(sql)
     if rule is None:
         return

@@ -1,6 +1,6 @@
-"""The code of one arithmetic operation: what two numbers or two texts need stands there, the rest calls the runtime.
+"""Code of one arithmetic operation: inline for two numbers or two texts, a call of the runtime for other kinds.
 
-A result is held against the range of numbers only where it can leave it: not behind ``x + 32`` or ``x / 10``.
+A result is checked against the range of numbers only where it can leave it: not after ``x + 32`` or ``x / 10``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _CALLS = {
 }  # fmt: skip
 
 _HARMLESS_MAX = 1e290
-"""Adding no more than this to a float that is in range leaves it there: it is less than the last digit is worth."""
+"""A summand up to this keeps a float in range: it is less than half a unit in the last place of the largest float."""
 
 
 def operation(writer: Writer, op: str, left: Atom, right: Atom) -> Atom:
-    """Write ``left op right``."""
+    """Write ``left op right`` and return its value."""
     slow = f"{_CALLS[op]}({left.text}, {right.text})"
     if op in ("||", "+") and "str" in (left.kind, right.kind):
         return _join(writer, left, right, slow)
@@ -33,7 +33,7 @@ def operation(writer: Writer, op: str, left: Atom, right: Atom) -> Atom:
 
 
 def number_guard(left: Atom, right: Atom) -> str | None:
-    """The test that both are numbers: empty where that is known, None where it can't be."""
+    """Return the test that both are numbers: empty where that is known, None where it is impossible."""
     if not left.may_be_number or not right.may_be_number:
         return None
     unknown = dict.fromkeys(atom.text for atom in (left, right) if not atom.is_number)
@@ -83,7 +83,7 @@ def _stays_in_range(op: str, left: Atom, right: Atom) -> bool:
 
 
 def _literal(atom: Atom) -> float | None:
-    """The number that the atom is, if its text is a literal."""
+    """Return the number of an atom whose text is a literal."""
     if not atom.is_number:
         return None
     try:
@@ -110,7 +110,7 @@ def _join(writer: Writer, left: Atom, right: Atom, slow: str) -> Atom:
 
 
 def _of_integers(op: str, left: Atom, right: Atom) -> str | None:
-    """``div`` and ``mod`` by a positive literal, where Python's operators agree for what is not negative."""
+    """Return ``div`` or ``mod`` by a positive literal, with Python's operators for operands that are not negative."""
     if not right.text.isdigit() or right.text == "0" or left.kind not in ("any", "defined", "number", "int"):
         return None
     python = "//" if op == "div" else "%"

@@ -1,6 +1,6 @@
-"""What is wrong with a statement that can be parsed, and what is probably not meant: all of it in one pass.
+"""Checks of parsed statements: all errors and warnings in one pass.
 
-Errors are what can work for no message. Warnings are what EMQX takes and does, too, but hardly what its author wanted.
+An error is a statement that fails for every message. A warning is valid, in EMQX as well, but probably not intended.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _fields(statement: Statement) -> Iterator[Problem]:
 
 
 def _repeated(rows: tuple[Field, ...]) -> Iterator[Problem]:
-    """Aliases given twice, where the first value never comes out."""
+    """Warn of aliases given twice: the first value is lost."""
     seen: set[str] = set()
     for item in rows:
         target = target_of(item)
@@ -337,12 +337,12 @@ def _is_null(node: Expr, aliases: set[str]) -> bool:
 
 
 def _is_text_by_mistake(node: Expr, other: Expr, aliases: set[str]) -> TypeGuard[Reference]:
-    """Whether a name in double quotes was probably meant as text: it is compared with a column and is none itself."""
+    """Return whether a name in double quotes was probably meant as text: it is compared with a column, and unknown."""
     return _is_unknown_in_quotes(node, aliases) and not isinstance(other, Const)
 
 
 def _is_unknown_in_quotes(node: Expr, aliases: set[str]) -> TypeGuard[Reference]:
-    """Whether `node` is a name in double quotes that neither an alias nor a column of a publish has."""
+    """Return whether `node` is a name in double quotes that is neither an alias nor a column of a publish."""
     if not isinstance(node, Reference) or not node.quoted or node.steps:
         return False
     return node.name not in aliases and node.name not in MESSAGE_COLUMNS

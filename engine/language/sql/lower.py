@@ -1,4 +1,4 @@
-"""sqlglot's tree to the nodes of `engine.language.sql.nodes`, each with its place in the text."""
+"""Conversion of sqlglot's parse tree to the nodes of `engine.language.sql.nodes`, with their positions in the text."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from engine.language.sql.nodes import (
     Step,
     Target,
 )
-from engine.language.sql.tokens import Places
+from engine.language.sql.tokens import TextPositions
 
 __all__ = ["parse"]
 
 DIGITS_MAX = 300
-"""How many digits a number in a statement may have."""
+"""The number of digits of a number in a statement."""
 
 _ARITHMETIC: dict[type[exp.Expr], str] = {
     exp.Add: "+", exp.Sub: "-", exp.DPipe: "||", exp.Mul: "*", exp.Div: "/", exp.IntDiv: "div", exp.Mod: "mod",
@@ -55,14 +55,14 @@ _COMPARISONS: dict[type[exp.Expr], str] = {
 
 
 def parse(sql: str) -> Statement:
-    """The statement in `sql`. Raises `RuleError` when it is none; functions and sinks need not exist."""
+    """Parse a statement. Raises `RuleError` for syntax errors; functions and sinks are not looked up."""
     return _Lowering(sql).statement(parse_tree(sql))
 
 
 class _Lowering:
     def __init__(self, sql: str) -> None:
         self._sql = sql
-        self._places = Places(sql)
+        self._positions = TextPositions(sql)
 
     def statement(self, tree: Any) -> Statement:
         args = tree.args
@@ -106,7 +106,7 @@ class _Lowering:
         return tuple(map(self._expr, nodes))
 
     def _at(self, node: Any) -> Position:
-        return self._places.at(*_span(node))
+        return self._positions.at(*_span(node))
 
     # -- one method per kind of node
 
@@ -140,7 +140,7 @@ class _Lowering:
         return Sign(op, operand, self._at(node))
 
     def _arith(self, node: Any) -> Expr:
-        """A chain of one precedence, however long, without descending along it."""
+        """Convert a chain of operators of one precedence, in a loop: it may be longer than Python's recursion limit."""
         level = _LEVEL[_ARITHMETIC[type(node)]]
         rest: list[tuple[str, Expr]] = []
         left = node
@@ -194,7 +194,7 @@ class _Lowering:
     def _call(self, node: Any) -> Expr:
         name, at, args = node.this, self._at(node), self._exprs(node.expressions)
         start, _ = _span(node)
-        name_at = self._places.at(start, node.meta["name_end"] + 1)
+        name_at = self._positions.at(start, node.meta["name_end"] + 1)
         if len(args) == 2 and name in _LEVEL:
             return Arith(args[0], ((name, args[1]),), at)
         return Call(name, args, at, name_at)
@@ -251,7 +251,7 @@ _LOWER: dict[type[exp.Expr], Callable[[_Lowering, Any], Expr]] = {
 
 
 def _span(node: Any) -> tuple[int, int]:
-    """From where to where `node` goes; chains that sqlglot built have the span of their ends."""
+    """Return start and end of `node`; a chain that sqlglot built spans from its first operand to its last."""
     meta = node.meta
     if "start" in meta:
         return meta["start"], meta["end"] + 1

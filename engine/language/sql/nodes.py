@@ -1,7 +1,7 @@
-"""The statement as data: what check and codegen read, free of the parser that made it.
+"""The syntax tree of a statement, independent of the parser that made it.
 
-Every node knows its place in the text. Chains of one precedence (``a + b - c``, ``a AND b AND c``) are one node with
-many operands, so that the depth of a tree is the depth of its parentheses, which the parser bounds.
+Every node has its position in the text (``at``). A chain of one precedence (``a + b - c``, ``a AND b AND c``) is one
+node with many operands, so that the depth of a tree is the depth of its parentheses, which the parser bounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class SinkTarget:
-    """One item of INSERT INTO; ``columns`` are the names its fields get there, None where they keep their own."""
+    """One item of INSERT INTO; ``columns`` are the names of the fields in that sink, None where they keep their own."""
 
     name: str
     columns: tuple[str, ...] | None
@@ -31,7 +31,7 @@ class SinkTarget:
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """A literal. ``doubled`` marks text that holds a doubled quote, which the language keeps doubled."""
+    """A literal. ``doubled`` marks text with a doubled quote, which the language keeps doubled."""
 
     value: str | int | float | bool
     at: Position
@@ -48,7 +48,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A step into a list. 0 is nothing to a reader; to a writer it is the head, and -0 (``tail``) the end."""
+    """A step into a list. Read, 0 is undefined; written, 0 inserts at the head and -0 (``tail``) at the end."""
 
     number: int
     tail: bool
@@ -57,7 +57,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class IndexBy:
-    """A step into a list by a value found at run time."""
+    """A step into a list by the value of an expression."""
 
     expr: Expr
     at: Position
@@ -68,7 +68,7 @@ Step = Key | Index | IndexBy
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A column or an alias, and the way into it."""
+    """A column or an alias, and a path into it."""
 
     name: str
     steps: tuple[Step, ...]
@@ -78,7 +78,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A way into the value of an expression."""
+    """A path into the value of an expression."""
 
     base: Expr
     steps: tuple[Step, ...]
@@ -87,14 +87,14 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The column ``payload`` where FOREACH goes through it: decoded."""
+    """The decoded payload, as the list of FOREACH."""
 
     at: Position
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The part of a list from ``first`` to ``last``, both included."""
+    """The elements of a list from ``first`` to ``last``, both included."""
 
     base: Expr
     first: int
@@ -113,7 +113,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Arith:
-    """Operands of one precedence from left to right; each operator with the operand at its right."""
+    """A chain of operators of one precedence, from left to right; each operator with its right operand."""
 
     first: Expr
     rest: tuple[tuple[str, Expr], ...]
@@ -131,7 +131,7 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """Two sides and ``= != < > <= >= =~``."""
+    """A comparison by ``= != < > <= >= =~``."""
 
     op: str
     left: Expr
@@ -150,7 +150,7 @@ class Logic:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The opposite of a condition."""
+    """The negation of a condition."""
 
     operand: Expr
     at: Position
@@ -158,7 +158,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """Whether an item is one of the choices, kind for kind."""
+    """The test that an item equals one of the choices in value and kind."""
 
     item: Expr
     choices: tuple[Expr, ...]
@@ -168,7 +168,7 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """Whether a value is neither less than ``low`` nor greater than ``high``."""
+    """The test that a value is neither less than ``low`` nor greater than ``high``."""
 
     operand: Expr
     low: Expr
@@ -178,7 +178,7 @@ class Between:
 
 @dataclass(frozen=True, slots=True)
 class IsNull:
-    """Whether a value is missing or JSON null."""
+    """The test that a value is missing or JSON null."""
 
     operand: Expr
     negated: bool
@@ -195,7 +195,7 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Both forms of CASE; ``operand`` is None in the one with conditions."""
+    """Either form of CASE; ``operand`` is None in the form with conditions."""
 
     operand: Expr | None
     branches: tuple[tuple[Expr, Expr], ...]
@@ -205,7 +205,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call. ``name_at`` is the place of the name alone."""
+    """A function call. ``name_at`` is the position of the name alone."""
 
     name: str
     args: tuple[Expr, ...]
@@ -236,7 +236,7 @@ Expr = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a value goes in the output: a name, and the way into it. ``written`` tells whether AS was."""
+    """The name in the output, and the path into it, that a value gets. ``written`` is false for a default name."""
 
     name: str
     steps: tuple[Step, ...]
@@ -256,7 +256,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A whole rule. ``do`` is None where a FOREACH has none; ``many`` tells a FOREACH from a SELECT."""
+    """A statement. ``many`` is true for FOREACH, false for SELECT; ``do`` is None without DO."""
 
     sinks: tuple[SinkTarget, ...]
     many: bool

@@ -1,7 +1,7 @@
-"""What generated code calls where its fast paths end: the rules of values, one function each.
+"""The functions that generated code calls: operators, paths and conditions for values of any kind.
 
-Fast paths stand in the generated code itself (see `engine.language.sql.codegen`); whatever is not two numbers, two
-texts or a step into a map comes here. What is wrong with a value is an `EvaluationError`.
+Fast paths are inline in the generated code (see `engine.language.sql.codegen`): two numbers, two texts, a step into a
+map. All other values come here. A value that an operator can't take raises `EvaluationError`.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ __all__ = [
 ]  # fmt: skip
 
 INTEGER_BITS_MAX = 4096
-"""The longest integer that arithmetic may make. Erlang has no such bound, and a rule could fill the memory."""
+"""The size of the results of integer arithmetic. Erlang has no such bound, but a rule could fill the memory."""
 
 FLOAT_MAX = 1.7976931348623157e308
 
 TEXT_MAX = 16 << 20
-"""The longest text or binary that joining may make, in characters or bytes."""
+"""The length of joined text in characters, or of joined binary data in bytes."""
 
 LIST_MAX = 100_000
-"""The most elements FOREACH goes through, and the most a range may make."""
+"""The number of elements of a range, and of the list of FOREACH."""
 
 
 class _End:
-    """An end of a list, as the target of an alias."""
+    """One end of a list, as the target of an alias."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -44,7 +44,7 @@ class _End:
 
 
 PENDING = object()
-"""The value of a CASE of which no branch has applied yet."""
+"""The value of a CASE of which no branch has matched yet."""
 
 HEAD = _End("HEAD")
 TAIL = _End("TAIL")
@@ -54,7 +54,7 @@ TAIL = _End("TAIL")
 
 
 def add(left: Any, right: Any) -> Any:
-    """The sum of two numbers; where one side is text, both joined."""
+    """Return the sum of two numbers; with text on one side, join the texts of both."""
     if type(left) is str and type(right) is str:
         return concat(left, right)
     if _are_numbers(left, right):
@@ -65,17 +65,17 @@ def add(left: Any, right: Any) -> Any:
 
 
 def subtract(left: Any, right: Any) -> Any:
-    """The difference of two numbers."""
+    """Return the difference of two numbers."""
     return within_range(left - right) if _are_numbers(left, right) else _no_numbers("subtract", left, right)
 
 
 def multiply(left: Any, right: Any) -> Any:
-    """The product of two numbers."""
+    """Return the product of two numbers."""
     return within_range(left * right) if _are_numbers(left, right) else _no_numbers("multiply", left, right)
 
 
 def divide(left: Any, right: Any) -> float:
-    """The quotient of two numbers, always a float."""
+    """Return the quotient of two numbers, always a float."""
     if not _are_numbers(left, right):
         _no_numbers("divide", left, right)
     if right == 0:
@@ -84,28 +84,28 @@ def divide(left: Any, right: Any) -> float:
 
 
 def int_divide(left: Any, right: Any) -> int:
-    """The quotient of two integers without its fraction."""
+    """Return the quotient of two integers, truncated towards zero."""
     _two_integers("div", left, right)
     quotient: int = abs(left) // abs(right)
     return quotient if (left < 0) == (right < 0) else -quotient
 
 
 def modulo(left: Any, right: Any) -> int:
-    """What `int_divide` leaves, with the sign of `left`."""
+    """Return the remainder of `int_divide`, with the sign of `left`."""
     _two_integers("mod", left, right)
     rest: int = abs(left) % abs(right)
     return -rest if left < 0 else rest
 
 
 def negate(value: Any) -> Any:
-    """The number with the other sign."""
+    """Return the number with the opposite sign."""
     if type(value) is int or type(value) is float:
         return -value
     raise EvaluationError(f"can't negate {kind_of(value)}")
 
 
 def concat(left: Any, right: Any) -> str | bytes:
-    """The texts of two values, joined."""
+    """Return the texts of two values, joined."""
     first, second = to_text(left), to_text(right)
     if len(first) + len(second) > TEXT_MAX:
         raise EvaluationError(f"the joined text would be longer than {TEXT_MAX} characters")
@@ -115,7 +115,7 @@ def concat(left: Any, right: Any) -> str | bytes:
 
 
 def within_range(number: int | float) -> int | float:
-    """`number`, where it is one that the language can hold."""
+    """Return `number`. Raises `EvaluationError` where it is out of the range of numbers."""
     if type(number) is int:
         if number.bit_length() > INTEGER_BITS_MAX:
             raise EvaluationError(f"the integer has more than {INTEGER_BITS_MAX} bits")
@@ -159,7 +159,7 @@ def _two_integers(name: str, left: Any, right: Any) -> None:
 
 
 def eq(left: Any, right: Any) -> bool:
-    """``=``: two missing values are equal, a missing one equals nothing else; text that is a number is that number."""
+    """Return ``left = right``. Two missing values are equal; text that holds a number equals that number."""
     kind, other = type(left), type(right)
     if kind is other:
         return equal(left, right)
@@ -173,36 +173,36 @@ def eq(left: Any, right: Any) -> bool:
 
 
 def ne(left: Any, right: Any) -> bool:
-    """``!=``: false where exactly one side is missing."""
+    """Return ``left != right``, which is false where exactly one side is missing."""
     return (left is UNDEFINED) == (right is UNDEFINED) and not eq(left, right)
 
 
 def lt(left: Any, right: Any) -> bool:
-    """``<``"""
+    """Return ``left < right``."""
     order = _order(left, right)
     return order is not None and order < 0
 
 
 def gt(left: Any, right: Any) -> bool:
-    """``>``"""
+    """Return ``left > right``."""
     order = _order(left, right)
     return order is not None and order > 0
 
 
 def le(left: Any, right: Any) -> bool:
-    """``<=``"""
+    """Return ``left <= right``."""
     order = _order(left, right)
     return order is not None and order <= 0
 
 
 def ge(left: Any, right: Any) -> bool:
-    """``>=``"""
+    """Return ``left >= right``."""
     order = _order(left, right)
     return order is not None and order >= 0
 
 
 def topic_match(topic: Any, topic_filter: Any) -> bool:
-    """``=~``: whether a topic matches a topic filter; false where either is no text."""
+    """Return ``topic =~ filter``, which is false unless both are text."""
     return type(topic) is str and type(topic_filter) is str and topic_matches(topic_filter, topic)
 
 
@@ -220,7 +220,7 @@ def _text_equals(text: str, other: Any) -> bool:
 
 
 def _order(left: Any, right: Any) -> int | None:
-    """Negative, zero or positive; None where the two can't be ordered."""
+    """Compare two values: negative, zero or positive; None where they have no order."""
     if left is UNDEFINED or right is UNDEFINED:
         return 0 if left is right else None
     if type(left) is str and type(right) is not str:
@@ -231,7 +231,7 @@ def _order(left: Any, right: Any) -> int | None:
 
 
 def _as_kind_of(other: Any, text: str) -> Any:
-    """`text` as it compares with `other`: as a number with a number, UNDEFINED where it is none."""
+    """Convert `text` for a comparison with `other`; UNDEFINED where `other` is a number and `text` is not."""
     if type(other) is int or type(other) is float:
         number = number_of(text)
         return UNDEFINED if number is None else number
@@ -241,7 +241,7 @@ def _as_kind_of(other: Any, text: str) -> Any:
 
 
 class _Symbol(str):
-    """Text that is compared with true, false or null, by their names."""
+    """Text to be compared with true, false or null, which compare by name."""
 
     __slots__ = ()
 
@@ -255,7 +255,7 @@ _RANKS = {int: 0, float: 0, _Symbol: 1, dict: 2, list: 3, str: 4, bytes: 4}
 
 
 def _structural(left: Any, right: Any) -> int:
-    """The order of all values: numbers, symbols, maps, lists, text; within a kind by content."""
+    """Compare by kind (numbers, symbols, maps, lists, text), and within a kind by content."""
     rank, other = _RANKS.get(type(left), 5), _RANKS.get(type(right), 5)
     if rank != other:
         return rank - other
@@ -291,14 +291,14 @@ def _maps(left: dict[str, Any], right: dict[str, Any]) -> int:
 
 
 def condition(value: Any) -> bool:
-    """A value that stands where a condition is wanted."""
+    """Return a boolean used as condition. Raises `EvaluationError` for any other value."""
     if value is True or value is False:
         return value
     raise EvaluationError(f"a condition must be true or false, not {kind_of(value)}")
 
 
 def reference_condition(value: Any) -> bool:
-    """A column or field that stands where a condition is wanted; a missing one is false, as it is in SQL."""
+    """Return a column or field used as condition; a missing one is false, as in SQL."""
     return False if value is UNDEFINED or value is None else condition(value)
 
 
@@ -306,20 +306,20 @@ def reference_condition(value: Any) -> bool:
 
 
 def key(value: Any, name: str) -> Any:
-    """The value under `name` in a map or the JSON text of one, else UNDEFINED."""
+    """Return the value under `name` in a map or in the JSON text of a map, else UNDEFINED."""
     if type(value) is str:
         value = _opened(value)
     return value.get(name, UNDEFINED) if type(value) is dict else UNDEFINED
 
 
 def key_or_none(value: Any, name: str) -> Any:
-    """As `key`, but None where there is nothing."""
+    """Return the same as `key`, with None for UNDEFINED."""
     found = key(value, name)
     return None if found is UNDEFINED else found
 
 
 def index(value: Any, number: Any) -> Any:
-    """The element of a list or the JSON text of one, counted from 1 or from the end, else UNDEFINED."""
+    """Return an element of a list or of the JSON text of a list, counted from 1 or from the end, else UNDEFINED."""
     if type(value) is str:
         value = _opened(value)
     if type(value) is not list or type(number) is not int or number == 0:
@@ -331,12 +331,12 @@ def index(value: Any, number: Any) -> Any:
 
 
 def number_or_none(value: Any) -> int | None:
-    """What an index found at run time is to `put`: a place, or None, which changes nothing."""
+    """Return the index for `put` from the value of an expression; None, which changes nothing, for other kinds."""
     return value if type(value) is int else None
 
 
 def part(value: Any, first: int, last: int) -> list[Any]:
-    """The elements from `first` to `last`; a range past the end is cut, one that begins before the list an error."""
+    """Return the elements from `first` to `last`, cut at the end. Raises where the range begins before the list."""
     items = _opened(value) if type(value) is str else value
     if type(items) is not list:
         raise EvaluationError(f"a range needs a list, not {kind_of(value)}")
@@ -347,7 +347,7 @@ def part(value: Any, first: int, last: int) -> list[Any]:
 
 
 def sequence(first: int, last: int) -> list[int]:
-    """The integers from `first` to `last`."""
+    """Return the integers from `first` to `last`."""
     if last < first - 1:
         raise EvaluationError(f"the range [{first}..{last}] ends before it begins")
     if last - first >= LIST_MAX:
@@ -356,7 +356,7 @@ def sequence(first: int, last: int) -> list[int]:
 
 
 def rows_of(value: Any) -> list[Any]:
-    """What FOREACH goes through: a list, or nothing."""
+    """Return the list that FOREACH iterates over; an empty one for any other value."""
     if type(value) is not list:
         return []
     if len(value) > LIST_MAX:
@@ -379,7 +379,7 @@ def _opened(text: str) -> Any:
 
 
 def columns_of(message: Any) -> dict[str, Any]:
-    """All columns, as they leave the rule."""
+    """Return all columns, with None for UNDEFINED."""
     return {name: None if value is UNDEFINED else value for name, value in message.columns().items()}
 
 
@@ -387,16 +387,16 @@ def columns_of(message: Any) -> dict[str, Any]:
 
 
 def put(root: Any, steps: tuple[Any, ...], value: Any) -> Any:
-    """`root` with `value` at the end of `steps`; containers are made as needed and nothing is changed in place.
+    """Return a copy of `root` with `value` at the end of `steps`, with containers added as needed.
 
-    A step is a key, an index, `HEAD` or `TAIL` (insert there), or what an index was at run time. An index that is not
-    in the list changes nothing. JSON text in the way is opened and keeps its other keys.
+    A step is a key, an index, `HEAD` or `TAIL` (insert there), or the result of `number_or_none`. An index that is not
+    in the list changes nothing. JSON text along the path is decoded and keeps its other keys.
     """
     return _put(root, steps, 0, value, False)
 
 
 def put_read(root: Any, steps: tuple[Any, ...], value: Any) -> Any:
-    """As `put`, for a column without alias: an element that the output's list does not have yet is appended."""
+    """Put the value of a column without alias, as `put`; an index behind the end of the list appends."""
     return _put(root, steps, 0, value, True)
 
 
@@ -429,7 +429,7 @@ def _is_place(step: Any) -> bool:
 
 
 def _element(step: Any, length: int) -> int | None:
-    """The element that an index means in a list of `length`, counted from 0."""
+    """Convert an index to one counted from 0 in a list of `length`; None where it is not in the list."""
     if type(step) is not int or step == 0 or abs(step) > length:
         return None
     return step - 1 if step > 0 else length + step
@@ -447,7 +447,7 @@ _WORDS: Mapping[type[BaseException], str] = {
 
 
 def located(error: Exception, places: Callable[[int], Position | None]) -> EvaluationError:
-    """`error`, raised somewhere in generated code, as one that tells the place in the statement."""
+    """Convert an exception of generated code to an `EvaluationError` with its position in the statement."""
     traceback = error.__traceback__
     place = None if traceback is None else places(traceback.tb_lineno)
     if isinstance(error, EvaluationError):

@@ -1,4 +1,4 @@
-"""The nodes that SQL has no name for, as sqlglot's parser wants them: classes of its tree."""
+"""Node classes of sqlglot's tree for the syntax that SQL does not have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlglot import exp
 
 
 class RuleStatement(exp.Expression):
-    """A whole rule."""
+    """A statement."""
 
     arg_types: ClassVar[dict[str, bool]] = {
         "sinks": False, "many": False, "fields": True, "do": False, "incase": False, "sources": True, "where": False,
@@ -28,13 +28,13 @@ class TopicName(exp.Expression):
 
 
 class RuleField(exp.Expression):
-    """An item of SELECT, FOREACH or DO; ``written`` tells whether AS stands before the alias."""
+    """An item of SELECT, FOREACH or DO; ``written`` is true where AS stands before the alias."""
 
     arg_types: ClassVar[dict[str, bool]] = {"this": True, "alias": False, "written": False, "text": True}
 
 
 class Path(exp.Expression):
-    """A name or an expression, and the way into its value."""
+    """A name or an expression, and a path into its value."""
 
     arg_types: ClassVar[dict[str, bool]] = {"this": True, "steps": False}
 
@@ -58,7 +58,7 @@ class PathIndexBy(exp.Expression):
 
 
 class PathSlice(exp.Expression):
-    """``x[a..b]``, or with no ``this`` the list from a to b."""
+    """``x[a..b]``, or without ``this`` the list of integers from a to b."""
 
     arg_types: ClassVar[dict[str, bool]] = {"this": False, "text": True}
 
@@ -68,7 +68,7 @@ class TopicMatch(exp.Expression, exp.Binary):
 
 
 class FilterMatch(exp.Expression, exp.Binary):
-    """``filter ~= topic``, the other way round."""
+    """``filter ~= topic``, with the operands exchanged."""
 
 
 class Plus(exp.Unary):

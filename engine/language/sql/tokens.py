@@ -1,8 +1,8 @@
-"""The words of the rule language: text to sqlglot tokens.
+"""Tokenizer of the rule language, which makes tokens for sqlglot's parser.
 
-sqlglot's own scanner decides by the class of a character, and no setting of it gives these rules: text without
-escapes whose doubled quotes stay, a minus that may or may not begin a comment, digits that are a key after a dot. So
-`RuleTokenizer` scans with one expression and makes sqlglot's tokens of it, for sqlglot's parser.
+sqlglot's own tokenizer decides by the class of a character and can't be configured for the lexical rules of the
+language: text without escapes whose doubled quotes stay, a minus that may or may not begin a comment, digits that are
+a key after a dot. So `RuleTokenizer` scans with one regular expression.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sqlglot.tokens import Tokenizer
 
 from engine.errors import Position, RuleError
 
-__all__ = ["DO", "ELSE", "FOREACH", "INCASE", "RANGE", "RESERVED", "RULE_KEYWORDS", "Places", "RuleTokenizer"]
+__all__ = ["DO", "ELSE", "FOREACH", "INCASE", "RANGE", "RESERVED", "RULE_KEYWORDS", "RuleTokenizer", "TextPositions"]
 
 FOREACH = TokenType.FOR
 DO = TokenType.EXECUTE
 INCASE = TokenType.FILTER
 ELSE = TokenType.DEFAULT
-"""Not sqlglot's own: a statement that begins with that one is none at all to its parser."""
+"""Not sqlglot's ELSE: of a statement that begins with that token its parser returns no tree at all."""
 RANGE = TokenType.RANGE
 RESERVED = TokenType.COMMAND
-"""IF and ELSIF, which the language keeps for itself without using them."""
+"""IF and ELSIF, which are reserved and have no meaning yet."""
 
 RULE_KEYWORDS = {
     "AND": TokenType.AND,
@@ -47,7 +47,7 @@ RULE_KEYWORDS = {
     "WHEN": TokenType.WHEN,
     "WHERE": TokenType.WHERE,
 }
-"""The words that can't be a name without quotes, in any letter case."""
+"""Reserved words in any letter case: as names they need quotes."""
 
 _LOWER_CASE_WORDS = {
     "true": TokenType.TRUE,
@@ -134,15 +134,15 @@ _REMEDIES = {
 }
 
 
-class Places:
-    """Offsets in a text as lines and columns."""
+class TextPositions:
+    """Conversion of offsets in a text to lines and columns."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._starts = [0, *(match.end() for match in re.finditer(r"\n", text))]
 
     def at(self, start: int, end: int) -> Position:
-        """The place from `start` up to `end`, underlined as far as its first line goes."""
+        """Return the position of the text from `start` up to `end`, cut at the end of its first line."""
         line = bisect_right(self._starts, start)
         first = self._starts[line - 1]
         last = self._starts[line] - 1 if line < len(self._starts) else len(self._text)
@@ -150,38 +150,44 @@ class Places:
 
 
 class RuleTokenizer(Tokenizer):
-    """Makes sqlglot tokens of a statement. ``minus_signs`` reads ``--`` in its last line as two minus signs."""
+    """Tokenizer of statements. ``minus_signs`` reads ``--`` in the last line as two minus signs."""
 
     def tokenize(self, sql: str, *, minus_signs: bool = False) -> list[Token]:
-        """The tokens of `sql`. Raises `RuleError` at the first character that belongs to none."""
+        """Return the tokens of `sql`. Raises `RuleError` at the first character that can't begin one."""
         return _Scan(sql, minus_signs).run()
 
 
 class _Scan:
+    """One pass over a text. The tokens carry offsets; lines and columns are computed where an error needs them."""
+
     def __init__(self, text: str, minus_signs: bool) -> None:
         self._text = text
-        self._places = Places(text)
         self._tokens: list[Token] = []
         self._last_line = text.rstrip().rfind("\n") + 1
         self._minus_signs = minus_signs
 
     def run(self) -> list[Token]:
-        offset, size = 0, len(self._text)
+        text, tokens, match_at = self._text, self._tokens, _TOKEN.match
+        offset, size, after_dot = 0, len(text), -1
         while offset < size:
-            offset = self._one(offset)
-        return self._tokens
+            if offset == after_dot and (digits := _DIGITS.match(text, offset)):
+                offset = self._numeric_key(digits[0], offset, digits.end())
+                continue
+            match = match_at(text, offset)
+            assert match is not None  # the last alternative takes any character
+            kind, end = match.lastgroup, match.end()
+            if kind == "word":
+                word = match[0]
+                tokens.append(Token(_word(word), word, 1, 1, offset, end - 1))
+            elif kind != "space":
+                end = self._other(kind, match[0], offset, end)
+                if tokens and tokens[-1].token_type is TokenType.DOT:
+                    after_dot = tokens[-1].end + 1
+            offset = end
+        return tokens
 
-    def _one(self, offset: int) -> int:
-        """Scan what stands at `offset`; the offset behind it."""
-        if self._tokens and self._tokens[-1].token_type is TokenType.DOT and self._tokens[-1].end + 1 == offset:
-            digits = _DIGITS.match(self._text, offset)
-            if digits:
-                return self._numeric_key(digits[0], offset, digits.end())
-        match = _TOKEN.match(self._text, offset)
-        assert match is not None
-        kind, text, end = match.lastgroup, match[0], match.end()
-        if kind == "word":
-            return self._add(_word(text), text, offset, end)
+    def _other(self, kind: str | None, text: str, offset: int, end: int) -> int:
+        """Add the token at `offset` that is neither a word nor space; return the offset behind it."""
         if kind == "operator" and not self._text.startswith("/*", offset):
             return self._add(_OPERATORS[text], text, offset, end)
         if kind == "comment" and self._is_minus(offset, text):
@@ -195,34 +201,37 @@ class _Scan:
             return self._add(RANGE, text[1:-1], offset, end)
         if kind == "number":
             return self._number(text, offset, end)
-        if kind in ("space", "comment"):
+        if kind == "comment":
             return end
         self._refuse(text, offset)
 
     def _add(self, token_type: TokenType, text: str, start: int, end: int) -> int:
-        place = self._places.at(start, end)
-        self._tokens.append(Token(token_type, text, place.line, place.column, start, end - 1))
+        self._tokens.append(Token(token_type, text, 1, 1, start, end - 1))
         return end
+
+    def _at(self, start: int, end: int) -> Position:
+        return TextPositions(self._text).at(start, end)
 
     def _number(self, text: str, offset: int, end: int) -> int:
         if _SUFFIX.match(self._text, end) and len(text) > 1:
-            at = self._places.at(offset, end + 1)
+            at = self._at(offset, end + 1)
             raise RuleError(f"{self._text[offset : end + 1]} is not a number", at, f"write {text}")
         return self._add(TokenType.NUMBER, text, offset, end)
 
     def _numeric_key(self, text: str, offset: int, end: int) -> int:
-        """``.1`` is a key; whether ``.1.5`` is one or two can't be told, so that it is neither, as in EMQX."""
+        """Add ``.1`` as a key. ``.1.5`` could be one key or two and is refused, as in EMQX."""
         more = _FRACTION.match(self._text, end)
         if more:
-            at = self._places.at(offset, more.end())
+            at = self._at(offset, more.end())
             remedy = f"write .'{text}'.'{more[1]}' for two keys, .'{text}{more[0]}' for one"
             raise RuleError(f".{text}{more[0]} may be one key or two", at, remedy)
         return self._add(TokenType.NUMBER, text, offset, end)
 
     def _is_minus(self, offset: int, comment: str) -> bool:
-        """Whether ``--`` is two minus signs: only in the last line, where it can't be a comment of EMQX's language.
+        """Return whether ``--`` is two minus signs: only in the last line, where EMQX's language has no comments.
 
-        There it is a comment all the same when a space says so; ``minus_signs`` is for when that made no sense.
+        With a space beside it, it is a comment there as well, unless ``minus_signs`` is set: that is the second attempt
+        at a statement that can't be parsed with the comment.
         """
         if offset < self._last_line or comment.startswith("/*"):
             return False
@@ -232,7 +241,7 @@ class _Scan:
         return not (before.isspace() or not before or after.isspace() or not after or after == "-")
 
     def _refuse(self, text: str, offset: int) -> NoReturn:
-        at = self._places.at(offset, offset + len(text))
+        at = self._at(offset, offset + len(text))
         if text in ("'", '"'):
             what = "text" if text == "'" else "name"
             raise RuleError(f"the {what} that begins here has no closing {text}", at, f"add {text} where it ends")

@@ -1,4 +1,4 @@
-"""Going through the nodes of a statement."""
+"""Iteration over the nodes of a statement."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["calls", "children", "descendants", "expressions", "references"]
 
 
 def children(node: Expr) -> Iterator[Expr]:
-    """The expressions right below `node`, from left to right."""
+    """Yield the direct subexpressions of `node`, from left to right."""
     match node:
         case Const() | Sequence() | Decoded():
             return
@@ -73,24 +73,24 @@ def children(node: Expr) -> Iterator[Expr]:
 
 
 def descendants(node: Expr) -> Iterator[Expr]:
-    """`node` and every expression below it."""
+    """Yield `node` and every expression below it."""
     yield node
     for child in children(node):
         yield from descendants(child)
 
 
 def references(node: Expr) -> Iterator[Reference]:
-    """Every name that `node` reads."""
+    """Yield every reference to a name in `node`."""
     return (part for part in descendants(node) if isinstance(part, Reference))
 
 
 def calls(node: Expr) -> Iterator[Call]:
-    """Every call in `node`."""
+    """Yield every call in `node`."""
     return (part for part in descendants(node) if isinstance(part, Call))
 
 
 def expressions(statement: Statement) -> Iterator[Expr]:
-    """Every expression of a statement, as it is written from left to right."""
+    """Yield the expressions of a statement, in the order of the text."""
     for item in (*statement.fields, *(statement.do or ())):
         yield from _in_field(item)
     for condition in (statement.incase, statement.where):

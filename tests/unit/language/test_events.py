@@ -19,7 +19,7 @@ from engine.language.events import (
 
 @pytest.mark.parametrize("event", [PUBLISH, *EVENTS.values()], ids=lambda event: str(event.name))
 def test_every_column_has_a_meaning_and_an_example(event: Event) -> None:
-    """The reference is made from this; a column without words or sample would be a blank in it."""
+    """The reference is generated from them."""
     assert event.doc.endswith(".")
     assert set(event.example) == set(event.columns)
     assert all(event.columns.values())
@@ -43,19 +43,19 @@ def test_every_column_has_a_meaning_and_an_example(event: Event) -> None:
         ("+/client/connected", ""),
     ],
 )
-def test_from_finds_events_by_both_names(topic_filter: str, names: str) -> None:
-    """Rules written for any EMQX 5 or 6 name events in either way."""
+def test_from_selects_events_by_both_spellings(topic_filter: str, names: str) -> None:
+    """Rules for EMQX 5 and 6 use either."""
     assert [event.name for event in events_of(topic_filter)] == names.split()
 
 
-def test_wildcards_go_over_all_names() -> None:
-    """16 events; one level reaches the 13 that have an old name."""
+def test_wildcards_match_both_spellings() -> None:
+    """There are 16 events; one level matches the 13 that have an old spelling."""
     assert len(events_of("$events/#")) == 16
     assert len(events_of("$events/+")) == 13
 
 
-def test_types_and_topics_are_the_same_events() -> None:
-    """`headgate eval` names an event by its type; every type has a topic, every topic is matched by itself."""
+def test_type_name_and_topic_identify_the_same_event() -> None:
+    """`headgate eval` names an event by its type; every type has a topic, and every topic matches itself."""
     for event in EVENTS.values():
         assert event_topic(event.type) == event_topic(event.name) == event.topic
         assert selects_event(event.topic, event.topic)
@@ -66,14 +66,14 @@ def test_types_and_topics_are_the_same_events() -> None:
         event_topic("client_conected")
 
 
-def test_a_wrong_event_has_a_nearest_one() -> None:
-    """A rule on an event that does not exist never fires; the checker says so, and what was meant."""
+def test_misspelt_event_has_a_nearest_topic() -> None:
+    """A rule on an unknown event never runs; the warning names the event that was probably meant."""
     assert nearest_topic("$events/client/conected") == "$events/client/connected"
     assert nearest_topic("$events/session_subscibed") == "$events/session_subscribed"
     assert nearest_topic("nothing like it") is None
 
 
-def test_topics_are_no_event_filters() -> None:
-    """Sources and publishes are found in other ways."""
+def test_topics_and_sources_are_not_event_filters() -> None:
+    """They are indexed separately."""
     assert not is_event_filter("t/#")
     assert not is_event_filter("$sources/factory")

@@ -1,4 +1,4 @@
-"""What a compiled rule promises its callers: where it failed, what it was made of, what it leaves alone."""
+"""The contract of compiled rules: positions of failures, limits, and values that stay unchanged."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _message(payload: bytes = b'{"a": 1}', client: ClientIdentity = _CLIENT) -> 
     return Message("t/a", payload, 1, True, False, client, 1722945600120)
 
 
-def test_failure_tells_the_place_in_the_statement() -> None:
-    """A rule of thirty lines that fails has to say in which one."""
+def test_failure_has_its_position_in_the_statement() -> None:
+    """In a rule of thirty lines the message alone does not show the cause."""
     rule = compile_rule('SELECT clientid,\n  payload.a / payload.b AS x\nFROM "t"', rule_id="r")
     with pytest.raises(EvaluationError) as failed:
         rule.evaluate(_message(b'{"a": 1, "b": 0}'))
@@ -32,7 +32,7 @@ def test_failure_tells_the_place_in_the_statement() -> None:
 
 
 def test_traceback_shows_the_line_of_generated_code() -> None:
-    """Who debugs a function of the language sees the code that called it."""
+    """To debug a function of the language, its caller must be visible."""
     rule = compile_rule('SELECT upper(payload.a.b) AS x FROM "t"', rule_id="r", path="rules/hot.sql")
     with pytest.raises(EvaluationError) as failed:
         rule.evaluate(_message())
@@ -41,8 +41,8 @@ def test_traceback_shows_the_line_of_generated_code() -> None:
     assert "f_upper(" in text
 
 
-def test_call_with_constants_that_fails_does_so_for_each_message() -> None:
-    """A fault in one function must not keep a whole folder of rules from loading."""
+def test_call_with_constants_fails_at_run_time_not_at_load_time() -> None:
+    """A fault in one function must not keep all rules from loading."""
 
     def broken(text: str) -> str:
         raise OverflowError(text)
@@ -53,8 +53,8 @@ def test_call_with_constants_that_fails_does_so_for_each_message() -> None:
         rule.evaluate(_message())
 
 
-def test_payload_that_is_no_json_fails_in_each_rule_at_its_own_place() -> None:
-    """The decoded payload is shared between rules; the place of a failure must not be."""
+def test_invalid_json_fails_in_each_rule_at_its_own_position() -> None:
+    """The decoded payload is shared between rules; the position of a failure must not be."""
     message = _message(b"no json")
     places = []
     for sql in ('SELECT payload.a FROM "t"', 'SELECT clientid, payload.a FROM "t"'):
@@ -66,15 +66,15 @@ def test_payload_that_is_no_json_fails_in_each_rule_at_its_own_place() -> None:
 
 @pytest.mark.parametrize("name", [*MESSAGE_COLUMNS, "no_such_column"])
 @pytest.mark.parametrize("client", [_CLIENT, ClientIdentity("c2")], ids=["known", "anonymous"])
-def test_generated_code_reads_the_columns_that_the_message_has(name: str, client: ClientIdentity) -> None:
-    """Columns are read by attribute there, by name elsewhere: both have to be the same."""
+def test_columns_by_attribute_equal_columns_by_name(name: str, client: ClientIdentity) -> None:
+    """Generated code reads attributes of a message where other code asks for columns."""
     message = _message(client=client)
     rule = compile_rule(f'SELECT {name} AS x, is_null({name}) AS missing FROM "t"', rule_id="r")
     assert rule.evaluate(message) == rule.evaluate(Occurrence("t/a", message.columns(), client, 0))
 
 
-def test_a_binary_property_that_is_text_is_text_to_a_rule() -> None:
-    """A Correlation-Data like ``order-7`` is compared and joined as the payload is."""
+def test_binary_property_that_holds_text_is_text() -> None:
+    """Correlation-Data such as ``order-7`` is compared and joined like the payload."""
     message = Message("t", b"", 0, False, False, ClientIdentity("c"), 1, {"correlation_data": b"order-7"})
     other = Message("t", b"", 0, False, False, ClientIdentity("c"), 1, {"correlation_data": b"\xff"})
     sql = "SELECT pub_props.'Correlation-Data' AS data FROM t WHERE strlen(topic) = 1"
@@ -83,15 +83,15 @@ def test_a_binary_property_that_is_text_is_text_to_a_rule() -> None:
     assert rule.evaluate(other) == {"data": b"\xff"}
 
 
-def test_star_is_the_same_for_a_publish_and_for_an_event() -> None:
-    """`SELECT *` is written column by column for publishes."""
+def test_star_is_the_same_for_publish_and_event() -> None:
+    """For publishes, code for `SELECT *` reads column by column."""
     message = _message()
     rule = compile_rule('SELECT * FROM "t"', rule_id="r")
     assert rule.evaluate(message) == rule.evaluate(Occurrence("t/a", message.columns(), _CLIENT, 0))
 
 
 def test_no_text_of_the_rule_becomes_code() -> None:
-    """A rule may come from someone who must not run Python in the broker."""
+    """The author of a rule must not be able to run Python in the broker."""
     nasty = "x'''\"\"\"); import os #"
     quoted = nasty.replace("'", "''")
     where = "'é\u2028' = 'é\u2028'"
@@ -102,16 +102,16 @@ def test_no_text_of_the_rule_becomes_code() -> None:
     assert rule.evaluate(_message()) == {"a": nasty + "\n", "c')": None}
 
 
-def test_the_message_is_left_as_it_was() -> None:
-    """Several rules share what the payload was decoded to."""
+def test_message_is_not_changed() -> None:
+    """Rules share the decoded payload."""
     message = _message(b'{"a": {"b": [1, 2]}}')
     rule = compile_rule('SELECT json_decode(payload) AS p, 9 AS p.a.b[1], 8 AS p.a.c FROM "t"', rule_id="r")
     assert rule.evaluate(message) == {"p": {"a": {"b": [9, 2], "c": 8}}}
     assert message.json == {"a": {"b": [1, 2]}}
 
 
-def test_rule_tells_its_topics_and_sinks() -> None:
-    """The ruleset and the dispatcher go by them."""
+def test_compiled_rule_has_topics_and_sinks() -> None:
+    """They decide which messages the rule gets and where its rows go."""
     rule = compile_rule('INSERT INTO a (x, y), "b c" SELECT clientid, qos FROM "t/#", \'u\', v', rule_id="r")
     assert [source.topic for source in rule.sources] == ["t/#", "u", "v"]
     assert rule.sinks == (
@@ -122,13 +122,13 @@ def test_rule_tells_its_topics_and_sinks() -> None:
     assert compile_rule('FOREACH payload.l FROM "t"', rule_id="r").many
 
 
-def test_a_message_that_where_drops_computes_no_column() -> None:
+def test_message_dropped_by_where_computes_no_column() -> None:
     """Most messages are dropped by most rules: a filter has to be cheap."""
     rule = compile_rule('SELECT upper(payload.name) AS n FROM "t" WHERE payload.a > 5', rule_id="r")
     assert rule.evaluate(_message()) is None
 
 
-def test_columns_that_change_the_store_are_computed_before_where() -> None:
+def test_columns_with_side_effects_are_computed_before_where() -> None:
     """EMQX computes columns first, and a rule that counts in the store relies on it."""
     put = compile_rule("SELECT kv_store_put('seen', payload.a) AS s FROM \"t\" WHERE false", rule_id="r")
     got = compile_rule("SELECT kv_store_get('seen') AS s FROM \"t\"", rule_id="r")
@@ -154,7 +154,7 @@ def test_hostile_values_fail_as_evaluation_errors(payload: bytes, sql: str) -> N
 
 @pytest.mark.parametrize("operation", ["+", "*"])
 def test_doubling_by_aliases_is_bounded(operation: str) -> None:
-    """Forty columns that each double the one before would fill any memory."""
+    """Forty columns, each twice the one before, would fill any memory."""
     fields = ["payload.a AS x0"] + [f"x{n} {operation} x{n} AS x{n + 1}" for n in range(40)]
     rule = compile_rule(f'SELECT {", ".join(fields)} FROM "t"', rule_id="r")
     with pytest.raises(EvaluationError):
@@ -178,13 +178,13 @@ def test_doubling_by_aliases_is_bounded(operation: str) -> None:
     ],
 )
 def test_hostile_statements_are_rule_errors(sql: str) -> None:
-    """A rule file is input like any other."""
+    """A rule file is untrusted input."""
     with pytest.raises(RuleError):
         compile_rule(sql, rule_id="r")
     assert [problem.severity for problem in check_rule(sql)] == ["error"]
 
 
-def test_long_chains_are_no_deep_statements() -> None:
+def test_long_chains_do_not_count_as_nesting() -> None:
     """Generated rules compare one column with hundreds of values."""
     chain = " OR ".join(f"payload.a = {n}" for n in range(1000))
     total = " + ".join(["payload.a"] * 1000)
@@ -194,7 +194,7 @@ def test_long_chains_are_no_deep_statements() -> None:
 
 
 def test_nesting_as_deep_as_the_parser_allows_compiles() -> None:
-    """What `check` accepts must not fail in Python's own compiler, which has bounds of its own."""
+    """A statement that `check` accepts must not exceed the limits of Python's own compiler."""
     depth = 39
     for sql in (
         "SELECT " + "CASE WHEN payload.a = 1 THEN " * depth + "1" + " END" * depth + ' AS x FROM "t"',
@@ -215,11 +215,11 @@ def test_rule_on_events_is_compiled_for_events_when_it_is_loaded() -> None:
 
 
 class _Witness:
-    """Something that goes when its message goes."""
+    """An object that is freed with its message."""
 
 
 def test_messages_that_fail_are_freed() -> None:
-    """A device that sends no JSON for days must not fill the memory."""
+    """A device that sends invalid JSON for days must not fill the memory."""
     rule = compile_rule('SELECT payload.a AS x FROM "t"', rule_id="r")
     witness = _Witness()
     gone = weakref.ref(witness)
