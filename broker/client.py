@@ -337,10 +337,11 @@ class Client:
 
     def _enter(self, opening: Connecting, session: Session, present: bool) -> None:
         core, connection, info = self._core, self._connection, self.info
+        # First of all, so that leaving gives the session back, whatever fails behind this line.
+        self._connected = Connected(core, connection, self._gate, session, info, opening.will, self.flush)
         connack = opening.connack(present=present)
         events = connection.accept(session.received, connack, info.keep_alive, opening.packet_size_max)
         session.start_sending(connection, min(info.receive_maximum, core.config.max_inflight))
-        self._connected = Connected(core, connection, self._gate, session, info, opening.will, self.flush)
         core.deadlines.cancel(self)
         self._set_deadline()
         if core.hooks.client_connected is not None:

@@ -101,7 +101,8 @@ class Registry:
 
     def has_room_for(self, client_id: str) -> bool:
         """Return whether `client_id` may have a session: it has one already, or there is room for another."""
-        return len(self.sessions) < self._config.max_sessions or client_id in self.sessions
+        count = len(self.sessions) + len(self._openings)  # an opening may become a session that is not there yet
+        return count < self._config.max_sessions or client_id in self.sessions
 
     def open(self, occupant: Occupant, clean_start: bool) -> None:
         """Open the session of a client that was accepted; `occupant` is told the outcome, now or later.

@@ -1,4 +1,4 @@
-"""The codec under any packet, any split and any garbage."""
+"""The codec with any packets, split anywhere, and with any other bytes."""
 
 from __future__ import annotations
 
@@ -175,8 +175,8 @@ def feed_in_pieces(parser: PacketParser, raw: bytes, cuts: list[int]) -> list[Pa
 
 @settings(max_examples=150, deadline=None)
 @given(streams(), st.lists(st.integers(0, 10_000), max_size=12))
-def test_any_packets_survive_any_split(stream: tuple[int, list[Packet]], cuts: list[int]) -> None:
-    """Encoding and decoding are each other's opposite, and TCP's pieces do not matter."""
+def test_packets_are_parsed_alike_however_they_are_split(stream: tuple[int, list[Packet]], cuts: list[int]) -> None:
+    """Decoding inverts encoding, wherever TCP splits the bytes."""
     version, sent = stream
     parser = PacketParser(TopicNames())
     assert feed_in_pieces(parser, b"".join(packet.encode(version) for packet in sent), cuts) == sent
@@ -193,10 +193,10 @@ KNOWN = [case.data for case in valid_cases()] + [case.data for case in malformed
     st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=4),
     st.lists(st.integers(0, 500), max_size=6),
 )
-def test_garbage_is_parsed_or_refused(
+def test_any_bytes_are_parsed_or_refused(
     version: int, pieces: list[bytes], damage: list[tuple[int, int]], cuts: list[int]
 ) -> None:
-    """Bytes are packets, or wait for more, or are refused with a documented error; nothing else ever comes out."""
+    """The result is packets, an incomplete rest, or a documented error; no other exception is raised."""
     raw = bytearray(b"".join(pieces))
     for position, value in damage:
         if raw:
@@ -214,8 +214,10 @@ def test_garbage_is_parsed_or_refused(
     st.lists(st.tuples(qos, packet_ids, st.sampled_from((0, 0x10, 0x87, 0x97))), max_size=20),
     st.sampled_from((4, 5)),
 )
-def test_acknowledgements_in_one_piece_are_those_of_each(answers: list[tuple[int, int, int]], version: int) -> None:
-    """The fast way of writing many acknowledgements says the same as one packet after the other."""
+def test_encoding_acknowledgements_together_equals_encoding_each(
+    answers: list[tuple[int, int, int]], version: int
+) -> None:
+    """The fast encoder of many acknowledgements writes the same bytes as one packet after the other."""
     received = [Publish("t", b"", quality, packet_id=packet_id) for quality, packet_id, _ in answers]
     codes = bytes(code for *_, code in answers)
     expected = [

@@ -1,7 +1,7 @@
-"""A session against a simple model of one: any order of publishing, acknowledging, leaving and coming back.
+"""A session against a simple model: any order of publishing, acknowledging, leaving and reconnecting.
 
 The model knows nothing of packet ids, windows or queues. It says what a subscriber must have seen: every QoS 1 message
-at least once, every QoS 2 message exactly once, each QoS in order, and nothing that was not published.
+at least once, every QoS 2 message exactly once, each QoS in order, and no message that was not published.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ APP = ClientInfo("app")
 
 
 class SubscriberMachine(RuleBasedStateMachine):
-    """A subscriber with a persistent session that takes, keeps back or loses what it is sent."""
+    """A subscriber with a persistent session that acknowledges, delays or loses the messages it is sent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class SubscriberMachine(RuleBasedStateMachine):
         self.seen: list[tuple[int, bytes]] = []
         self.inbox: list[Any] = []
         self.received_ids: set[int] = set()
-        """What a real client keeps with its session: QoS 2 ids received and not released."""
+        """QoS 2 ids received and not released, which a real client keeps with its session."""
         self.window = 4
         self.connect(4)
         assert self.peer is not None
@@ -55,13 +55,13 @@ class SubscriberMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.peer is None)
     @rule(window=st.integers(1, 6))
-    def come_back(self, window: int) -> None:
+    def reconnect(self, window: int) -> None:
         self.connect(window)
 
     @precondition(lambda self: self.peer is not None)
     @rule()
     def leave(self) -> None:
-        """The network fails; what was on the way is lost."""
+        """The network fails; packets on the way are lost."""
         assert self.peer is not None
         self.peer.lose()
         self.peer = None
@@ -70,7 +70,7 @@ class SubscriberMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.peer is not None)
     @rule(count=st.integers(1, 4))
     def handle(self, count: int) -> None:
-        """The client works off some of what it has received."""
+        """The client answers some of the packets it has received."""
         assert self.peer is not None
         self.inbox += self.peer.received()
         for _ in range(min(count, len(self.inbox))):
@@ -94,32 +94,32 @@ class SubscriberMachine(RuleBasedStateMachine):
 
     @invariant()
     def window_is_kept(self) -> None:
-        """[3.3.4-9] Nobody is sent more than it can take."""
+        """[3.3.4-9] The client is sent no more than its Receive Maximum."""
         if self.peer is not None:
             self.inbox += self.peer.received()
             assert sum(isinstance(packet, Publish) for packet in self.inbox) <= min(self.window, 4)
 
     @invariant()
     def sessions_are_recorded(self) -> None:
-        """A store that is told of every change has the session as it is."""
+        """The record made of the notifications equals the session."""
         self.sessions.check()
 
     @invariant()
-    def nothing_is_made_up_or_doubled(self) -> None:
+    def no_message_is_invented_or_qos_2_repeated(self) -> None:
         exactly_once = [payload for qos, payload in self.seen if qos == 2]
         assert len(exactly_once) == len(set(exactly_once))
         assert set(self.seen) <= set(self.published)
 
     @invariant()
-    def first_sights_are_in_order(self) -> None:
-        """[4.6.0-6] By the order of publishing, for each QoS."""
+    def first_arrivals_are_in_order(self) -> None:
+        """[4.6.0-6] In the order of publishing, for each QoS."""
         for qos in (1, 2):
             numbers = [int(payload) for each, payload in self.seen if each == qos]
             firsts = list(dict.fromkeys(numbers))
             assert firsts == sorted(firsts)
 
     def teardown(self) -> None:
-        """In the end, a client that stays and answers has seen everything, and nothing is left over."""
+        """A client that stays and answers has seen all messages in the end, and the session is empty."""
         if self.peer is None:
             self.connect(3)
         assert self.peer is not None

@@ -1,4 +1,4 @@
-"""The topic trees against matching one filter at a time."""
+"""The topic trees and the router against matching one filter at a time."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ changes = st.lists(st.tuples(st.booleans(), filters(), keys), max_size=25)
 
 @settings(max_examples=200, deadline=None)
 @given(changes, st.lists(names, max_size=6))
-def test_filter_tree_answers_as_matching_one_by_one(steps: list[tuple[bool, str, str]], topics: list[str]) -> None:
-    """After any sequence of puts and removals; and an empty tree has no branches left."""
+def test_filter_tree_agrees_with_matching_each_filter(steps: list[tuple[bool, str, str]], topics: list[str]) -> None:
+    """After any sequence of puts and removals; an empty tree has no branches left."""
     tree: FilterTree[tuple[str, str]] = FilterTree()
     model: set[tuple[str, str]] = set()
     for put, topic_filter, key in steps:
@@ -51,8 +51,8 @@ def test_filter_tree_answers_as_matching_one_by_one(steps: list[tuple[bool, str,
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), names), max_size=25), st.lists(filters() | names, max_size=6))
-def test_name_tree_answers_as_matching_one_by_one(steps: list[tuple[bool, str]], wanted: list[str]) -> None:
-    """The same for retained messages, which are found the other way round."""
+def test_name_tree_agrees_with_matching_each_name(steps: list[tuple[bool, str]], wanted: list[str]) -> None:
+    """The same for retained messages, whose names are found by filter."""
     tree: NameTree[str] = NameTree()
     model: set[str] = set()
     for put, name in steps:
@@ -69,8 +69,8 @@ def test_name_tree_answers_as_matching_one_by_one(steps: list[tuple[bool, str]],
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["subscribe", "unsubscribe", "ask"]), filters(), keys, names), max_size=30))
-def test_routers_memory_is_never_out_of_date(steps: list[tuple[str, str, str, str]]) -> None:
-    """Whatever is asked between changes, the answer is the one of a router without a memory."""
+def test_cached_routes_are_never_stale(steps: list[tuple[str, str, str, str]]) -> None:
+    """After any change a router answers as one without a cache does."""
     router = Router(cache_size=4)
     sessions = {key: Session(ClientInfo(key)) for key in ("one", "two", "three")}
     for action, topic_filter, key, name in steps:

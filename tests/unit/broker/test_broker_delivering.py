@@ -62,7 +62,7 @@ def test_subscription_is_granted_and_reported(version: int) -> None:
 
 @versions
 def test_unsubscribe_ends_delivery(version: int) -> None:
-    """[3.10.4-1..5] Answered also when there was nothing to end, and exactly by the filter's characters."""
+    """[3.10.4-1..5] It is answered also without such a subscription; filters are compared character by character."""
     world = World()
     peer = world.connect("a", version)
     peer.subscribe("a/+", "b")
@@ -86,8 +86,8 @@ def test_delivery_has_the_lower_quality_of_both(qos: int, granted: int) -> None:
     assert not message.dup
 
 
-def test_overlapping_subscriptions_bring_one_copy_with_all_identifiers() -> None:
-    """[3.3.4-2, 3.3.4-3] And with the highest QoS of them."""
+def test_overlapping_subscriptions_deliver_one_copy_with_all_identifiers() -> None:
+    """[3.3.4-2, 3.3.4-3] The copy has the highest QoS of them."""
     world = World()
     peer = world.connect()
     peer.subscribe("a/#", qos=0, identifier=7)
@@ -100,7 +100,7 @@ def test_overlapping_subscriptions_bring_one_copy_with_all_identifiers() -> None
 
 
 def test_subscribing_again_replaces_the_subscription() -> None:
-    """[3.8.4-3] Options and identifier are those of the last time; it stays one subscription."""
+    """[3.8.4-3] Options and identifier are those of the last SUBSCRIBE; it is still one subscription."""
     world = World()
     peer = world.connect()
     peer.subscribe("t", qos=2, identifier=1)
@@ -110,8 +110,8 @@ def test_subscribing_again_replaces_the_subscription() -> None:
     assert world.broker.subscription_count == 1
 
 
-def test_no_local_keeps_own_messages_away() -> None:
-    """[3.8.3-3] By client id, and only for the subscription that asked for it."""
+def test_no_local_subscriber_does_not_receive_its_own_messages() -> None:
+    """[3.8.3-3] The client id decides, for the subscription with the option only."""
     world = World()
     peer, other = world.connect("a"), world.connect("b")
     peer.subscribe(Subscription("t", 1, no_local=True), Subscription("u", 1, no_local=True), Subscription("u/#", 0))
@@ -136,8 +136,8 @@ def test_retain_flag_is_kept_only_where_asked_for() -> None:
     assert [p.retain for p in keeping.publishes()] == [True]
 
 
-def test_bridge_gets_retain_flags_and_no_echo() -> None:
-    """I.22: a Mosquitto bridge sets the top bit of the protocol level and expects both."""
+def test_bridge_receives_retain_flags_and_not_its_own_messages() -> None:
+    """Part I section 22: a Mosquitto bridge sets the top bit of the protocol level and expects both."""
     world = World()
     bridge = world.connect("bridge", version=4, is_bridge=True)
     bridge.subscribe("#")
@@ -157,7 +157,7 @@ def test_bridge_gets_retain_flags_and_no_echo() -> None:
     ],
 )
 @versions
-def test_filter_that_is_none_ends_the_connection(topic_filter: str, code: int, version: int) -> None:
+def test_ill_formed_filter_ends_the_connection(topic_filter: str, code: int, version: int) -> None:
     """[4.7.1-1, 4.7.1-2, 4.7.3-1]"""
     world = World()
     peer = world.connect("a", version)
@@ -195,8 +195,8 @@ class Librarian(AllowAll):
         ("a/#", {"wildcard_subscription": False}, 0xA2),
     ],
 )
-def test_subscription_that_is_refused_says_why(topic_filter: str, config: dict[str, Any], code: int) -> None:
-    """3.8.4 and Part I section 11; MQTT 3 has one code for all of it. What stands beside it is granted."""
+def test_refused_subscription_has_its_reason_code(topic_filter: str, config: dict[str, Any], code: int) -> None:
+    """3.8.4 and Part I section 11; MQTT 3 has one code for all reasons. Other filters of the packet are granted."""
     world = World(BrokerConfig(**config), access=Librarian())
     for version, answer in ((5, code), (4, 0x80)):
         peer = world.connect(f"c{version}", version)
@@ -212,8 +212,8 @@ def test_no_local_on_a_shared_subscription_is_a_protocol_error() -> None:
 
 
 @pytest.mark.parametrize("topic", ["$SYS/uptime", "$other"])
-def test_wildcards_in_front_do_not_see_dollar_topics(topic: str) -> None:
-    """[4.7.2-1] Shared or not."""
+def test_leading_wildcard_does_not_match_dollar_topics(topic: str) -> None:
+    """[4.7.2-1] In shared subscriptions, too."""
     world = World()
     peer = world.connect()
     peer.subscribe("#", "+/uptime", "$share/g/#", "+")
@@ -222,14 +222,14 @@ def test_wildcards_in_front_do_not_see_dollar_topics(topic: str) -> None:
     assert publish(world, topic) == ACCEPTED
 
 
-def test_application_hears_of_invalid_topics() -> None:
-    """A rule may compute a topic; it must learn that nobody can publish to it."""
+def test_publishing_to_an_invalid_topic_raises() -> None:
+    """A rule may compute a topic; its author has to learn that it is invalid."""
     with pytest.raises(InvalidTopic, match="wildcard"):
         publish(World(), "a/#")
 
 
-def test_application_hears_of_invalid_properties() -> None:
-    """A typing error must not end in bytes nobody understands."""
+def test_publishing_with_invalid_properties_raises() -> None:
+    """A misspelt property must not be sent as bytes that no client understands."""
     with pytest.raises(ValueError, match="expiry"):
         publish(World(), properties={"expiry": 1})
 
@@ -246,8 +246,8 @@ def test_application_hears_of_invalid_properties() -> None:
         ("response_topic", "a/#"),
     ],
 )
-def test_application_hears_of_property_values_that_can_not_be_sent(name: str, value: Any) -> None:
-    """Queued or retained, such a message would end the connection of whoever is to get it, again and again."""
+def test_publishing_with_a_property_value_that_cannot_be_encoded_raises(name: str, value: Any) -> None:
+    """Queued or retained, such a message would end the connection of each receiver, again and again."""
     world = World()
     with pytest.raises((ValueError, ProtocolError)):
         publish(world, retain=True, properties={name: value})
@@ -260,8 +260,8 @@ def test_application_hears_of_property_values_that_can_not_be_sent(name: str, va
 # Shared subscriptions
 
 
-def test_shared_subscription_hands_messages_around() -> None:
-    """[4.8.2-3] Each to one member, in turn; a subscription of one's own brings a copy besides."""
+def test_shared_subscription_delivers_to_its_members_in_turn() -> None:
+    """[4.8.2-3] Each message to one member; a member's own subscription gets a copy besides."""
     world = World()
     members = [world.connect(f"m{i}") for i in range(3)]
     for member in members:
@@ -273,7 +273,7 @@ def test_shared_subscription_hands_messages_around() -> None:
     assert shared == [[b"0", b"3"], [b"1", b"4"], [b"2", b"5"]]
 
 
-def test_groups_are_told_apart_by_name_and_filter() -> None:
+def test_share_groups_differ_by_name_and_by_filter() -> None:
     """[4.8.2] The same name with another filter is another group."""
     world = World()
     peer = world.connect()
@@ -282,8 +282,8 @@ def test_groups_are_told_apart_by_name_and_filter() -> None:
     assert len(peer.publishes()) == 3
 
 
-def test_member_that_is_away_is_passed_over() -> None:
-    """Its session waits for it, but the others are there now."""
+def test_absent_member_is_skipped() -> None:
+    """Its session could queue the message, but other members can take it now."""
     world = World()
     away = world.connect("away", version=4, clean_start=False)
     here = world.connect("here")
@@ -298,8 +298,8 @@ def test_member_that_is_away_is_passed_over() -> None:
     assert world.connect("away", version=4, clean_start=False).payloads() == [b"late"]
 
 
-def test_member_whose_window_is_full_is_passed_over() -> None:
-    """A worker that hangs would else take its share of the messages to its queue, and lose them there."""
+def test_member_with_a_full_window_is_skipped() -> None:
+    """Otherwise a worker that hangs would queue its share of the messages, and drop them there."""
     world = World()
     away = world.connect("away", clean_start=False, properties={"session_expiry_interval": 9})
     hung, good = (world.connect(name, properties={"receive_maximum": 2}) for name in ("hung", "good"))
@@ -322,7 +322,7 @@ def test_member_whose_window_is_full_is_passed_over() -> None:
 
 
 def test_shared_subscription_ends_with_its_last_member() -> None:
-    """Nothing is left behind in the tree."""
+    """The group is removed from the tree."""
     world = World()
     peer = world.connect()
     peer.subscribe("$share/g/t")
@@ -335,8 +335,8 @@ def test_shared_subscription_ends_with_its_last_member() -> None:
 
 
 @versions
-def test_retained_message_comes_with_the_subscription(version: int) -> None:
-    """[3.3.1-5, 3.3.1-8] The last of its topic, marked as retained, behind SUBACK."""
+def test_retained_message_is_sent_to_a_new_subscriber(version: int) -> None:
+    """[3.3.1-5, 3.3.1-8] The last message of the topic, marked as retained, behind SUBACK."""
     world = World()
     publish(world, "a/1", b"old", retain=True)
     publish(world, "a/1", b"new", qos=2, retain=True)
@@ -353,8 +353,8 @@ def test_retained_message_comes_with_the_subscription(version: int) -> None:
     assert world.broker.retained_count == 2
 
 
-def test_empty_payload_takes_the_retained_message_away() -> None:
-    """[3.3.1-6, 3.3.1-7] It is passed on as any other message and not kept itself."""
+def test_empty_payload_deletes_the_retained_message() -> None:
+    """[3.3.1-6, 3.3.1-7] It is delivered as any other message and not retained itself."""
     world = World()
     listener = world.connect("listener")
     listener.subscribe("t")
@@ -368,7 +368,7 @@ def test_empty_payload_takes_the_retained_message_away() -> None:
 
 
 @pytest.mark.parametrize(("handling", "first", "second"), [(0, 1, 1), (1, 1, 0), (2, 0, 0)])
-def test_retain_handling_says_when_retained_messages_come(handling: int, first: int, second: int) -> None:
+def test_retain_handling_decides_when_retained_messages_are_sent(handling: int, first: int, second: int) -> None:
     """[3.3.1-9..11]"""
     world = World()
     publish(world, retain=True)
@@ -378,7 +378,7 @@ def test_retain_handling_says_when_retained_messages_come(handling: int, first: 
         assert len(peer.publishes()) == expected
 
 
-def test_retained_messages_do_not_come_to_shared_subscriptions() -> None:
+def test_retained_messages_are_not_sent_to_shared_subscriptions() -> None:
     """Part I section 15."""
     world = World()
     publish(world, retain=True)
@@ -387,7 +387,7 @@ def test_retained_messages_do_not_come_to_shared_subscriptions() -> None:
     assert peer.received() == []
 
 
-def test_retained_message_carries_the_subscription_identifier() -> None:
+def test_retained_message_has_the_subscription_identifier() -> None:
     """[3.3.4-3]"""
     world = World()
     publish(world, retain=True, properties={"content_type": "text"})
@@ -398,7 +398,7 @@ def test_retained_message_carries_the_subscription_identifier() -> None:
 
 
 def test_retained_message_expires() -> None:
-    """[3.3.2-5, 3.3.2-6] What is left of its interval is said, and when nothing is, it is gone."""
+    """[3.3.2-5, 3.3.2-6] It is sent with the rest of its interval, and not at all after it."""
     world = World()
     publish(world, retain=True, properties={"message_expiry_interval": 10})
     world.advance(4)
@@ -412,7 +412,7 @@ def test_retained_message_expires() -> None:
 
 
 def test_expired_retained_messages_make_room_for_others() -> None:
-    """Topics that are used once would else fill the store for good, though nobody could get anything of it."""
+    """Otherwise topics that are used once would fill the store with messages that nobody can receive."""
     world = World(BrokerConfig(max_retained_messages=3))
     for number in range(3):
         publish(world, f"once/{number}", retain=True, properties={"message_expiry_interval": 10})
@@ -426,8 +426,8 @@ def test_expired_retained_messages_make_room_for_others() -> None:
     assert sorted(peer.payloads()) == [b"for good", b"new", b"new"]
 
 
-def test_many_retained_messages_come_through_a_small_window() -> None:
-    """QoS 1 retained messages keep to Receive Maximum like all others."""
+def test_many_retained_messages_are_sent_through_a_small_window() -> None:
+    """Retained messages with QoS 1 count against Receive Maximum like all others."""
     world = World()
     for number in range(5):
         publish(world, f"t/{number}", b"%d" % number, qos=1, retain=True)
@@ -450,8 +450,8 @@ def read_all(peer: Peer) -> list[Publish]:
     return seen
 
 
-def test_retained_message_replaced_on_its_way_does_not_arrive_behind_its_successor() -> None:
-    """Who shows the state of a thing by its last message would show the old state for good."""
+def test_retained_message_replaced_while_waiting_is_not_sent_after_its_successor() -> None:
+    """A dashboard that shows the last message of a topic would show an old state for good."""
     world = World(BrokerConfig(max_inflight=2))
     for number in range(6):
         publish(world, f"t/{number}", b"old", qos=1, retain=True)
@@ -464,7 +464,7 @@ def test_retained_message_replaced_on_its_way_does_not_arrive_behind_its_success
     assert last == {**dict.fromkeys([f"t/{number}" for number in range(5)], b"new"), "t/5": b""}
 
 
-def test_subscribing_again_and_again_does_not_multiply_retained_messages_under_way() -> None:
+def test_repeated_subscribing_does_not_multiply_waiting_retained_messages() -> None:
     """One packet has room for 260,000 filters, and a client need not acknowledge what it gets: memory is bounded."""
     world = World(BrokerConfig(max_inflight=2))
     for number in range(10):
@@ -477,7 +477,7 @@ def test_subscribing_again_and_again_does_not_multiply_retained_messages_under_w
     assert len(messages + read_all(peer)) == 20  # those on their way, and all of them once more
 
 
-def test_unsubscribing_ends_retained_messages_under_way() -> None:
+def test_unsubscribing_stops_waiting_retained_messages() -> None:
     """[3.10.4-2]"""
     world = World(BrokerConfig(max_inflight=2))
     for number in range(6):
@@ -490,8 +490,8 @@ def test_unsubscribing_ends_retained_messages_under_way() -> None:
 
 
 @pytest.mark.parametrize("is_bridge", [False, True])
-def test_no_local_keeps_own_retained_messages_away(is_bridge: bool) -> None:
-    """[3.8.3-3] But a bridge that restarted with nothing gets back what it had, as it does from Mosquitto."""
+def test_no_local_subscriber_does_not_receive_its_own_retained_messages(is_bridge: bool) -> None:
+    """[3.8.3-3] A bridge that has restarted empty gets its own messages back, as from Mosquitto."""
     world = World()
     peer = world.connect("a", is_bridge=is_bridge)
     peer.send(Publish("t", b"mine", retain=True))
@@ -500,8 +500,8 @@ def test_no_local_keeps_own_retained_messages_away(is_bridge: bool) -> None:
     assert sorted(peer.payloads()) == ([b"mine"] if is_bridge else []) + [b"theirs"]
 
 
-def test_client_that_leaves_for_good_drops_no_retained_messages() -> None:
-    """They are where they were, and nobody waits for them: counting them as lost would alarm the operator."""
+def test_client_whose_session_ends_drops_no_waiting_retained_messages() -> None:
+    """They are still retained, and no session waits for them: counting them as dropped would mislead the operator."""
     world = World(BrokerConfig(max_inflight=1, max_mqueue_len=2))
     for number in range(9):
         publish(world, f"t/{number}", qos=1, retain=True)
@@ -511,8 +511,8 @@ def test_client_that_leaves_for_good_drops_no_retained_messages() -> None:
     assert world.reasons(DeliveryDropped) == []
 
 
-def test_retained_messages_have_bounds() -> None:
-    """In number and size; what is not kept is passed on all the same, and what is kept may be replaced."""
+def test_retained_messages_are_bounded() -> None:
+    """In number and size. A message that is not kept is delivered nevertheless, and a kept one can be replaced."""
     world = World(BrokerConfig(max_retained_messages=1, max_retained_payload=5))
     listener = world.connect()
     listener.subscribe("#")
@@ -528,8 +528,8 @@ def test_retained_messages_have_bounds() -> None:
 # Windows and queues
 
 
-def test_window_of_the_client_is_kept() -> None:
-    """[3.3.4-9, 3.3.4-10] QoS 1 and 2 wait for acknowledgements, QoS 0 does not; the order within a QoS is kept."""
+def test_receive_maximum_of_the_client_is_respected() -> None:
+    """[3.3.4-9, 3.3.4-10] QoS 1 and 2 wait for acknowledgements, QoS 0 does not; each QoS keeps its order."""
     world = World()
     peer = world.connect(properties={"receive_maximum": 2})
     peer.subscribe("t", qos=2)
@@ -547,8 +547,8 @@ def test_window_of_the_client_is_kept() -> None:
     assert peer.payloads() == [b"4"]
 
 
-def test_own_window_holds_for_clients_without_one() -> None:
-    """3.1.1 has no Receive Maximum; `max_inflight` stands in for it."""
+def test_max_inflight_limits_clients_without_a_receive_maximum() -> None:
+    """3.1.1 has no Receive Maximum; `max_inflight` is used in its place."""
     world = World(BrokerConfig(max_inflight=3))
     peer = world.connect(version=4)
     peer.subscribe("t", qos=1)
@@ -557,8 +557,8 @@ def test_own_window_holds_for_clients_without_one() -> None:
     assert peer.payloads() == [b"0", b"1", b"2"]
 
 
-def test_full_queue_lets_the_oldest_go() -> None:
-    """`max_mqueue_len`: the newest matter most; each loss is counted and reported with its receiver."""
+def test_full_queue_drops_the_oldest_message() -> None:
+    """`max_mqueue_len`: each dropped message is counted and reported with its receiver."""
     world = World(BrokerConfig(max_inflight=1, max_mqueue_len=2))
     peer = world.connect()
     peer.subscribe("t", qos=1)
@@ -577,8 +577,8 @@ def test_full_queue_lets_the_oldest_go() -> None:
 
 
 @pytest.mark.parametrize("code", [0x80, 0x97])
-def test_refused_delivery_is_over(code: int) -> None:
-    """[4.4.0-2, 4.3.3-9] PUBACK and PUBREC of 0x80 and up: not sent again, no PUBREL, the place is free."""
+def test_delivery_refused_by_the_client_is_not_sent_again(code: int) -> None:
+    """[4.4.0-2, 4.3.3-9] After PUBACK or PUBREC with 0x80 and up: no PUBREL, and the window has room again."""
     world = World()
     peer = world.connect(properties={"receive_maximum": 1})
     peer.subscribe("t", qos=2)
@@ -591,7 +591,7 @@ def test_refused_delivery_is_over(code: int) -> None:
     assert len(peer.publishes()) == 1
 
 
-def test_acknowledgements_nobody_waits_for_are_ignored() -> None:
+def test_acknowledgements_of_unknown_packet_ids_are_ignored() -> None:
     """An unknown PUBREC is answered with PUBREL, in MQTT 5 saying that the id was not found; a refusal ends a flow."""
     world = World()
     for version, code in ((4, 0), (5, 0x92)):
@@ -601,8 +601,8 @@ def test_acknowledgements_nobody_waits_for_are_ignored() -> None:
         assert peer.is_alive()
 
 
-def test_acknowledgement_of_the_wrong_kind_ends_no_flight() -> None:
-    """PUBACK for QoS 2 or PUBREC for QoS 1 must not lose a message."""
+def test_acknowledgement_of_the_wrong_kind_does_not_end_a_flow() -> None:
+    """PUBACK for QoS 2 and PUBREC for QoS 1 must not lose a message."""
     world = World()
     peer = world.connect(version=4, clean_start=False)
     peer.subscribe("t", qos=2)
@@ -634,7 +634,7 @@ def test_packet_ids_wrap_and_skip_those_in_flight() -> None:
 
 
 def test_message_too_large_for_the_client_is_not_sent() -> None:
-    """[3.1.2-24, 3.1.2-25] And counts as delivered, so that it does not block those behind it."""
+    """[3.1.2-24, 3.1.2-25] It counts as delivered, so that it does not block those behind it."""
     world = World()
     peer = world.connect(properties={"maximum_packet_size": 60})
     peer.subscribe("t", qos=1)
@@ -657,7 +657,7 @@ def test_message_as_large_as_the_client_takes_is_sent(qos: int) -> None:
 
 
 def test_delivery_and_acknowledgement_are_reported() -> None:
-    """The receiver is the event's client, the publisher stands in the message."""
+    """The client of the event is the receiver; the publisher is in the message."""
     world = World()
     peer = world.connect("receiver")
     peer.subscribe("t", qos=2)
@@ -714,7 +714,7 @@ def stall(peer: Peer) -> None:
     peer.client.pause_writing()
 
 
-def test_reader_that_stops_does_not_grow_and_does_not_lose_qos_1() -> None:
+def test_client_that_stops_reading_costs_bounded_memory_and_loses_no_qos_1_message() -> None:
     """QoS 0 is dropped and counted, QoS 1 waits in its queue; others are served."""
     world = World()
     slow, other = world.connect("slow"), world.connect("other")
@@ -730,8 +730,8 @@ def test_reader_that_stops_does_not_grow_and_does_not_lose_qos_1() -> None:
     assert slow.payloads() == [b"1"]
 
 
-def test_reader_that_stops_is_not_read_from() -> None:
-    """Its acknowledgements would have nowhere to go."""
+def test_client_that_stops_reading_is_not_read_from() -> None:
+    """Otherwise its unread acknowledgements would pile up."""
     world = World()
     peer = world.connect()
     stall(peer)
@@ -740,8 +740,8 @@ def test_reader_that_stops_is_not_read_from() -> None:
     assert peer.transport.reading
 
 
-def test_reader_that_never_goes_on_is_closed() -> None:
-    """`send_timeout`; one that takes something, however little, may stay."""
+def test_client_that_never_reads_again_is_closed() -> None:
+    """`send_timeout`; one that reads something, however little, is not closed."""
     world = World(BrokerConfig(send_timeout=15))
     stuck, slow = world.connect("stuck"), world.connect("slow")
     stall(stuck)
@@ -754,8 +754,8 @@ def test_reader_that_never_goes_on_is_closed() -> None:
     assert world.reasons(ClientDisconnected) == ["etimedout"]
 
 
-def test_small_messages_are_sent_in_pieces_too() -> None:
-    """A thousand dashboards that come back to thousands of retained states, each longer in its topic than in itself."""
+def test_small_messages_are_sent_in_pieces() -> None:
+    """Thousands of retained messages whose topics are longer than their payloads: the topics count, too."""
     world = World()
     for number in range(5000):
         publish(world, f"plant/line/{number}/machine/state/of/the/door", b"1", retain=True)

@@ -306,6 +306,16 @@ async def test_client_can_be_kicked_while_its_session_is_opened(slow: str) -> No
     assert world.broker.clients == []
 
 
+async def test_openings_count_as_sessions() -> None:
+    """`max_sessions` holds also while the store is slow."""
+    world, sessions = slow_world(max_sessions=2)
+    first, second, third = begin(world, "1"), begin(world, "2"), begin(world, "3")
+    assert connack(third).reason_code == Reason.QUOTA_EXCEEDED
+    await sessions.answer()
+    await sessions.answer()
+    assert [connack(peer).reason_code for peer in (first, second)] == [0, 0]
+
+
 async def test_stop_waits_until_sessions_are_stored() -> None:
     """What clients leave behind at a shutdown is written before the process ends."""
     world, sessions = slow_world("")

@@ -1,4 +1,4 @@
-"""The router's memory of past answers, which must never be older than the subscriptions."""
+"""The router, and its cache of routes, which must never be older than the subscriptions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def receivers(router: Router, topic: str) -> list[str]:
     return [receiver.subscriber.key for receiver in router.route(topic).receivers]
 
 
-def test_answer_follows_every_change() -> None:
-    """Subscribing and unsubscribing, with and without wildcards, after the answer was remembered."""
+def test_cached_route_follows_every_change_of_subscriptions() -> None:
+    """Subscribing and unsubscribing, with and without wildcards, after the route was cached."""
     router, one, two = Router(), session("one"), session("two")
     assert router.route("a/b") is NOWHERE
     for topic_filter in ("a/b", "a/+", "#"):
@@ -34,7 +34,7 @@ def test_answer_follows_every_change() -> None:
     assert router.subscription_count == 0
 
 
-def test_answer_follows_changed_options() -> None:
+def test_cached_route_follows_changed_options() -> None:
     """[3.8.4-3] Replacing a subscription counts as a change."""
     router, one = Router(), session()
     router.subscribe(one, Subscribed(Subscription("t", 0)))
@@ -44,8 +44,8 @@ def test_answer_follows_changed_options() -> None:
     assert router.route("t").receivers[0].qos == 2
 
 
-def test_answers_are_remembered_up_to_a_bound() -> None:
-    """Any number of topics costs no more than the cache."""
+def test_route_cache_is_bounded_by_topics() -> None:
+    """However many topics are published to, and however long they are."""
     router = Router(cache_size=10)
     for number in range(95):
         router.route(f"t/{number}")
@@ -54,8 +54,8 @@ def test_answers_are_remembered_up_to_a_bound() -> None:
     assert len(router.routes) <= 10
 
 
-def test_receivers_are_remembered_up_to_a_bound() -> None:
-    """Three hundred dashboards that see everything, times fifty thousand topics, would be more than a gigabyte."""
+def test_route_cache_is_bounded_by_receivers() -> None:
+    """Three hundred subscribers of # and fifty thousand topics would be more than a gigabyte."""
     router, other = Router(cache_size=10), session("other")
     for number in range(40):
         router.subscribe(session(f"s{number}"), Subscribed(Subscription("#")))
@@ -81,7 +81,7 @@ def test_subscriptions_are_counted_once() -> None:
 
 
 def test_client_id_cannot_be_mistaken_for_a_group() -> None:
-    """Client ids are chosen by clients."""
+    """Client ids are chosen by clients, and may look like the key of a group."""
     router = Router()
     router.subscribe(session("$share/g"), Subscribed(Subscription("t")))
     router.subscribe(session("member"), Subscribed(Subscription("$share/g/t")))

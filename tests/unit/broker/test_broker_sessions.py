@@ -1,4 +1,4 @@
-"""What outlives a connection: sessions, expiry, takeover, redelivery, wills. MQTT 5.0 sections 3.1.2 and 4.4."""
+"""State that outlives a connection: sessions, expiry, takeover, redelivery, wills. MQTT 5.0 sections 3.1.2 and 4.4."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def session_present(peer: Peer) -> bool:
 
 
 @versions
-def test_session_is_there_again(version: int) -> None:
-    """[3.2.2-2, 3.1.2-5] With its subscriptions and everything of QoS 1 and 2 that came meanwhile, in order."""
+def test_session_is_resumed(version: int) -> None:
+    """[3.2.2-2, 3.1.2-5] With its subscriptions and all QoS 1 and 2 messages published meanwhile, in order."""
     world = World()
     peer = world.connect("a", **keep(version))
     assert not session_present(peer)
@@ -62,7 +62,7 @@ def test_session_is_there_again(version: int) -> None:
     assert again.payloads() == [b"live"]
 
 
-def test_session_of_3_1_is_there_again_without_a_word() -> None:
+def test_session_of_3_1_is_resumed_without_session_present() -> None:
     """MQTT 3.1 has no session present: the byte is reserved in its CONNACK."""
     world = World()
     world.connect("a", **keep(3)).subscribe("t", qos=1)
@@ -73,7 +73,7 @@ def test_session_of_3_1_is_there_again_without_a_word() -> None:
 
 
 @versions
-def test_session_without_subscriptions_is_one(version: int) -> None:
+def test_session_without_subscriptions_is_kept(version: int) -> None:
     """Part I section 3: session present is 1 the second time."""
     world = World()
     world.connect("a", **keep(version)).disconnect()
@@ -81,7 +81,7 @@ def test_session_without_subscriptions_is_one(version: int) -> None:
 
 
 @versions
-def test_clean_start_forgets_the_session(version: int) -> None:
+def test_clean_start_discards_the_session(version: int) -> None:
     """[3.1.2-4]"""
     world = World()
     peer = world.connect("a", **keep(version))
@@ -96,7 +96,7 @@ def test_clean_start_forgets_the_session(version: int) -> None:
 
 @versions
 def test_session_of_a_clean_client_ends_with_its_connection(version: int) -> None:
-    """[4.1.0-2] Nothing is left of it."""
+    """[4.1.0-2] Its subscriptions are removed, too."""
     world = World()
     peer = world.connect("a", version)
     peer.subscribe("t")
@@ -120,7 +120,7 @@ def test_session_expires() -> None:
     assert not session_present(world.connect("a", **keep(5)))
 
 
-def test_return_stops_the_expiry_and_the_new_interval_counts() -> None:
+def test_reconnecting_cancels_the_expiry_and_sets_a_new_interval() -> None:
     """Part I section 4.5"""
     world = World()
     world.connect("a", **keep(5, seconds=10)).lose()
@@ -133,7 +133,7 @@ def test_return_stops_the_expiry_and_the_new_interval_counts() -> None:
     assert session_present(world.connect("a", **keep(5)))
 
 
-def test_session_without_end_stays() -> None:
+def test_session_without_expiry_is_kept() -> None:
     """0xFFFFFFFF means never."""
     world = World()
     world.connect("a", **keep(5, seconds=0xFFFFFFFF)).lose()
@@ -151,8 +151,8 @@ def test_session_of_3_1_1_is_kept_as_long_as_configured() -> None:
     assert world.broker.session_count == 0
 
 
-def test_interval_above_the_maximum_is_lowered_and_told() -> None:
-    """[3.2.2-...] The client learns what it got."""
+def test_expiry_interval_above_the_maximum_is_lowered_and_announced() -> None:
+    """[3.2.2.3.2] The client learns the interval that applies."""
     world = World(BrokerConfig(max_session_expiry_interval=50))
     peer = world.connect("a", **keep(5, seconds=1000))
     assert peer.connack.properties["session_expiry_interval"] == 50  # type: ignore[attr-defined]
@@ -183,8 +183,8 @@ def test_disconnect_may_not_prolong_a_session_that_was_to_end() -> None:
 
 
 @versions
-def test_unacknowledged_messages_come_again_in_order(version: int) -> None:
-    """[4.4.0-1, 4.6.0-1] With their ids and DUP, PUBREL where PUBREC had come, and then what waited."""
+def test_unacknowledged_messages_are_sent_again_in_order(version: int) -> None:
+    """[4.4.0-1, 4.6.0-1] With their ids and DUP, PUBREL after a PUBREC, and then the queue."""
     world = World(BrokerConfig(max_inflight=4))
     peer = world.connect("a", **keep(version))
     peer.subscribe("t", qos=2)
@@ -227,7 +227,7 @@ def test_redelivery_keeps_to_a_window_that_has_become_smaller() -> None:
 
 
 def test_redelivery_of_what_has_become_too_large_does_not_block_the_window() -> None:
-    """[3.1.2-25] The client came back accepting less: nobody would ever acknowledge what it cannot be sent."""
+    """[3.1.2-25] The client accepts less than before: it would never acknowledge what it cannot be sent."""
     world = World()
     peer = world.connect("a", **keep(5))
     peer.subscribe("t", qos=2)
@@ -243,8 +243,8 @@ def test_redelivery_of_what_has_become_too_large_does_not_block_the_window() -> 
 
 
 @versions
-def test_messages_waiting_expire_but_not_those_in_flight(version: int) -> None:
-    """[3.3.2-5, 3.3.2-6, 4.3.3-7] What was sent once must be sent again; the rest counts down."""
+def test_queued_messages_expire_and_those_in_flight_do_not(version: int) -> None:
+    """[3.3.2-5, 3.3.2-6, 4.3.3-7] A message that was sent once must be sent again, expired or not."""
     world = World(BrokerConfig(max_inflight=1))
     peer = world.connect("a", **keep(version))
     peer.subscribe("t", qos=1)
@@ -266,8 +266,8 @@ def test_messages_waiting_expire_but_not_those_in_flight(version: int) -> None:
 
 
 @pytest.mark.parametrize(("store", "expected"), [(True, [b"0", b"1"]), (False, [b"1"])])
-def test_qos_0_waits_for_absent_clients_if_configured(store: bool, expected: list[bytes]) -> None:
-    """`mqueue_store_qos0`"""
+def test_qos_0_is_queued_for_absent_clients_if_configured(store: bool, expected: list[bytes]) -> None:
+    """`mqueue_store_qos0` decides."""
     world = World(BrokerConfig(mqueue_store_qos0=store))
     peer = world.connect("a", **keep(4))
     peer.subscribe("t", qos=1)
@@ -279,7 +279,7 @@ def test_qos_0_waits_for_absent_clients_if_configured(store: bool, expected: lis
 
 
 def test_queue_of_an_absent_client_is_bounded() -> None:
-    """`max_mqueue_len`"""
+    """`max_mqueue_len` limits it."""
     world = World(BrokerConfig(max_mqueue_len=3))
     peer = world.connect("a", **keep(4))
     peer.subscribe("t", qos=1)
@@ -290,8 +290,8 @@ def test_queue_of_an_absent_client_is_bounded() -> None:
     assert world.reasons(DeliveryDropped) == ["queue_full"] * 7
 
 
-def test_retained_messages_under_way_to_a_session_are_not_lost() -> None:
-    """They were matched to a subscription that stays, and no new one will bring them."""
+def test_waiting_retained_messages_are_queued_when_the_client_leaves() -> None:
+    """Their subscription is kept, so no new SUBSCRIBE will make them be sent."""
     world = World(BrokerConfig(max_inflight=1))
     for number in range(3):
         world.broker.publish(f"r/{number}", b"%d" % number, 1, True, None, APP, world.now_ms())
@@ -306,8 +306,8 @@ def test_retained_messages_under_way_to_a_session_are_not_lost() -> None:
     assert sorted(seen) == [b"0", b"1", b"2"]
 
 
-def test_qos_2_ids_received_survive_with_the_session() -> None:
-    """[4.3.3-10] Sent again on the next connection, it is the same message."""
+def test_received_qos_2_ids_are_kept_with_the_session() -> None:
+    """[4.3.3-10] A publish sent again on the next connection is the same message."""
     world = World()
     calls: list[Any] = []
 
@@ -330,7 +330,7 @@ def test_qos_2_ids_received_survive_with_the_session() -> None:
 
 @versions
 def test_second_connection_takes_over(version: int) -> None:
-    """[3.1.4-3] The first is told and closed, the session goes on, each message comes once."""
+    """[3.1.4-3] The first client is told and closed, the session goes on, each message is delivered once."""
     world = World()
     first = world.connect("a", **keep(version))
     first.subscribe("t", qos=1)
@@ -351,8 +351,8 @@ def test_second_connection_takes_over(version: int) -> None:
     assert len(world.broker.clients) == 1
 
 
-def test_takeover_with_clean_start_discards() -> None:
-    """EMQX's word for it."""
+def test_takeover_with_clean_start_discards_the_session() -> None:
+    """The reason of the event is EMQX's word for it."""
     world = World()
     world.connect("a", **keep(5))
     assert not session_present(world.connect("a"))
@@ -360,7 +360,7 @@ def test_takeover_with_clean_start_discards() -> None:
 
 
 def test_takeover_of_a_session_that_ends_with_its_connection_is_a_new_one() -> None:
-    """Expiry 0: the old connection's end was the session's."""
+    """Expiry interval 0: the session has ended with the old connection."""
     world = World()
     world.connect("a", clean_start=False)
     assert not session_present(world.connect("a", clean_start=False))
@@ -390,7 +390,7 @@ def end_badly(world: World, peer: Peer, how: str) -> None:
 
 @versions
 @pytest.mark.parametrize("how", ["lost", "keep-alive", "protocol error", "kicked", "taken over"])
-def test_will_is_published_when_a_client_goes_without_goodbye(version: int, how: str) -> None:
+def test_will_is_published_when_a_client_leaves_without_disconnect(version: int, how: str) -> None:
     """[3.1.2-8]"""
     world = World()
     listener = will_listener(world)
@@ -399,7 +399,7 @@ def test_will_is_published_when_a_client_goes_without_goodbye(version: int, how:
 
 
 @versions
-def test_goodbye_discards_the_will(version: int) -> None:
+def test_disconnect_discards_the_will(version: int) -> None:
     """[3.14.4-3]"""
     world = World()
     listener = will_listener(world)
@@ -408,7 +408,7 @@ def test_goodbye_discards_the_will(version: int) -> None:
 
 
 @pytest.mark.parametrize("code", [0x04, 0x80, 0x98])
-def test_goodbye_with_a_reason_publishes_the_will(code: int) -> None:
+def test_disconnect_with_a_reason_publishes_the_will(code: int) -> None:
     """Part I section 20.1"""
     world = World()
     listener = will_listener(world)
@@ -417,7 +417,7 @@ def test_goodbye_with_a_reason_publishes_the_will(code: int) -> None:
 
 
 def test_will_is_published_with_its_properties_and_retained() -> None:
-    """[3.1.2-14, 3.1.2-15] Without its delay, which is between client and broker."""
+    """[3.1.2-14, 3.1.2-15] Without the delay interval, which is no property of PUBLISH."""
     world = World()
     listener = will_listener(world)
     properties = {"content_type": "text", "message_expiry_interval": 5, "user_property": [("k", "v")]}
@@ -429,8 +429,8 @@ def test_will_is_published_with_its_properties_and_retained() -> None:
     assert world.broker.retained_count == 1
 
 
-def test_will_goes_through_the_rules() -> None:
-    """It is a publish as any other; what refuses it is heard."""
+def test_will_is_offered_to_the_application() -> None:
+    """It is a publish like any other, and may be refused."""
     world = World()
     listener = will_listener(world)
     seen: list[tuple[str, bytes, bool]] = []
@@ -445,8 +445,8 @@ def test_will_goes_through_the_rules() -> None:
     assert listener.received() == []
 
 
-def test_will_waits_for_its_delay() -> None:
-    """[3.1.2-8, 3.1.3-9] A client that is back in time cancels it."""
+def test_will_is_published_after_its_delay() -> None:
+    """[3.1.2-8, 3.1.3-9] A client that reconnects before cancels it."""
     world = World()
     listener = will_listener(world)
     will = Will("will", b"gone", properties={"will_delay_interval": 10})
@@ -463,7 +463,7 @@ def test_will_waits_for_its_delay() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, 5])
-def test_will_comes_at_the_end_of_the_session_at_the_latest(seconds: int) -> None:
+def test_will_is_published_at_the_end_of_the_session_at_the_latest(seconds: int) -> None:
     """Part I section 5.2"""
     world = World()
     listener = will_listener(world)
@@ -475,8 +475,8 @@ def test_will_comes_at_the_end_of_the_session_at_the_latest(seconds: int) -> Non
     assert listener.received() == []
 
 
-def test_bug_in_a_hook_does_not_keep_other_sessions() -> None:
-    """They are due in the same moment, and would never end again."""
+def test_exception_in_a_hook_does_not_stop_other_sessions_from_expiring() -> None:
+    """Sessions due at the same moment would otherwise never end."""
     world = World()
     world.hooks.published = lambda *_: 1 / 0  # type: ignore[assignment]
     will = Will("will", b"gone", properties={"will_delay_interval": 100})
@@ -490,7 +490,7 @@ def test_bug_in_a_hook_does_not_keep_other_sessions() -> None:
 
 
 def test_clean_start_publishes_a_delayed_will_at_once() -> None:
-    """[3.1.3-9] The session it belonged to has ended."""
+    """[3.1.3-9] The session that it belonged to has ended."""
     world = World()
     listener = will_listener(world)
     will = Will("will", b"gone", properties={"will_delay_interval": 100})

@@ -63,7 +63,7 @@ NOT_MATCHING = [
 
 @pytest.mark.parametrize(("topic_filter", "name"), MATCHING)
 def test_filter_matches(topic_filter: str, name: str) -> None:
-    """The examples of sections 4.7.1 and 4.7.2, asked in all three ways there are."""
+    """The examples of sections 4.7.1 and 4.7.2, for both trees and the function."""
     assert topic_matches(topic_filter, name)
     filters: FilterTree[str] = FilterTree()
     filters.put(topic_filter, "value")
@@ -75,7 +75,7 @@ def test_filter_matches(topic_filter: str, name: str) -> None:
 
 @pytest.mark.parametrize(("topic_filter", "name"), NOT_MATCHING)
 def test_filter_does_not_match(topic_filter: str, name: str) -> None:
-    """And what they leave out."""
+    """The counterexamples of the same sections."""
     assert not topic_matches(topic_filter, name)
     filters: FilterTree[str] = FilterTree()
     filters.put(topic_filter, "value")
@@ -87,7 +87,7 @@ def test_filter_does_not_match(topic_filter: str, name: str) -> None:
 
 @pytest.mark.parametrize(("topic_filter", "name"), [("a/#/b", "a/x/b"), ("a+", "ab"), ("+", ""), ("", "a"), ("#", "$")])
 def test_filter_that_is_not_well_formed_matches_nothing_by_its_wildcards(topic_filter: str, name: str) -> None:
-    """Rules match filters that come in messages (``topic =~ payload.filter``), which nobody has checked."""
+    """Rules match filters that messages contain (``topic =~ payload.filter``), which are not validated."""
     assert topic_matches(topic_filter, name) is (topic_filter == "+")
     assert topic_matches(topic_filter, topic_filter)
     if topic_filter and name:
@@ -98,7 +98,7 @@ def test_filter_that_is_not_well_formed_matches_nothing_by_its_wildcards(topic_f
 
 @pytest.mark.parametrize("name", ["a", "/", "a/b", "a//b", " ", "$SYS/x", "ä/🌡", "x" * 65535])
 def test_valid_names(name: str) -> None:
-    """Nearly everything is a topic name."""
+    """Almost any text is a valid topic name."""
     check_topic_name(name)
     check_topic_filter(name)
 
@@ -124,7 +124,7 @@ def test_invalid_filters(topic_filter: str) -> None:
         check_topic_filter(topic_filter)
 
 
-def test_shared_filters_are_taken_apart() -> None:
+def test_shared_filter_is_split_into_name_and_filter() -> None:
     """[4.8.2-1, 4.8.2-2]"""
     assert split_shared("$share/group/a/b") == ("group", "a/b")
     assert split_shared("$share/group//a") == ("group", "/a")
@@ -135,8 +135,8 @@ def test_shared_filters_are_taken_apart() -> None:
             split_shared(wrong)
 
 
-def test_tree_keeps_values_apart_by_key() -> None:
-    """Several sessions have the same filter; taking one out leaves the others, and taking all leaves nothing."""
+def test_tree_separates_values_by_key() -> None:
+    """Several sessions have the same filter; removing one leaves the others, and removing all leaves no branch."""
     tree: FilterTree[int] = FilterTree()
     assert tree.put("a/+", 1, "one") is None
     assert tree.put("a/+", 2, "two") is None
@@ -153,8 +153,8 @@ def test_tree_keeps_values_apart_by_key() -> None:
     assert tree._root.children == {}
 
 
-def test_removing_a_branch_keeps_the_ones_beside_and_above() -> None:
-    """Branches are cut back only as far as nobody needs them."""
+def test_removing_a_branch_keeps_its_siblings_and_parents() -> None:
+    """Only branches without values are removed."""
     tree: FilterTree[int] = FilterTree()
     for value, topic_filter in enumerate(("a", "a/b/c", "a/b/d")):
         tree.put(topic_filter, value)
@@ -164,7 +164,7 @@ def test_removing_a_branch_keeps_the_ones_beside_and_above() -> None:
     assert tree.match("a/b/c") == []
 
 
-def test_names_are_remembered_up_to_a_bound() -> None:
+def test_name_cache_is_bounded() -> None:
     """Neither many nor long names of a malicious client fill the memory."""
     names = TopicNames(size_max=3)
     for name in (b"a", b"b", b"c", b"d"):
@@ -174,8 +174,8 @@ def test_names_are_remembered_up_to_a_bound() -> None:
     assert len(names.known) == 1
 
 
-def test_names_that_are_invalid_are_not_remembered() -> None:
-    """A wrong name stays wrong the second time."""
+def test_invalid_names_are_not_cached() -> None:
+    """An invalid name is refused the second time, too."""
     names = TopicNames(levels_max=2)
     for wrong in (b"\xff", b"a/b/c", b"#", b""):
         for _ in range(2):
