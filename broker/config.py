@@ -1,76 +1,174 @@
-"""Every limit and every option of the broker, with its default. Names and most defaults are EMQX's."""
+"""Every limit and every option of the broker: its default, its bounds and its description, each in one place.
+
+The broker is the source, not the application's configuration: it can be used without one, and it must not import a
+validation library. So the options are plain dataclass fields, checked by mypy where they are used, with an `Option` in
+their type; whoever reads options from a file makes its own model from what `options_of` tells.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from enum import Enum, auto
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_origin, get_type_hints
+
+
+class Unit(Enum):
+    """The unit of an option, for reading it from text such as ``1MiB`` or ``2h``."""
+
+    BYTES = auto()
+    SECONDS = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class ListenerConfig:
-    """One place where clients connect. ``port`` 0 asks the system for a free one."""
+class Option:
+    """The description of an option, and the values it may have."""
 
-    type: str = "tcp"
-    host: str = "127.0.0.1"
-    port: int = 1883
-    max_connections: int = 1_024_000
-    """Connections beyond this are closed as soon as they are accepted."""
-    backlog: int = 1024
+    description: str
+    unit: Unit | None = None
+    ge: float | None = None
+    le: float | None = None
+
+
+class OptionField(NamedTuple):
+    """An option of a configuration class."""
+
+    name: str
+    type: Any
+    default: Any
+    option: Option
+
+
+def options_of(config: type) -> Iterator[OptionField]:
+    """Yield the options of a configuration class in the order of its fields; fields without an `Option` are none."""
+    hints = get_type_hints(config, include_extras=True)
+    for item in fields(config):
+        if get_origin(hints[item.name]) is not Annotated:
+            continue
+        value_type, *metadata = get_args(hints[item.name])
+        assert item.default is not MISSING, item.name
+        for option in metadata:
+            if isinstance(option, Option):
+                yield OptionField(item.name, value_type, item.default, option)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerConfig:
+    """The options that listeners of every type have. Each type adds its own, its ``type`` and where it listens."""
+
+    type: ClassVar[str]
+
+    max_connections: Annotated[
+        int, Option("Most connections at once; more are closed as soon as they are accepted.", ge=1)
+    ] = 1_024_000
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """How the broker behaves. Intervals are in seconds, sizes in bytes."""
+    """The options of the protocol, for all listeners. Intervals are in seconds, sizes in bytes.
 
-    listeners: tuple[ListenerConfig, ...] = field(default_factory=lambda: (ListenerConfig(),))
+    Names are EMQX's where it has the option, and so are most defaults.
+    """
 
-    max_packet_size: int = 1024 * 1024
-    """Larger packets end the connection with 0x95, decided from their fixed header."""
-    max_connect_packet_size: int = 384 * 1024
-    """The same before CONNECT is accepted: room for five fields of 65,535 bytes, too little to fill the memory."""
-    max_client_id_len: int = 65535
-    max_topic_levels: int = 128
-    max_subscriptions: int = 100_000
-    """Per client; more are answered with 0x97."""
-    max_sessions: int = 1_000_000
-    """Connected and stored sessions together; a client that would need one more is refused with 0x97."""
+    listeners: tuple[ListenerConfig, ...] = ()
 
-    receive_maximum: int = 8192
-    """QoS 1 and 2 publishes of one client that may wait for their acknowledgement. Announced to MQTT 5 clients (0x93
-    when exceeded); older clients are not read from while that many are held back."""
-    max_inflight: int = 32
-    """QoS 1 and 2 messages on their way to one client, at most; its own Receive Maximum may lower it."""
-    max_mqueue_len: int = 1000
-    """Messages waiting for one client; the oldest makes room for the newest."""
-    mqueue_store_qos0: bool = True
-    """Whether QoS 0 messages wait for clients that are away."""
-    max_held_bytes: int = 16 * 1024 * 1024
-    """The same by size, of any QoS: a client that has sent so much that is not safe yet is not read from."""
-    topic_alias_maximum: int = 256
-    """Topic aliases a client may use towards the broker. EMQX allows 65,535, which is 4 GB of names per client."""
-
-    session_expiry_interval: int = 7200
-    """How long sessions of MQTT 3 clients with clean session 0 are kept after they left."""
-    max_session_expiry_interval: int = 0xFFFFFFFF
-    """Upper bound of what an MQTT 5 client may ask for; 0xFFFFFFFF sets none."""
-    server_keep_alive: int | None = None
-    """Replaces every client's keep-alive when set; MQTT 5 clients are told."""
-    keepalive_multiplier: float = 1.5
-    idle_timeout: float = 15.0
-    """A connection that has sent no CONNECT by then is closed."""
-    authorization_timeout: float = 5.0
-    """A permission that access control has to ask for and gets no answer to for so long is denied."""
-    send_buffer_max: int = 1024 * 1024
-    """Unsent bytes for one client; above that QoS 0 is dropped for it, QoS 1 and 2 wait in its queue."""
-    send_timeout: float = 15.0
-    """A client that has not read anything for so long while its buffer is full is closed."""
-
-    retain_available: bool = True
-    max_retained_messages: int = 1_000_000
-    max_retained_payload: int = 1024 * 1024
-    wildcard_subscription: bool = True
-    shared_subscription: bool = True
-    response_information: str = ""
-    """Given to MQTT 5 clients that ask for it; empty: there is none."""
-
-    topic_cache_size: int = 50_000
-    """Topic names remembered with their receivers, ten each on average; when full the memory starts over."""
+    max_packet_size: Annotated[
+        int,
+        Option(
+            # MQTT itself has none larger: a remaining length of four bytes [MQTT-2.1.4], and its fixed header.
+            "Largest packet a client may send; MQTT itself has none above 256 MiB and 4 bytes.",
+            Unit.BYTES,
+            ge=1,
+            le=268_435_460,
+        ),
+    ] = 1024 * 1024
+    max_connect_packet_size: Annotated[
+        int,
+        # The default has room for five fields of 65,535 bytes, and anybody may send one before it is authenticated.
+        Option("Largest CONNECT, which is read before anything is known of the client.", Unit.BYTES, ge=64),
+    ] = 384 * 1024
+    max_inflight: Annotated[
+        int, Option("Most unacknowledged QoS 1 and 2 messages on their way to one client.", ge=1, le=65535)
+    ] = 32
+    receive_maximum: Annotated[
+        int,
+        Option("Most QoS 1 and 2 messages of one client that wait for their acknowledgement.", ge=1, le=65535),
+    ] = 8192
+    max_held_bytes: Annotated[
+        int,
+        Option(
+            "Most bytes of one client's messages that wait for their acknowledgement; with more it is not read from.",
+            Unit.BYTES,
+            ge=1,
+        ),
+    ] = 16 * 1024 * 1024
+    max_mqueue_len: Annotated[
+        int, Option("Most messages that wait for one client; the oldest makes room for the newest.", ge=1)
+    ] = 1000
+    mqueue_store_qos0: Annotated[bool, Option("Whether QoS 0 messages wait for a client that is away.")] = True
+    session_expiry_interval: Annotated[
+        int,
+        Option(
+            "How long the session of an MQTT 3.1.1 client with clean session off outlives its connection.",
+            Unit.SECONDS,
+            le=0xFFFFFFFF,
+        ),
+    ] = 7200
+    max_session_expiry_interval: Annotated[
+        int,
+        Option(
+            "Longest session expiry interval an MQTT 5 client gets; 4294967295s, the default, is no limit.",
+            Unit.SECONDS,
+            le=0xFFFFFFFF,
+        ),
+    ] = 0xFFFFFFFF
+    max_clientid_len: Annotated[int, Option("Longest client id, in bytes.", ge=23, le=65535)] = 65535
+    max_topic_levels: Annotated[int, Option("Most levels of a topic name or filter.", ge=1, le=65535)] = 128
+    max_topic_alias: Annotated[
+        # EMQX allows 65,535, which is 4 GB of names for one client.
+        int, Option("Most topic aliases a client may use.", ge=0, le=65535)
+    ] = 256  # fmt: skip
+    max_subscriptions: Annotated[int, Option("Most subscriptions of one client.", ge=1)] = 100_000
+    max_sessions: Annotated[int, Option("Most sessions, connected and kept.", ge=1)] = 1_000_000
+    retain_available: Annotated[bool, Option("Whether messages may be retained.")] = True
+    max_retained_messages: Annotated[int, Option("Most retained messages.", ge=0)] = 1_000_000
+    max_retained_payload: Annotated[int, Option("Largest payload that is retained.", Unit.BYTES)] = 1024 * 1024
+    wildcard_subscription: Annotated[bool, Option("Whether topic filters may hold wildcards.")] = True
+    shared_subscription: Annotated[bool, Option("Whether clients may subscribe to `$share/…`.")] = True
+    response_information: Annotated[
+        str, Option("Response Information for MQTT 5 clients that ask for it; empty for no such property.")
+    ] = ""
+    server_keep_alive: Annotated[
+        int | None,
+        Option(
+            "Keep-alive interval that replaces every client's own, 0s for no limit; MQTT 5 clients are told.",
+            Unit.SECONDS,
+            le=65535,
+        ),
+    ] = None
+    keepalive_multiplier: Annotated[
+        float, Option("After how many keep-alive intervals of silence a client is taken to be gone.", ge=1.0)
+    ] = 1.5
+    idle_timeout: Annotated[float, Option("How long a new connection may take to send its CONNECT.", Unit.SECONDS)] = (
+        15.0
+    )
+    authorization_timeout: Annotated[
+        float,
+        Option("How long a permission may take that has to be asked for; then it is denied.", Unit.SECONDS),
+    ] = 5.0
+    send_timeout: Annotated[float, Option("After how long a client that reads nothing is closed.", Unit.SECONDS)] = 15.0
+    send_buffer_max: Annotated[
+        int,
+        Option(
+            "Unsent bytes for one client; above that QoS 0 messages for it are dropped, others wait in its queue.",
+            Unit.BYTES,
+            ge=1,
+        ),
+    ] = 1024 * 1024
+    topic_cache_size: Annotated[
+        int,
+        Option(
+            "Topic names that are remembered with their receivers, ten of these each on average.",
+            ge=1,
+        ),
+    ] = 50_000

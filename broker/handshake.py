@@ -23,7 +23,7 @@ def check_connect(connect: Connect, config: BrokerConfig) -> Reason | None:
         return Reason.BAD_AUTHENTICATION_METHOD  # enhanced authentication has its seam here [4.12.0-1]
     if not connect.client_id and not _may_be_nameless(connect):
         return Reason.CLIENT_IDENTIFIER_NOT_VALID
-    if len(connect.client_id.encode()) > config.max_client_id_len:
+    if len(connect.client_id.encode()) > config.max_clientid_len:
         return Reason.CLIENT_IDENTIFIER_NOT_VALID
     if connect.will is not None:
         try:
@@ -77,7 +77,7 @@ def connack_properties(connect: Connect, info: ClientInfo, config: BrokerConfig)
     properties: dict[str, Any] = {
         "receive_maximum": config.receive_maximum,
         "maximum_packet_size": config.max_packet_size,
-        "topic_alias_maximum": config.topic_alias_maximum,
+        "topic_alias_maximum": config.max_topic_alias,
     }
     if info.session_expiry_interval != asked.get("session_expiry_interval", 0):
         properties["session_expiry_interval"] = info.session_expiry_interval

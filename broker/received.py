@@ -189,7 +189,7 @@ class Read:
             publish.properties = properties or None
 
     def _resolve_alias(self, publish: Publish, alias: int) -> None:
-        if alias > self._config.topic_alias_maximum:
+        if alias > self._config.max_topic_alias:
             raise ProtocolError(f"topic alias {alias} is above the maximum", Reason.TOPIC_ALIAS_INVALID)
         if publish.topic:
             self._aliases[alias] = publish.topic

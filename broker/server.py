@@ -20,7 +20,7 @@ from broker.core import Core, Transport, Work
 from broker.exchange import Exchange
 from broker.hooks import ClientInfo, Hooks
 from broker.incoming import publish_will
-from broker.listeners.tcp import TcpListener
+from broker.listeners import Listener, load_listener
 from broker.origin import Origin
 from broker.receipt import Receipt
 from broker.registry import Registry
@@ -81,13 +81,13 @@ class Broker:
         self._sweeper: asyncio.TimerHandle | None = None
         self.hooks = hooks
         self.stats = stats
-        self.listeners = [TcpListener(listener, self._core) for listener in config.listeners]
+        self.listeners: list[Listener] = [load_listener(each.type)(each, self._core) for each in config.listeners]
 
     # Life
 
     async def start(self) -> None:
         """Bind all listeners. Raises `OSError` naming the address when one cannot be bound; then none is left bound."""
-        started: list[TcpListener] = []
+        started: list[Listener] = []
         try:
             for listener in self.listeners:
                 await listener.start()

@@ -22,13 +22,14 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from broker.origin import Address
 from connectors import KINDS, load_kind
 from engine.admin.api import create_api
 from engine.admin.metrics import RULE_COUNTERS, SINK_COUNTERS, SINK_GAUGES
 from engine.admin.port import AdminPort, ProcessView
 from engine.app.schema import connectors_schema, settings_schema
-from engine.config.settings import Address, Settings
-from engine.config.units import Duration, Size
+from engine.config.settings import Settings
+from engine.config.units import Duration, Size, WholeSeconds
 from engine.connector import ConnectorConfig, Sink
 from engine.language.events import EVENTS
 from engine.language.functions import FUNCTIONS, Function
@@ -191,23 +192,26 @@ def _option_rows(
         default = "required" if required else _default(value, field.annotation, field.metadata)
         description = _cell(" ".join((field.description or "").split()))
         yield f"`{prefix}{name}`", _kind_of(field.annotation, field.metadata), default, description
-        element = nested or _element_model(field.annotation)
-        if element is not None:
-            many = "[]" if get_origin(field.annotation) in (list, tuple) else ""
-            yield from _option_rows(element, f"{prefix}{name}{many}.")
+        many = "[]" if get_origin(field.annotation) in (list, tuple) else ""
+        elements = [nested] if nested is not None else _element_models(field.annotation)
+        # Models of a union are told apart by their type; rows that they have in common are written once.
+        yield from dict.fromkeys(row for element in elements for row in _option_rows(element, f"{prefix}{name}{many}."))
 
 
 def _only_model(annotation: Any) -> type[BaseModel] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def _element_model(annotation: Any) -> type[BaseModel] | None:
-    found = [model for argument in get_args(annotation) if (model := _only_model(argument)) is not None]
-    return found[0] if len(found) == 1 else None
+def _element_models(annotation: Any) -> list[type[BaseModel]]:
+    found: list[type[BaseModel]] = []
+    for argument in get_args(annotation):
+        model = _only_model(argument)
+        found += _element_models(argument) if model is None else [model]
+    return found
 
 
 def _kind_of(annotation: Any, metadata: list[Any]) -> str:
-    for name, alias in (("size", Size), ("duration", Duration)):
+    for name, alias in (("size", Size), ("duration", Duration), ("duration", WholeSeconds)):
         if any(part in metadata for part in get_args(alias)[1:]):
             return name
     origin = get_origin(annotation)
@@ -259,7 +263,9 @@ def _duration(value: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if value and value % size == 0:
             return f"{value / size:g}{unit}"
-    return f"{value * 1000:g}ms" if 0 < value < 1 else f"{value:g}s"
+    if value == int(value):
+        return f"{int(value)}s"
+    return f"{value * 1000:g}ms" if value < 1 else f"{value:g}s"
 
 
 def _module_doc(sink: type[Sink]) -> str:

@@ -1,31 +1,46 @@
-"""MQTT over TCP: a listening socket, and a protocol per connection that hands bytes to its `Client`."""
+"""MQTT over TCP: a listening socket, and a protocol for each connection that hands bytes to its `Client`."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from typing import cast
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, cast
 
 from broker.client import Client
-from broker.config import ListenerConfig
+from broker.config import ListenerConfig, Option
 from broker.core import Core
 from broker.origin import Address, Origin
+
+_DEFAULT_BIND: Final = Address("127.0.0.1", 1883)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpConfig(ListenerConfig):
+    """An address that devices connect to."""
+
+    type: ClassVar[str] = "tcp"
+
+    bind: Annotated[Address, Option("Address and port; port 0 takes a free one.")] = _DEFAULT_BIND
+    # 128, the default of most systems, loses connections when all devices come back at once after an outage.
+    backlog: Annotated[int, Option("Connections that wait to be accepted.", ge=1, le=65535)] = 1024
 
 
 class TcpListener:
     """Accepts connections on one address. ``port`` is the real one once `start` has returned."""
 
-    def __init__(self, config: ListenerConfig, core: Core) -> None:
+    Config: ClassVar[type[ListenerConfig]] = TcpConfig
+
+    def __init__(self, config: TcpConfig, core: Core) -> None:
         self.type = config.type
-        self.host = config.host
-        self.port = config.port
+        self.host, self.port = config.bind
         self.connections: set[TcpConnection] = set()
         self._config = config
         self._core = core
         self._server: asyncio.Server | None = None
 
     def __repr__(self) -> str:
-        return f"<{self.type} listener on {self.host}:{self.port}>"
+        return f"<{self.type} listener on {Address(self.host, self.port)}>"
 
     @property
     def name(self) -> str:
@@ -34,7 +49,7 @@ class TcpListener:
 
     @property
     def is_full(self) -> bool:
-        """Whether this listener takes no more connections for the time being."""
+        """Whether the listener closes further connections at once."""
         return len(self.connections) >= self._config.max_connections
 
     async def start(self) -> None:
@@ -46,7 +61,7 @@ class TcpListener:
             )
         except OSError as error:
             what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be bound: {error.strerror or error}"
-            raise OSError(error.errno, f"{self.type} listener: {self.host}:{self.port} {what}") from error
+            raise OSError(error.errno, f"{self.type} listener: {Address(*self._config.bind)} {what}") from error
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop_accepting(self) -> None:

@@ -20,6 +20,7 @@ from pydantic import Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
+from broker.origin import Address
 from engine.admin.metrics import render
 from engine.admin.port import (
     AdminPort,
@@ -30,7 +31,6 @@ from engine.admin.port import (
     SinkView,
     StatsView,
 )
-from engine.config.settings import Address
 from engine.errors import HeadgateError, Problem
 from engine.model import jsontext
 from engine.service.log import redact

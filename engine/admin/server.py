@@ -11,7 +11,8 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from engine.config.settings import Address, ApiSettings
+from broker.origin import Address
+from engine.config.settings import ApiSettings
 from engine.errors import ConfigError
 from engine.service.tasks import Tasks
 

@@ -16,7 +16,6 @@ from random import Random
 
 import structlog
 
-from broker.config import BrokerConfig, ListenerConfig
 from broker.hooks import Hooks
 from broker.server import Broker
 from connectors import forget_identity
@@ -128,7 +127,7 @@ class App:
         self._on_stop("delivery", self.delivery.stop)
 
         hooks = Hooks()
-        self.broker = Broker(_broker_config(settings), hooks, now_ms=self.clock.now_ms, monotonic=self.clock.monotonic)
+        self.broker = Broker(settings.broker_config(), hooks, now_ms=self.clock.now_ms, monotonic=self.clock.monotonic)
         self.dispatcher = Dispatcher(self.delivery.ticket, self.delivery.pressure)
         self.bridge = Bridge(hooks, self.dispatcher, self.clock)
         self.outboxes: dict[str, Outbox] = {}
@@ -213,10 +212,3 @@ def _needs_restart(running: Settings, written: Settings) -> list[Problem]:
         for name in Settings.model_fields
         if name != "rules" and getattr(running, name) != getattr(written, name)
     ]
-
-
-def _broker_config(settings: Settings) -> BrokerConfig:
-    listeners = tuple(
-        ListenerConfig(item.type, item.bind.host, item.bind.port, item.max_connections) for item in settings.listeners
-    )
-    return BrokerConfig(listeners=listeners, **settings.mqtt.options())

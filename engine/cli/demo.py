@@ -22,9 +22,9 @@ import structlog
 import typer
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from broker.origin import Address
 from engine.admin.port import AdminPort
 from engine.cli.report import say
-from engine.config.settings import Address
 from engine.service.clock import Clock, SystemClock
 from engine.service.tasks import Tasks
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import structlog
 import typer
 
+from broker.origin import Address
 from engine.cli.process import ProjectOption
 from engine.cli.report import EXIT_USAGE, CommandError, render, say, summary, terminal_style
 from engine.cli.welcome import Target, target_of, welcome
 from engine.config.project import load_settings
-from engine.config.settings import Address
 from engine.errors import Problem
 from engine.service.log import configure
 from engine.service.tasks import Tasks

@@ -10,17 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic
 
+from broker.listeners import TYPES
+from broker.origin import Address
+from engine.config.address import parse_address
 from engine.config.connectors import Connectors, K, SinkEntry, read_connectors
 from engine.config.loader import Document, Node, load_document
 from engine.config.secret import resolve_secrets
-from engine.config.settings import (
-    LISTENER_KINDS,
-    LISTENER_KINDS_TO_COME,
-    PARTS_TO_COME,
-    Address,
-    Settings,
-    parse_address,
-)
+from engine.config.settings import LISTENER_TYPES_TO_COME, PARTS_TO_COME, Settings
 from engine.config.validation import unknown_name, validate
 from engine.errors import Position, Problem
 
@@ -158,7 +154,7 @@ def _read_settings(document: Document) -> tuple[Settings, list[Problem]]:
             del root.entries[name]
     problems = [
         *_take_to_come(root, document.path),
-        *_check_listener_kinds(root, document.path),
+        *_check_listener_types(root, document.path),
         *_check_binds(root, document.path),
     ]
     settings, found = validate(Settings, root, document.path)
@@ -174,18 +170,19 @@ def _take_to_come(root: Node, path: str) -> Iterator[Problem]:
             yield Problem(f"{name!r} is not available in this version", path, root.keys[name], remedy)
 
 
-def _check_listener_kinds(root: Node, path: str) -> Iterator[Problem]:
-    """Report listeners of a kind that is not there; what their options are does not matter then."""
+def _check_listener_types(root: Node, path: str) -> Iterator[Problem]:
+    """Report listeners of an unknown type; their options cannot be checked then."""
     for node in _items(root, "listeners"):
-        kind = node.child("type")
-        if kind is None or not isinstance(kind.value, str) or kind.value in LISTENER_KINDS:
+        listener_type = node.child("type")
+        if listener_type is None or not isinstance(listener_type.value, str) or listener_type.value in TYPES:
             continue
-        if kind.value in LISTENER_KINDS_TO_COME:
-            message, remedy = f"listeners of type {kind.value!r} are not available in this version", "use type: tcp"
+        if listener_type.value in LISTENER_TYPES_TO_COME:
+            message = f"listeners of type {listener_type.value!r} are not available in this version"
+            remedy = f"use type: {' or '.join(TYPES)}"
         else:
-            message = f"there is no listener of type {kind.value!r}"
-            remedy = unknown_name(kind.value, (*LISTENER_KINDS, *LISTENER_KINDS_TO_COME), "types")
-        yield Problem(message, path, kind.position, remedy)
+            message = f"there is no listener of type {listener_type.value!r}"
+            remedy = unknown_name(listener_type.value, (*TYPES, *LISTENER_TYPES_TO_COME), "types")
+        yield Problem(message, path, listener_type.position, remedy)
         for scalar in node.scalars():
             scalar.is_broken = True
 

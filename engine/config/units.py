@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import ceil
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -41,6 +42,10 @@ def parse_duration(text: str | int | float) -> float:
     raise ValueError(f"{text!r} is not a duration; write a number with ms, s, m, h or d, like 20ms or 1h30m")
 
 
+def _whole_seconds(value: Any) -> int:
+    return ceil(parse_duration(value))
+
+
 def _size(value: Any) -> int:
     return parse_size(value)
 
@@ -53,3 +58,7 @@ Size = Annotated[int, BeforeValidator(_size), WithJsonSchema({"type": ["string",
 Duration = Annotated[
     float, BeforeValidator(_duration), WithJsonSchema({"type": ["string", "number"], "examples": ["20ms"]})
 ]
+WholeSeconds = Annotated[
+    int, BeforeValidator(_whole_seconds), WithJsonSchema({"type": ["string", "number"], "examples": ["2h"]})
+]
+"""A duration that MQTT counts in whole seconds; parts of a second are rounded up, so that no limit becomes 0."""

@@ -8,13 +8,15 @@ import aiomqtt
 import pytest
 
 from broker.codec.packets import Subscription
-from broker.config import BrokerConfig, ListenerConfig
+from broker.config import BrokerConfig
 from broker.hooks import Hooks
+from broker.listeners.tcp import TcpConfig
+from broker.origin import Address
 from broker.server import Broker
 from broker.subscriber import Subscribed
 from support.broker_doubles import RemoteSubscriber, SlowSessions
 
-CONFIG = BrokerConfig(listeners=(ListenerConfig(port=0),))
+CONFIG = BrokerConfig(listeners=(TcpConfig(bind=Address("127.0.0.1", 0)),))
 DEADLINE_S = 20.0
 
 

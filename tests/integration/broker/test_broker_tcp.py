@@ -34,8 +34,10 @@ from broker.codec.packets import (
 )
 from broker.codec.parser import PacketParser
 from broker.codec.wire import varint
-from broker.config import BrokerConfig, ListenerConfig
+from broker.config import BrokerConfig
 from broker.hooks import ClientDisconnected, ClientInfo, Hooks
+from broker.listeners.tcp import TcpConfig
+from broker.origin import Address
 from broker.receipt import Receipt
 from broker.server import Broker
 from broker.topics import TopicNames
@@ -43,12 +45,14 @@ from support.limits import need_open_files
 from support.mqtt_world import ManualHold
 
 APP = ClientInfo("app")
+FREE = TcpConfig(bind=Address("127.0.0.1", 0))
+"""A free port of the loopback."""
 
 
 @asynccontextmanager
 async def running(hooks: Hooks | None = None, **options: Any) -> AsyncIterator[Broker]:
     """A broker on a free port of the loopback."""
-    broker = Broker(BrokerConfig(listeners=(ListenerConfig(port=0),), **options), hooks or Hooks())
+    broker = Broker(BrokerConfig(listeners=(FREE,), **options), hooks or Hooks())
     await broker.start()
     try:
         yield broker
@@ -301,7 +305,10 @@ async def test_port_in_use_is_named() -> None:
     """The most common mistake at start; nothing stays bound behind it."""
     async with running() as broker:
         taken = broker.listeners[0].port
-        other = Broker(BrokerConfig(listeners=(ListenerConfig(port=0), ListenerConfig(port=taken))), Hooks())
+        other = Broker(
+            BrokerConfig(listeners=(FREE, TcpConfig(bind=Address("127.0.0.1", taken)))),
+            Hooks(),
+        )
         with pytest.raises(OSError, match=f"127.0.0.1:{taken} is in use"):
             await other.start()
         with pytest.raises(OSError):  # noqa: PT011
@@ -437,7 +444,7 @@ async def test_publisher_that_never_reads_is_not_read_from() -> None:
 
 async def test_more_connections_than_allowed_are_closed() -> None:
     """`max_connections` of a listener; a place that is given back is free again."""
-    broker = Broker(BrokerConfig(listeners=(ListenerConfig(port=0, max_connections=1),)), Hooks())
+    broker = Broker(BrokerConfig(listeners=(TcpConfig(bind=Address("127.0.0.1", 0), max_connections=1),)), Hooks())
     await broker.start()
     try:
         first = await RawClient.connect(broker, "first")
@@ -475,7 +482,7 @@ async def test_thousand_connections_at_once_are_served() -> None:
 async def test_stopping_says_goodbye_and_closes() -> None:
     """0x8B to those who understand it; stopping twice, or before starting, is fine."""
     events: list[ClientDisconnected] = []
-    broker = Broker(BrokerConfig(listeners=(ListenerConfig(port=0),)), Hooks(client_disconnected=events.append))
+    broker = Broker(BrokerConfig(listeners=(FREE,)), Hooks(client_disconnected=events.append))
     await broker.stop(1)
     await broker.start()
     new, old = await RawClient.connect(broker, "new"), await RawClient.connect(broker, "old", version=4)

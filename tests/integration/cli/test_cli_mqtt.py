@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.config import BrokerConfig, ListenerConfig
+from broker.config import BrokerConfig
 from broker.hooks import Hooks, SessionSubscribed
+from broker.listeners.tcp import TcpConfig
+from broker.origin import Address
 from broker.server import Broker
 from support.command import headgate, start_headgate
 
@@ -23,7 +25,7 @@ class RunningBroker:
     def __init__(self) -> None:
         self.subscribed = asyncio.Event()
         hooks = Hooks(session_subscribed=self._on_subscribed)
-        self.broker = Broker(BrokerConfig(listeners=(ListenerConfig(port=0),)), hooks)
+        self.broker = Broker(BrokerConfig(listeners=(TcpConfig(bind=Address("127.0.0.1", 0)),)), hooks)
 
     @property
     def port(self) -> str:

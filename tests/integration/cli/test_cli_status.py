@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from broker.origin import Address
 from engine.admin.server import ApiServer
-from engine.config.settings import Address, ApiSettings
+from engine.config.settings import ApiSettings
 from support.admin_port import FakeApp, a_letter
 from support.command import headgate
 

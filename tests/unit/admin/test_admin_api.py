@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from broker.origin import Address
 from engine.admin.api import create_api
 from engine.admin.server import ApiServer
-from engine.config.settings import Address, ApiSettings
+from engine.config.settings import ApiSettings
 from engine.errors import ConfigError
 from engine.service.log import hide
 from support.admin_port import FakeApp

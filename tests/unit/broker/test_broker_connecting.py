@@ -46,7 +46,7 @@ def test_connect_is_answered_and_reported(version: int) -> None:
 
 def test_connack_of_mqtt_5_tells_the_limits() -> None:
     """[3.2.2-9..21] A client can only keep to limits it knows, and needs to hear of nothing else."""
-    peer = World(BrokerConfig(receive_maximum=10, max_packet_size=1000, topic_alias_maximum=3)).connect()
+    peer = World(BrokerConfig(receive_maximum=10, max_packet_size=1000, max_topic_alias=3)).connect()
     assert peer.connack.properties == {  # type: ignore[attr-defined]
         "receive_maximum": 10,
         "maximum_packet_size": 1000,
@@ -306,7 +306,7 @@ def test_sessions_have_a_bound() -> None:
 
 def test_long_client_ids_have_a_bound() -> None:
     """[3.1.3-5] lets a server refuse them."""
-    peer = World(BrokerConfig(max_client_id_len=10)).peer()
+    peer = World(BrokerConfig(max_clientid_len=10)).peer()
     peer.send(Connect("a" * 11, protocol_version=5))
     assert peer.received() == [ConnAck(False, 0x85)]
 

@@ -609,7 +609,7 @@ def test_keep_alive_does_not_run_while_nobody_reads() -> None:
 )
 def test_wrong_publish_properties_end_the_connection(publishes: list[Publish], code: int) -> None:
     """Each with the code that the specification has for it."""
-    peer = World(BrokerConfig(topic_alias_maximum=3)).connect()
+    peer = World(BrokerConfig(max_topic_alias=3)).connect()
     peer.send(*publishes)
     assert peer.received() == [Disconnect(code)]
     assert peer.transport.closed

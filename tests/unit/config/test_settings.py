@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import dataclasses
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
-from broker.config import BrokerConfig
+from broker.config import BrokerConfig, options_of
+from broker.listeners import TYPES
+from broker.listeners.tcp import TcpConfig
+from broker.origin import Address
+from engine.config.address import parse_address
+from engine.config.brokeroptions import ListenerOptions, any_listener
 from engine.config.project import load_project, load_settings, locate
-from engine.config.settings import Address, Settings, parse_address
+from engine.config.settings import MqttSettings, Settings
 from engine.connector import Sink
 from engine.errors import ConfigError
 from engine.service.log import redact
+from support.pipe_listener import PipeConfig
 
 
 def no_kinds(name: str) -> type[Sink]:
@@ -62,18 +69,94 @@ def test_loopback_is_what_only_this_machine_reaches(host: str, is_loopback: bool
     assert Address(host, 1).is_loopback is is_loopback
 
 
-def test_every_mqtt_limit_is_one_of_the_broker() -> None:
-    """An option that nothing obeys would be a lie."""
-    known = {field.name for field in fields(BrokerConfig)}
+def test_every_option_of_the_broker_is_settable_and_has_its_default() -> None:
+    """The broker describes its options once; one without a key in the file would be out of an operator's reach."""
+    described = {item.name: item for item in options_of(BrokerConfig)}
+    fields = MqttSettings.model_fields
 
-    assert set(Settings().mqtt.options()) <= known
+    assert {each.name for each in dataclasses.fields(BrokerConfig)} - {"listeners"} == set(described) == set(fields)
+    assert {name: field.description for name, field in fields.items()} == {
+        name: item.option.description for name, item in described.items()
+    }
+    assert Settings().mqtt.config(()) == BrokerConfig()
 
 
-def test_defaults_of_limits_are_those_of_the_broker() -> None:
-    """A project without a file runs as the broker's own documentation says."""
-    broker = BrokerConfig()
+def test_options_are_written_with_units(tmp_path: Path) -> None:
+    """Sizes and durations as people write them; durations that MQTT counts in seconds are never rounded down to 0."""
+    (tmp_path / "headgate.yaml").write_text("""
+mqtt:
+  max_connect_packet_size: 64KiB
+  max_held_bytes: 1MiB
+  send_buffer_max: 100KB
+  server_keep_alive: 100ms
+  max_session_expiry_interval: 1d
+  session_expiry_interval: 1h30m
+  authorization_timeout: 500ms
+  shared_subscription: false
+  response_information: replies/
+listeners:
+  - {bind: "[::1]:1884", max_connections: 5, backlog: 7}
+""")
 
-    assert {name: getattr(broker, name) for name in Settings().mqtt.options()} == Settings().mqtt.options()
+    project = load_project(tmp_path, no_kinds, {})
+
+    assert project.problems == []
+    assert project.settings.broker_config() == BrokerConfig(
+        listeners=(TcpConfig(bind=Address("::1", 1884), max_connections=5, backlog=7),),
+        max_connect_packet_size=65536,
+        max_held_bytes=1 << 20,
+        send_buffer_max=100_000,
+        server_keep_alive=1,
+        max_session_expiry_interval=86400,
+        session_expiry_interval=5400,
+        authorization_timeout=0.5,
+        shared_subscription=False,
+        response_information="replies/",
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("server_keep_alive: 1d", "'mqtt.server_keep_alive' must be at most 65535, not '1d'"),
+        ("max_held_bytes: 0", "'mqtt.max_held_bytes' must be at least 1, not 0"),
+        ("shared_subscription: 7", "'mqtt.shared_subscription' must be true or false, not 7"),
+        ("max_clientid_len: 5", "'mqtt.max_clientid_len' must be at least 23, not 5"),
+    ],
+)
+def test_bounds_of_the_broker_are_those_of_the_file(tmp_path: Path, option: str, message: str) -> None:
+    """A value that the broker cannot work with is a mistake in the file, with the key it is at."""
+    (tmp_path / "headgate.yaml").write_text(f"mqtt: {{{option}}}\n")
+
+    assert [problem.message for problem in load_project(tmp_path, no_kinds, {}).problems] == [message]
+
+
+def test_listeners_of_several_types_have_options_of_their_own() -> None:
+    """A type is a line in the table and a file: its options, their checks and their descriptions come from there."""
+    types = {**TYPES, "pipe": "support.pipe_listener:PipeListener"}
+    adapter: TypeAdapter[ListenerOptions] = TypeAdapter(any_listener(types))
+    written: list[object] = [{}, {"type": "pipe", "path": "x", "max_connections": 3}, {"type": "tcp", "bind": 1884}]
+
+    assert [adapter.validate_python(each).config() for each in written] == [
+        TcpConfig(),
+        PipeConfig(path="x", max_connections=3),
+        TcpConfig(bind=Address("127.0.0.1", 1884)),
+    ]
+    for wrong in ({"type": "pipe", "bind": 1884}, {"path": "x"}, {"type": "other"}):
+        with pytest.raises(ValidationError):
+            adapter.validate_python(wrong)
+
+
+def test_known_types_are_told_of_an_unknown_one(tmp_path: Path) -> None:
+    """A typo shows the types that there are."""
+    (tmp_path / "headgate.yaml").write_text("listeners: [{type: udp, bind: 1}]\n")
+
+    (problem,) = load_project(tmp_path, no_kinds, {}).problems
+
+    assert (problem.message, problem.remedy) == (
+        "there is no listener of type 'udp'",
+        "types: tcp, tls, ws, wss, unix",
+    )
 
 
 @pytest.mark.parametrize(("size", "is_taken"), [("256MiB", True), ("257MiB", False), ("5GiB", False), ("0", False)])
