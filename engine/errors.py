@@ -1,19 +1,19 @@
-"""The engine's exception tree: each branch says what to do next.
+"""The engine's exception tree. Each class is an instruction for its handler.
 
     HeadgateError
-    ├── ConfigError          a file of the project is wrong: fix it (path, line, column)
-    ├── RuleError            a rule is wrong: fix it (file, line, column, remedy)
-    ├── EvaluationError      one message failed in one rule: counted there, nothing else stops
-    ├── JournalError         the journal cannot write or read: nothing is acknowledged
-    └── DeliveryError        a sink could not take a batch or a record
-        ├── NotConnectedError    reconnect, then try again
-        ├── RetryableError       try again after a back-off, or after ``retry_after_s``
-        ├── HoldError            a person or a configuration change is needed: pause, keep, probe
-        ├── SplitError           the batch is at fault, the record is unknown: bisect
-        ├── RejectError          this record can never succeed: dead letter, go on
-        └── DuplicateError       the sink has this record already: count it, go on
+    ├── ConfigError          mistake in a file of the project: correct it (path, line, column)
+    ├── RuleError            mistake in a rule: correct it (line, column, remedy)
+    ├── EvaluationError      one message failed in one rule: count it, go on
+    ├── JournalError         the journal can't be written or read: acknowledge nothing
+    └── DeliveryError        a batch or a record was not written to a sink
+        ├── NotConnectedError    reconnect, then write the same batch again
+        ├── RetryableError       write again after a back-off, or after ``retry_after_s``
+        ├── HoldError            the configuration or the server must be changed: pause the sink, keep the data, probe
+        ├── SplitError           the batch was refused for an unknown record: bisect
+        ├── RejectError          this record can never be written: dead-letter it, go on
+        └── DuplicateError       the sink has stored this record before: count it, go on
 
-Anything a sink raises that is not a `DeliveryError` is *unknown*: retried with a bound, then bisected.
+Any other exception of a sink is *unknown*: the batch is retried a bounded number of times, then bisected.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Literal
 
 
 class HeadgateError(Exception):
-    """Everything Headgate raises on purpose."""
+    """Base class of the exceptions that Headgate raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a text: ``line`` and ``column`` count from 1; ``length`` is what a caret line underlines."""
+    """A place in a text. ``line`` and ``column`` count from 1; ``length`` is the number of characters to underline."""
 
     line: int
     column: int
@@ -37,7 +37,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a project, as ``headgate check`` reports it: where, what, and what to do about it."""
+    """One mistake in a project, as ``headgate check`` reports it: message, place, remedy."""
 
     message: str
     path: str | None = None
@@ -47,7 +47,7 @@ class Problem:
 
 
 class ConfigError(HeadgateError):
-    """A configuration file is wrong: ``path`` names it, ``position`` the place, ``remedy`` what to do."""
+    """A mistake in the configuration: file (``path``), place (``position``) and ``remedy`` where they are known."""
 
     def __init__(
         self, message: str, *, path: str | None = None, position: Position | None = None, remedy: str | None = None
@@ -60,7 +60,7 @@ class ConfigError(HeadgateError):
 
 
 class RuleError(HeadgateError):
-    """A statement is wrong: ``position`` counts within the statement's text, ``remedy`` says what to do."""
+    """A mistake in a statement. ``position`` counts within the text of the statement."""
 
     def __init__(self, message: str, position: Position | None = None, remedy: str | None = None) -> None:
         super().__init__(message)
@@ -70,7 +70,7 @@ class RuleError(HeadgateError):
 
 
 class EvaluationError(HeadgateError):
-    """A rule could not be evaluated for one message; ``position`` is the place in the statement where known."""
+    """A rule could not be evaluated for one message. ``position`` is the place in the statement, where it is known."""
 
     def __init__(self, message: str, position: Position | None = None) -> None:
         super().__init__(message)
@@ -79,11 +79,11 @@ class EvaluationError(HeadgateError):
 
 
 class JournalError(HeadgateError):
-    """The journal could not be written or read."""
+    """The journal can't be written or read."""
 
 
 class DeliveryError(HeadgateError):
-    """A sink could not take a batch or a record. ``code`` is the server's own code, for people and for counts."""
+    """A batch or a record was not written to a sink. ``code`` is the server's error code."""
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -92,11 +92,11 @@ class DeliveryError(HeadgateError):
 
 
 class NotConnectedError(DeliveryError):
-    """There is no connection: connect again, then send the same batch."""
+    """The connection is lost: reconnect, then write the same batch again."""
 
 
 class RetryableError(DeliveryError):
-    """The sink can't take the batch now; ``retry_after_s`` is what the server asked for, in seconds."""
+    """A temporary failure: write the batch again. ``retry_after_s`` is the delay in seconds that the server demands."""
 
     def __init__(self, message: str, *, code: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message, code=code)
@@ -104,16 +104,16 @@ class RetryableError(DeliveryError):
 
 
 class HoldError(DeliveryError):
-    """Nothing will work until somebody changes something: missing table, wrong password."""
+    """A failure that lasts until somebody changes the configuration or the server: missing table, wrong password."""
 
 
 class SplitError(DeliveryError):
-    """The batch was refused as a whole and any record of it may be why: send it in halves."""
+    """The batch was refused as a whole, any of its records may be the reason: write it in halves."""
 
 
 class RejectError(DeliveryError):
-    """The record can never be stored: it becomes a dead letter with this reason."""
+    """The record can never be written: it becomes a dead letter with this reason."""
 
 
 class DuplicateError(DeliveryError):
-    """The sink has the record already; it counts as delivered."""
+    """The sink has stored the record before; it counts as delivered."""

@@ -77,14 +77,14 @@ def encode_lines(values: Sequence[Any]) -> bytes:
 def _encode_slowly(value: Any) -> bytes:
     try:
         return _slow_encoder.encode(_prepared(value))
-    except (TypeError, UnicodeEncodeError, RecursionError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # objects of foreign types run code of their own while they are encoded
         raise ValueError(f"this value has no JSON form: {_encode_reason(error)}") from error
-    except ValueError as error:  # Python's limit of 4,300 digits: writing more takes quadratic time
-        raise ValueError("this value has no JSON form: an integer has too many digits to be written") from error
 
 
 def _plain(value: Any) -> Any:
-    """Return what stands for a value that JSON lacks. Raise `TypeError` with the kind of any other value."""
+    """Return the replacement of a value that JSON lacks. Raise `TypeError` with the kind of any other value."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         data = bytes(value)
         try:
@@ -118,11 +118,13 @@ def _encode_reason(error: Exception) -> str:
         return "it is nested too deeply"
     if isinstance(error, UnicodeEncodeError):
         return "a text holds half of a surrogate pair"
-    return str(error)
+    if type(error) is ValueError:  # Python's limit of 4,300 digits: writing more takes quadratic time
+        return "an integer has too many digits to be written"
+    return str(error) if type(error) is TypeError else type(error).__name__
 
 
 def _decode_reason(text: bytes | str, error: Exception) -> str:
-    """Return what is wrong with `text`, in words of JSON where the library speaks of something else."""
+    """Return the reason why `text` is not JSON, in terms of JSON rather than of the library."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, UnicodeEncodeError):

@@ -1,14 +1,14 @@
-"""What travels through the engine: the client a message came from, the message, and the columns a rule sees.
+"""Inputs of rules: messages and events, their columns, the identity of their client.
 
-A `Message` stands for one publish, an `Occurrence` for anything else a rule can select from (client events, other
-sources). Both answer the same two questions, and generated rule code asks nothing else:
+A `Message` is one publish, an `Occurrence` anything else that a rule selects from (client events, messages of sources).
+Both have the interface that generated rule code uses:
 
 - ``column(name)``: the value of one column, or `UNDEFINED`;
-- ``columns()``: all of them as a new dict, for ``SELECT *``.
+- ``columns()``: all columns as a new dict, for ``SELECT *``.
 
-A `Message` moreover has attributes for what rules read most, so that generated code can skip the look-up; see
-`engine.language.sql.codegen`. Everything costly (payload text, decoded JSON, id, properties) is made when first asked
-for and shared by all rules of the message.
+A `Message` also has attributes for the columns that rules read most, so that generated code can skip the look-up; see
+`engine.language.sql.codegen`. Costly values (payload text, decoded JSON, id) are made by the first read and shared by
+all rules of the message.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ __all__ = [
 ]  # fmt: skip
 
 NODE = "headgate@127.0.0.1"
-"""The `node` column until there are several nodes."""
+"""Value of the column ``node``: there is one node, and EMQX's rules expect a name of this form."""
 
 _PROCESS_BITS = int.from_bytes(os.urandom(6), "big") << 16
+"""Start of the serial numbers of this process: 48 random bits, so that numbers of two processes do not meet."""
 _serial = count()
 
 
 def new_message_id(now_ms: int) -> str:
-    """32 hexadecimal digits: time, process and a serial number, as EMQX's message ids are made."""
+    """Return an id of EMQX's form: 32 hexadecimal digits of the time, the process and a serial number."""
     return f"{now_ms * 1000:016X}{(_PROCESS_BITS + next(_serial)) % (1 << 64):016X}"
 
 
 class ClientIdentity:
-    """The client behind a message, made once per connection and shared by all its messages."""
+    """The client that sent a message: one object for each connection, shared by all its messages."""
 
     __slots__ = ("attributes", "clientid", "lane_hash", "memory", "peerhost", "peername", "username")
 
@@ -59,18 +60,22 @@ class ClientIdentity:
         self.peername: str | Undefined = UNDEFINED if peername is None else peername
         self.peerhost: str | Undefined = UNDEFINED if peername is None else peername.rpartition(":")[0].strip("[]")
         self.attributes = dict(attributes or {})
+        # Not Python's hash, which differs from process to process: lanes must be the same after a restart.
         self.lane_hash = crc32(clientid.encode("utf-8", "surrogatepass"))
         self.memory: Any = None
-        """What rules remember of this connection (`proc_dict_put`); made by whoever writes to it first."""
+        """Key-value store of the connection (`proc_dict_put`), created by the first write."""
 
 
 _UNSET: Final = object()
-"""What has not been asked for yet."""
+"""Marks a cached value that was not read yet; None is the value of JSON null. Tested by identity."""
 
 
-class _NoJson:
-    """Why a payload is not JSON. The words, not the exception: its traceback would lead back to the message, which the
-    garbage collector does not follow, and neither would ever be freed."""
+class _NotJson:
+    """The reason why a payload is not JSON, cached in place of its value.
+
+    Its text, not the exception: the traceback refers to the frame, and the frame to the message. The garbage collector
+    does not follow messages (``gc=False``), so that it would never free this cycle.
+    """
 
     __slots__ = ("reason",)
 
@@ -79,10 +84,13 @@ class _NoJson:
 
 
 class Message(Struct, gc=False, eq=False):
-    """One publish. ``timestamp`` is its arrival in milliseconds since 1970, ``properties`` MQTT 5's in snake case.
+    """One publish. ``timestamp`` is its arrival in milliseconds since 1970; names of properties are in snake case.
 
-    ``trail`` names the rules whose republishing led here, oldest first; it is how loops are found. A msgspec structure,
-    because one is made for every message that a rule selects: a third of the cost of a class with slots.
+    ``trail`` has the ids of the rules whose republishing led here, oldest first: loops are found by it.
+
+    A msgspec structure, because one is made for each message that a rule selects: it costs a third of a class with
+    slots. ``gc=False`` keeps the garbage collector from visiting each of them; therefore no attribute may refer to the
+    message. ``eq=False`` leaves equality and hash to identity.
     """
 
     topic: str
@@ -100,14 +108,14 @@ class Message(Struct, gc=False, eq=False):
 
     @property
     def id(self) -> str:
-        """Names this message in all events about it."""
+        """The message id, the same in all events of this message."""
         if self._id is None:
             self._id = new_message_id(self.timestamp)
         return self._id
 
     @property
     def payload(self) -> str | bytes:
-        """The payload as text where it is UTF-8, else the bytes themselves."""
+        """The payload as text where it is UTF-8, else as bytes."""
         text = self._text
         if text is _UNSET:
             try:
@@ -119,25 +127,25 @@ class Message(Struct, gc=False, eq=False):
 
     @property
     def json(self) -> Any:
-        """The decoded payload, decoded once. Raises `EvaluationError` when it is not JSON."""
+        """The value of the payload, decoded once. Raises `EvaluationError` where it is not JSON."""
         value = self._json
         if value is _UNSET:
             try:
                 value = decode(self.payload_bytes)
             except ValueError as error:
-                value = _NoJson(error)
+                value = _NotJson(error)
             self._json = value
-        if type(value) is _NoJson:
+        if type(value) is _NotJson:
             raise EvaluationError(value.reason)
         return value
 
     def column(self, name: str) -> Any:
-        """The value of one column by its name in a rule, or `UNDEFINED`."""
+        """Return the value of one column, or `UNDEFINED`."""
         read = _COLUMNS.get(name)
         return UNDEFINED if read is None else read(self)
 
     def columns(self) -> dict[str, Any]:
-        """All columns, as ``SELECT *`` shows them."""
+        """Return all columns as a new dict, in the order of ``SELECT *``."""
         return {name: read(self) for name, read in _COLUMNS.items()}
 
 
@@ -160,13 +168,13 @@ _COLUMNS: dict[str, Callable[[Message], Any]] = {
 }
 
 MESSAGE_COLUMNS = tuple(_COLUMNS)
-"""The columns of a publish, in the order of ``SELECT *``."""
+"""The columns of a publish in the order of ``SELECT *``."""
 
 
 class Occurrence:
-    """Anything else a rule selects from: a client event, a source's message, or an event given as data.
+    """Any other input of a rule: a client event, a message of a source, or an event given as data.
 
-    ``topic`` is what FROM is matched against (``$events/client/connected``, or the name of a publish topic).
+    FROM is matched against ``topic``: ``$events/client/connected``, or the topic name of a publish.
     """
 
     __slots__ = ("_columns", "_json", "client", "timestamp", "topic", "trail")
@@ -183,7 +191,7 @@ class Occurrence:
 
     @property
     def json(self) -> Any:
-        """The decoded payload column, decoded once. Raises `EvaluationError` when it is not JSON."""
+        """The value of the column ``payload``, decoded once. Raises `EvaluationError` where it is not JSON."""
         value = self._json
         if value is _UNSET:
             payload = self._columns.get("payload", UNDEFINED)
@@ -191,25 +199,25 @@ class Occurrence:
                 try:
                     value = decode(payload)
                 except ValueError as error:
-                    value = _NoJson(error)
+                    value = _NotJson(error)
             else:
                 value = payload
             self._json = value
-        if type(value) is _NoJson:
+        if type(value) is _NotJson:
             raise EvaluationError(value.reason)
         return value
 
     def column(self, name: str) -> Any:
-        """The value of one column by its name in a rule, or `UNDEFINED`."""
+        """Return the value of one column, or `UNDEFINED`."""
         return self._columns.get(name, UNDEFINED)
 
     def columns(self) -> dict[str, Any]:
-        """All columns, as ``SELECT *`` shows them."""
+        """Return all columns as a new dict, in the order of ``SELECT *``."""
         return dict(self._columns)
 
 
 def property_columns(properties: Mapping[str, Any] | None) -> dict[str, Any]:
-    """MQTT 5 properties as a rule sees them: specification names, user properties as a map and as ordered pairs."""
+    """Return the column ``pub_props``: properties by the specification's names, user properties as map and as pairs."""
     return dict(_property_items(properties)) if properties else {"User-Property": {}}
 
 

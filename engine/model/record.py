@@ -157,8 +157,8 @@ def _decoded(data: bytes | memoryview) -> _Fields:
     try:
         return _decoder.decode(data)
     except RecursionError:
-        # How deep a value may be nested depends on the stack of the caller. A value that could be encoded must not be
-        # taken for damage because it is read from a deeper stack: read it from the empty one of a new thread.
+        # The levels of a value count as frames of the caller's stack, of which Python allows 1,000. A value that could
+        # be encoded must not pass for damage because it is read from a deeper stack: read it on that of a new thread.
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(_decoder.decode, data).result()
 

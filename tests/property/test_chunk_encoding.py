@@ -29,7 +29,7 @@ STORED = st.recursive(
 
 class Nameless(type):
     @property
-    def __name__(cls) -> str:  # type: ignore[override]  # as no class should be, to see an error in the hook itself
+    def __name__(cls) -> str:  # type: ignore[override]  # raises, to make the encoder's own hook fail
         raise LookupError("a class without a name")
 
 
@@ -89,7 +89,7 @@ ANYTHING = st.recursive(
 
 @given(row=st.dictionaries(st.text() | st.just("\ud800"), ANYTHING, max_size=3), names=st.text() | st.just("\ud800"))
 def test_encoding_raises_only_value_error(row: dict[str, Any], names: str) -> None:
-    """Any other error would leave the outbox in the middle of a read and take the rows of other rules with it."""
+    """Any other error would end the read at hand and lose the rows of other rules."""
     chunk = Chunk(names, names, 1, 1, names, [row], (names,))
     with suppress(ValueError):
         Chunk.decode(chunk.encode())
@@ -110,7 +110,7 @@ def test_decoding_raises_only_value_error(data: bytes) -> None:
 
 @given(row=st.dictionaries(st.text(), STORED, max_size=3), place=st.floats(0, 1), byte=st.binary(max_size=1))
 def test_a_damaged_chunk_is_read_or_refused(row: dict[str, Any], place: float, byte: bytes) -> None:
-    """One byte changed or lost: what is found may be wrong (blocks have checksums), the error is the same."""
+    """One byte changed or lost: rows may be wrong (blocks have checksums), the error is `ValueError`."""
     data = Chunk("rule", "client", 7, 8, "t/1", [row]).encode()
     index = int(place * len(data))
     with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""Checks and conversions of function arguments, with one form of error: what was expected and what was found.
+"""Checks and conversions of function arguments, with one form of error (expected, found).
 
 Text functions accept numbers and booleans as their text, functions of binary data do not. Null and undefined are never
 converted.

@@ -11,7 +11,7 @@ from engine.language.functions.registry import function
 from engine.model.value import fixed, from_bytes, number_of, to_text
 
 _DECIMALS_MAX = 253
-"""The bound that Erlang's ``float_to_binary`` has for its decimals, and EMQX with it."""
+"""Bound of decimals in EMQX: that of Erlang's ``float_to_binary``."""
 
 
 @function(("str(1.50)", "1.5"), ("str(3.14159265359)", "3.1415926536"), ("str(json_decode('{\"a\":1}'))", '{"a":1}'))

@@ -60,7 +60,7 @@ def _hashable(key: Any) -> Any:
 
 
 def _size(value: Any) -> int:
-    """Return about how many bytes a value takes."""
+    """Return an estimate of the bytes that a value takes."""
     if type(value) is str or type(value) is bytes:
         return 64 + len(value)
     if isinstance(value, Bits):
@@ -125,7 +125,7 @@ def proc_dict_put(message: _HasClient, key: Any, value: Any) -> Any:
 
 @function(("proc_dict_get('k')", None), pure=False, needs_message=True)
 def proc_dict_get(message: _HasClient, key: Any) -> Any:
-    """Return the value stored under a key for this connection; undefined where there is none."""
+    """Return the value stored under a key for this connection; undefined for a key without one."""
     memory = message.client.memory
     return UNDEFINED if memory is None else memory.get(key)
 

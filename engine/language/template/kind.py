@@ -1,4 +1,4 @@
-"""Kinds of templates: how values are written in each, and the checks of its result."""
+"""Kinds of templates, each with its form of values and the checks of its results."""
 
 from __future__ import annotations
 

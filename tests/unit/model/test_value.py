@@ -1,4 +1,4 @@
-"""Values: their text, numbers in text, identity."""
+"""Values: text, numbers in text, identity, equality, binary data."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from engine.model.value import (
 
 
 @given(value=st.floats(allow_nan=False, allow_infinity=False))
-def test_floats_are_fixed_notation_with_ten_decimals(value: float) -> None:
-    """Whoever reads a text that a rule made reads the number: never an exponent, never off by more than a rounding."""
+def test_float_has_fixed_notation_with_at_most_ten_decimals(value: float) -> None:
+    """Readers of the text get the number: without an exponent, rounded correctly."""
     text = float_text(value)
     assert re.fullmatch(r"-?\d+\.(\d{0,9}[1-9]|0)", text)
     assert abs(Decimal(text) - Decimal(value)) <= Decimal("0.5000011e-10")
 
 
 @pytest.mark.parametrize("value", [0.1, 21.5, 99999.9999999, 12345.6789, 1234567890.1, 1e16, 1e-5, -0.5, 1e22])
-def test_floats_people_send_are_written_alike(value: float) -> None:
-    """The same as above, for the numbers that sensors send."""
-    test_floats_are_fixed_notation_with_ten_decimals.hypothesis.inner_test(value)  # type: ignore[attr-defined]
+def test_floats_of_sensors_have_fixed_notation(value: float) -> None:
+    """The property above for values that sensors send."""
+    test_float_has_fixed_notation_with_at_most_ten_decimals.hypothesis.inner_test(value)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_floats_people_send_are_written_alike(value: float) -> None:
     ],
 )  # fmt: skip
 def test_halves_are_rounded_away_from_zero(value: float, text: str) -> None:
-    """A converter's step of 1/2048 is such a half: EMQX rounds it up, and so do people."""
+    """The step 1/2048 of a converter is such a half, which EMQX rounds away from zero."""
     assert float_text(value) == text
 
 
@@ -60,8 +60,8 @@ def test_halves_are_rounded_away_from_zero(value: float, text: str) -> None:
         ("٣", None), ("0x10", None), ("9" * 5000, None),
     ],
 )  # fmt: skip
-def test_a_text_is_a_number_or_not(text: str, number: float | None) -> None:
-    """Devices send numbers as text; Python's own idea of a number is wider than anybody's payload."""
+def test_decimal_text_is_a_number(text: str, number: float | None) -> None:
+    """Devices send numbers as text; Python accepts more forms than they send."""
     found = number_of(text)
     assert found == number
     assert type(found) is type(number)
@@ -76,22 +76,22 @@ def test_a_text_is_a_number_or_not(text: str, number: float | None) -> None:
         (Bits(1, 2), Bits(1, 3), False, False), (2**70, 2**70, True, True), (b"\xff", b"\xff", True, True),
     ],
 )  # fmt: skip
-def test_identity_and_equality(left: Any, right: Any, is_same: bool, is_equal: bool) -> None:
-    """`IN` and `contains` are strict, `=` takes 1 for 1.0; neither takes true for 1, at any depth."""
+def test_identity_is_strict_and_equality_compares_numbers(left: Any, right: Any, is_same: bool, is_equal: bool) -> None:
+    """`IN` and `contains` tell 1 from 1.0, `=` does not; both tell true from 1, at any depth."""
     assert same(left, right) is same(right, left) is is_same
     assert equal(left, right) is equal(right, left) is is_equal
 
 
 @given(data=st.binary())
 def test_binary_data_has_one_form(data: bytes) -> None:
-    """Text where it is UTF-8, bytes where not: and the bytes come back in either case."""
+    """Text where it is UTF-8, else bytes; both give back the same data."""
     value = from_bytes(data)
     assert as_binary(value) == data
     assert from_bytes(as_binary(value)) == value
 
 
-def test_what_has_no_text_says_so() -> None:
-    """A bit string or an endless number in a text is an error of the rule, in words."""
+def test_value_without_a_text_is_refused() -> None:
+    """Such values are errors of the rule."""
     for value in (Bits(1, 3), 10**5000, {"a": Bits(1, 3)}, "\ud800"):
         with pytest.raises(EvaluationError):
             to_json(value) if isinstance(value, str) else to_text(value)
@@ -99,14 +99,14 @@ def test_what_has_no_text_says_so() -> None:
         as_binary("\ud800")
 
 
-def test_kinds_have_names() -> None:
-    """Messages speak of an integer, not of int."""
+def test_kinds_have_names_for_errors() -> None:
+    """Errors say "an integer", not "int"."""
     values: tuple[object, ...] = (None, True, 1, 1.0, "", b"\xff", [], {}, UNDEFINED, Bits(0, 1))
     names = "null|a boolean|an integer|a float|text|binary data|a list|a map|undefined|a bit string"
     assert "|".join(map(kind_of, values)) == names
 
 
-def test_bit_strings_are_refused_by_their_name() -> None:
-    """Who selects bits that fill no byte must learn what is wrong with them, not the name of a class."""
+def test_bit_string_is_refused_by_its_kind() -> None:
+    """The author of a rule does not know the name of the class."""
     with pytest.raises(EvaluationError, match="no JSON form: a bit string"):
         to_json([Bits(1, 3)])
