@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from engine.connector import ALL_STORED, ConnectorConfig, Deadline, Failures, Sink, SinkContext
-from engine.delivery.journal.worker import Answer, Job, T
+from engine.delivery.journal.sqlite.worker import Answer, Job, T
 from engine.errors import DeliveryError
 from engine.model.record import Batch, Record, Row
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from broker.server import Broker
 from engine.admin.port import ClientView, DeadLetterView, ListenerView, ProcessView, RuleView, SinkView, StatsView
 from engine.app.project import Project
-from engine.delivery import Delivery, Outbox, StoredLetter
+from engine.delivery import DeliveryService, Outbox, StoredLetter
 from engine.delivery.journal import Journal
 from engine.errors import Problem
 from engine.intake.dispatch import Dispatcher
@@ -33,7 +33,7 @@ class RunningApp(Protocol):
     texts: dict[str, str]
     last_reload: list[Problem]
     journal: Journal
-    delivery: Delivery
+    delivery: DeliveryService
     broker: Broker
     dispatcher: Dispatcher
     outboxes: dict[str, Outbox]

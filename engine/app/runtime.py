@@ -28,7 +28,7 @@ from engine.config.connectors import SinkEntry
 from engine.config.project import SETTINGS_FILE
 from engine.config.settings import Settings
 from engine.connector import Publication, Sink
-from engine.delivery import Delivery, Outbox
+from engine.delivery import DeliveryService, Outbox
 from engine.delivery.journal import Journal
 from engine.errors import DeliveryError, Problem
 from engine.intake.dispatch import Dispatcher, Route
@@ -122,13 +122,13 @@ class App:
         await self.journal.start()
         self._on_stop("journal", lambda _: self.journal.stop())
 
-        self.delivery = Delivery(self.journal, clock=self.clock, random=Random())
+        self.delivery = DeliveryService(self.journal, clock=self.clock, random=Random())
         await self.delivery.start()
         self._on_stop("delivery", self.delivery.stop)
 
         hooks = Hooks()
         self.broker = Broker(settings.broker_config(), hooks, now_ms=self.clock.now_ms, monotonic=self.clock.monotonic)
-        self.dispatcher = Dispatcher(self.delivery.ticket, self.delivery.pressure)
+        self.dispatcher = Dispatcher(self.delivery.hold, self.delivery.pressure)
         self.bridge = Bridge(hooks, self.dispatcher, self.clock)
         self.outboxes: dict[str, Outbox] = {}
         await self._open_sinks(project, project.active_sinks.values())

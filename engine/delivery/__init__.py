@@ -1,8 +1,20 @@
-"""Bringing records from the journal to sinks. `Delivery` owns an `Outbox` for each sink."""
+"""Delivery of records from the journal to sinks. `DeliveryService` owns an `Outbox` for each sink.
 
-from engine.delivery.delivery import Delivery
-from engine.delivery.letter import StoredLetter
+outbox      takes chunks for one sink; its life, its counters
+admission   limits of the buffer
+spread      which lane a record takes
+barrier     order when keys move between lanes
+unstorable  rows that cannot be stored, and `preview` of them
+lane        delivers the records of one lane, one batch at a time
+queue       the lane's waiting records, in memory and on disk
+progress    what follows from a sink's answer
+connection  the connection of one sink, shared by its lanes
+journal     the durable queue on disk
+"""
+
+from engine.delivery.journal import StoredLetter
 from engine.delivery.outbox import Outbox
+from engine.delivery.service import DeliveryService
 from engine.delivery.status import SinkStatus
 
-__all__ = ["Delivery", "Outbox", "SinkStatus", "StoredLetter"]
+__all__ = ["DeliveryService", "Outbox", "SinkStatus", "StoredLetter"]

@@ -6,7 +6,7 @@ from typing import Literal
 
 import structlog
 
-from engine.delivery.work import text_of
+from engine.delivery.progress import text_of
 from engine.service.clock import Clock
 
 log = structlog.get_logger()

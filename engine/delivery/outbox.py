@@ -1,11 +1,13 @@
-"""What waits for one sink, and what is done about it: lanes, limits, counters.
+"""The outbox of one sink: takes chunks for it, and owns its lanes, its connection and its counters.
 
-`Outbox.put` is on the path of every message: it encodes the chunk (once for all sinks), picks the lane and adds to
-the journal's open group. Everything else happens per batch.
+`Outbox.put` is on the path of every message: it encodes the chunk (once for all sinks), picks the lane and adds to the
+journal's open group. Everything else happens once per batch.
 
-When the number of lanes or the lane key changes, a key may move to another lane while older records of it still wait
-in its old one. Each such change puts a barrier: no lane goes on to records that came after it before every lane has
-settled those that came before.
+- emitted = delivered + buffered + dead_lettered + dropped, at every moment, and on disk in every commit.
+- ``waiting_bytes`` is the sum of the stored bytes of records that wait; it is 0 when none waits.
+- `put` takes a chunk as a whole or leaves everything as it was. All that can fail comes before the first change.
+- The outbox stays the same object while its sink and its options are replaced; chunks that come meanwhile wait in the
+  journal.
 """
 
 from __future__ import annotations
@@ -18,17 +20,16 @@ import structlog
 from engine.connector import ConnectorConfig, Sink
 from engine.delivery.admission import Admission
 from engine.delivery.barrier import Barriers
-from engine.delivery.journal import Journal, LaneLog, SinkLog, Ticket
-from engine.delivery.journal.group import Part
+from engine.delivery.connection import SinkConnection
+from engine.delivery.dead_letter import new_letter
+from engine.delivery.journal import CommitHold, Journal, LaneLog, PlacedChunk, SinkLog, StoredLetter
 from engine.delivery.lane import Lane
-from engine.delivery.letter import StoredLetter, letter_row
-from engine.delivery.link import Link
 from engine.delivery.notice import Notice
+from engine.delivery.progress import Settlement, text_of
 from engine.delivery.spread import Spread
 from engine.delivery.status import SinkStatus
 from engine.delivery.unstorable import UnstorableRow, separate, unstorable_letter
-from engine.delivery.waiting import Bell, deadline, is_cancelled
-from engine.delivery.work import Settled, text_of
+from engine.delivery.waiting import WakeUp, deadline, is_cancelled
 from engine.model.metrics import SinkCounters
 from engine.model.record import Chunk
 from engine.service.clock import Clock
@@ -41,12 +42,12 @@ CLOSE_S_MIN = 0.5
 
 
 class Outbox:
-    """The delivery of one sink. It stays the same object when the sink or its options are replaced."""
+    """The delivery to one sink."""
 
     def __init__(self, sink_id: str, *, journal: Journal, clock: Clock, random: Random) -> None:
         self.sink_id = sink_id
         self.refusing = False
-        """Whether what comes now should be refused: the buffer is full, or the journal can't be written."""
+        """Whether new records should be refused: the buffer is full, or the journal cannot be written."""
         self._journal = journal
         self._clock = clock
         self._random = random
@@ -56,7 +57,7 @@ class Outbox:
         self._lanes: dict[int, Lane] = {}
         self._logs: list[LaneLog] = []
         self._tasks = Tasks(f"sink {sink_id}")
-        self._drained = Bell(clock)
+        self._drained = WakeUp(clock)
         self._barriers = Barriers(self._log, journal)
         self._dead_letters = Notice(clock, "warning", "new dead letters", sink=sink_id)
         self._unstorable = Notice(clock, "error", "rows cannot be stored and became dead letters", sink=sink_id)
@@ -123,15 +124,15 @@ class Outbox:
         """Add `chunk` to the open group and count it; return the rows that became dead letters. Where it raises,
         nothing has changed."""
         storable, unstorable = separate(chunk)
-        parts = [part for item in storable for part in self._place(item)]
-        rows, size = sum([part[2] for part in parts]), sum([part[3] for part in parts])
+        chunks = [placed for item in storable for placed in self._place(item)]
+        rows, size = sum([placed.rows for placed in chunks]), sum([placed.size for placed in chunks])
         is_dropped = self._admission.when_full == "drop_newest" and bool(rows) and self._admission.is_full(rows, size)
         now_ms = self._clock.now_ms()
         letters = [unstorable_letter(self._log, row, now_ms) for row in unstorable]
         dead, dropped = len(letters), rows if is_dropped else 0
         if dead or dropped:
             self._journal.touch(self._log)
-        self._journal.group.add(() if is_dropped else parts, letters=letters)
+        self._journal.group.add(() if is_dropped else chunks, letters=letters)
         # As in `put`: nothing is called from here on.
         self.counters.emitted += rows + dead
         self.counters.dead_lettered += dead
@@ -140,35 +141,36 @@ class Outbox:
             self._state.waiting_bytes += size
         return unstorable
 
-    def _place(self, chunk: Chunk) -> list[Part]:
-        """Return the parts of `chunk` with the lanes they take."""
+    def _place(self, chunk: Chunk) -> list[PlacedChunk]:
+        """Divide `chunk` among lanes."""
         return [
-            (self._logs[number], part, len(part.rows), len(part.encode())) for number, part in self._spread.split(chunk)
+            PlacedChunk(self._logs[number], part, len(part.rows), len(part.encode()))
+            for number, part in self._spread.split(chunk)
         ]
 
-    def revive(self, letters: list[StoredLetter]) -> Ticket:
-        """Put dead letters into their lanes again, as new records; limits are not asked. Each has a record."""
+    def requeue(self, letters: list[StoredLetter]) -> CommitHold:
+        """Put dead letters, each with a record, into their lanes again as new records, whatever the buffer's limits."""
         counters, count = self.counters, len(letters)
 
         def undo() -> None:
             counters.dead_lettered += count
             counters.dropped_unwritten -= count
 
-        parts = [part for letter in letters if letter.record is not None for part in self._place(letter.record)]
-        size = sum([part[3] for part in parts])
+        chunks = [placed for letter in letters if letter.record is not None for placed in self._place(letter.record)]
+        size = sum([placed.size for placed in chunks])
         self._journal.touch(self._log)
-        self._journal.group.add(parts, forgotten=[letter.id for letter in letters], undo=(undo,))
+        self._journal.group.add(chunks, deleted_letters=[letter.id for letter in letters], undo=(undo,))
         counters.dead_lettered -= count
         self._state.waiting_bytes += size
-        return self._journal.group.ticket
+        return self._journal.group.hold
 
     def _update_refusing(self) -> None:
         is_closed = self._journal.failing is not None or not self._open
         self.refusing = is_closed or self._admission.is_refusing(self.refusing)
 
     def _drop_oldest(self) -> None:
-        """Drop what has waited longest until there is room. It can be interrupted anywhere: what is dropped is counted,
-        and the rest is dropped with the next chunk."""
+        """Drop the records that have waited longest until there is room. An exception can leave it anywhere: the
+        records dropped so far are counted, and the others are dropped with the next chunk."""
         self._journal.touch(self._log)
         rows, row_bytes = self._admission.excess()
         while rows > 0:
@@ -187,22 +189,22 @@ class Outbox:
         if self._barriers.exist:
             self._barriers.lift(self._lanes)
         if not self.counters.buffered:
-            self._drained.ring()
+            self._drained.set()
 
     def _share(self, rows: int, size: int) -> int:
-        """Return how many of the bytes that wait go with `rows` records of about `size` bytes: all with the last."""
+        """Return how many of the waiting bytes go with `rows` records of about `size` bytes: all with the last ones."""
         waiting = self._state.waiting_bytes
         return waiting if self.counters.buffered <= rows else min(size, waiting)
 
     # What lanes report
 
-    def settle(self, lane: Lane, settled: Settled, size: int) -> None:
-        """Take note of what a lane has done: cursor, counters and dead letters go into the same commit."""
+    def settle(self, lane: Lane, settled: Settlement, size: int) -> None:
+        """Move the cursor of `lane` and count its records. Cursor, counters and dead letters go into one commit."""
         counters, state = self.counters, lane.log.state
         lost = max(settled.through - state.cursor - settled.rows, 0)
         now_ms = self._clock.now_ms()
         for letter in settled.letters:
-            self._journal.bury(self._log, letter_row(self._log, letter, now_ms))
+            self._journal.add_letter(self._log, new_letter(self._log, letter, now_ms))
             counters.dead_lettered += 1
         counters.delivered += settled.delivered
         counters.deduplicated += settled.deduplicated
@@ -222,50 +224,50 @@ class Outbox:
         if self._barriers.exist:
             self._barriers.lift(self._lanes)
         if not counters.buffered:
-            self._drained.ring()
+            self._drained.set()
 
     # Life
 
     def start(self, sink: Sink, config: ConnectorConfig) -> None:
-        """Deliver to `sink`, beginning with what is left from before. Raises `ConfigError` for a wrong lane key."""
+        """Deliver to `sink`, its backlog first. Raise `ConfigError` for a wrong lane key."""
         self._configure(config)
         self._reconcile()
         self._sink = sink
-        self._link = Link(self.sink_id, sink, config, self._clock, self._random)
+        self._connection = SinkConnection(self.sink_id, sink, config, self._clock, self._random)
         self._lanes = {log.state.number: self._make_lane(log, sink) for log in self._active_logs()}
         self._open = True
         self._barriers.lift(self._lanes)
         self._update_refusing()
-        self._tasks.spawn(self._link.run(), "link")
+        self._tasks.spawn(self._connection.run(), "link")
         for number, lane in self._lanes.items():
             self._tasks.spawn(lane.run(), f"lane {number}")
 
     async def stop(self, deadline_s: float) -> None:
-        """Let what is being written end, within `deadline_s`; then close the sink. What waits, waits."""
+        """Let the writes under way end, within `deadline_s`; then close the sink."""
         await self._halt(deadline_s)
-        self._link.stopped()
+        self._connection.stopped()
         self._open = False
         self._update_refusing()
 
     async def replace(self, sink: Sink, config: ConnectorConfig) -> None:
-        """Deliver to `sink` from now on. What comes meanwhile waits in the journal like everything else."""
+        """Deliver to `sink` from now on."""
         Spread(config.lanes, config.lane_key)
         await self._halt(config.request_timeout)
         self.start(sink, config)
 
     def journal_changed(self) -> None:
-        """The journal can be written again, or no longer."""
+        """Refuse new records while the journal cannot be written."""
         self._update_refusing()
         self._barriers.lift(self._lanes)
 
     async def drained(self) -> None:
-        """Wait until nothing waits."""
+        """Wait until no record waits."""
         while self.counters.buffered:
             await self._drained.wait()
 
     def status(self) -> SinkStatus:
-        """How it stands."""
-        lanes, link = self._lanes.values(), self._link
+        """Return the state of the sink."""
+        lanes, link = self._lanes.values(), self._connection
         attempts = [lane.next_attempt_ms for lane in lanes if lane.next_attempt_ms is not None]
         return SinkStatus(
             sink_id=self.sink_id,
@@ -299,26 +301,27 @@ class Outbox:
             self._journal.touch(self._log)
 
     def _reconcile(self) -> None:
-        """Make the counters fit what is really there, should a crash or damage have come between them."""
+        """Correct the counters by the records in the lanes. They differ after damage, and after a crash that undid
+        drops: the cursor waited for a batch in flight, and stands before records that were counted as dropped."""
         waiting = sum(log.waiting for log in self._log.lanes.values())
         surplus = waiting - self.counters.buffered
         if surplus > 0:
-            revived = min(surplus, self.counters.dropped_oldest)
-            self.counters.dropped_oldest -= revived
-            self.counters.emitted += surplus - revived
+            undone = min(surplus, self.counters.dropped_oldest)
+            self.counters.dropped_oldest -= undone
+            self.counters.emitted += surplus - undone
         elif surplus < 0:
             self.counters.dropped_corrupted -= surplus
 
     def _active_logs(self) -> list[LaneLog]:
-        """The lanes of today, and older ones in which something waits."""
+        """Return the lanes of this configuration, and older ones in which records wait."""
         return [log for log in self._log.lanes.values() if log.state.number < self._lane_count or log.waiting]
 
     def _make_lane(self, log: LaneLog, sink: Sink) -> Lane:
         return Lane(
             log,
-            account=self,
+            receiver=self,
             journal=self._journal,
-            link=self._link,
+            connection=self._connection,
             sink=sink,
             config=self._config,
             clock=self._clock,
@@ -326,7 +329,7 @@ class Outbox:
         )
 
     async def _halt(self, deadline_s: float) -> None:
-        """End all tasks. Batches in flight may end within `deadline_s`; then they will be delivered again."""
+        """End all tasks. Writes under way may end within `deadline_s`; later their batches are delivered again."""
         lanes = list(self._lanes.values())
         until = self._clock.monotonic() + deadline_s
         for lane in lanes:
@@ -337,7 +340,7 @@ class Outbox:
                 async with deadline(self._clock, deadline_s):
                     await asyncio.gather(*writing)
             except TimeoutError:
-                log.warning("a sink did not answer in time; its batch is delivered again", sink=self.sink_id)
+                log.warning("sink did not answer in time; its batch is delivered again", sink=self.sink_id)
         await self._tasks.cancel()
         for lane in lanes:
             lane.log.listener = None
@@ -348,4 +351,4 @@ class Outbox:
         except (Exception, asyncio.CancelledError) as error:
             if is_cancelled():
                 raise
-            log.warning("a sink could not be closed", sink=self.sink_id, reason=text_of(error))
+            log.warning("sink could not be closed", sink=self.sink_id, reason=text_of(error))

@@ -1,11 +1,15 @@
-"""What a lane has in memory of what waits for it, and what of it is only on disk.
+"""The waiting records of one lane: a part in memory, and a gap that is only on disk.
 
     settled │ head: taken from here │ gap: only on disk │ tail: the newest │
                                     └ read in batches ──┘
 
-While the sink keeps up there is no gap: what is committed joins the head. When the head is full a gap opens, the
-newest records go to the tail, and the tail's oldest join the gap as it overflows. The gap is read into the head from
-its beginning; when it is read up to the tail, the tail joins the head. Records so come out in order, each once.
+While the sink keeps up there is no gap: committed records are appended to the head. When the head is full a gap opens,
+new records are appended to the tail, and the tail's oldest are dropped into the gap as it overflows. The gap is read
+into the head from its beginning; when it is read up to the tail, the tail is appended to the head.
+
+- Numbers rise from head to gap to tail. Records are taken in this order, each once.
+- Head and tail each hold at most half of ``size_max``, but at least one segment in the head.
+- A number in the gap that is not found on disk is lost; it is passed over.
 """
 
 from __future__ import annotations
@@ -20,12 +24,12 @@ from engine.model.record import Batch, Chunk
 
 @dataclass(slots=True)
 class Taken:
-    """A batch on its way, and the stored bytes it stands for."""
+    """A batch that was taken, and its stored bytes."""
 
     batch: Batch
     size: int
     time_ms: int
-    """When the message of the first record came."""
+    """When the message of its first record came."""
 
 
 class LaneQueue:
@@ -46,7 +50,7 @@ class LaneQueue:
         self.size = 0
 
     def committed(self, segment: Segment) -> None:
-        """Take in what was just committed."""
+        """Append records that were committed."""
         if self._gap_from is None:
             if self.size + segment.size <= self._half or not self._head:
                 self._push(segment)
@@ -58,13 +62,13 @@ class LaneQueue:
             self._tail_size -= self._tail.popleft().size
 
     def gap(self, committed: int) -> tuple[int, int] | None:
-        """The first and last number of what is only on disk; `committed` is the last number on disk."""
+        """Return the first and last number of the gap, or None; `committed` is the last number on disk."""
         if self._gap_from is None:
             return None
         return self._gap_from, self._tail[0].first_seq - 1 if self._tail else committed
 
     def fill(self, segments: list[Segment], read_to: int, committed: int) -> None:
-        """Take in what was read of the gap: `segments` are all there is up to `read_to`."""
+        """Move records of the gap to the head: `segments` are all that was found up to `read_to`."""
         start = self._gap_from
         if start is None:
             return
@@ -91,7 +95,7 @@ class LaneQueue:
         self.rows, self.size = rows, size
 
     def take(self, rows_max: int, size_max: int, last_seq: int) -> Taken | None:
-        """The next records, up to the first limit reached but at least one, none after `last_seq`."""
+        """Take the next records: up to the first limit that is reached, but at least one, and none after `last_seq`."""
         taken: list[Segment] = []
         rows = size = 0
         while self._head and rows < rows_max:
@@ -116,7 +120,7 @@ class LaneQueue:
 
     @property
     def first(self) -> Segment | None:
-        """What will be taken next."""
+        """The segment that will be taken next."""
         return self._head[0] if self._head else None
 
     def _batch(self, segments: list[Segment]) -> Batch:
@@ -134,7 +138,7 @@ class LaneQueue:
         self.size += segment.size
 
     def _join(self, committed: int) -> None:
-        """Close the gap where nothing is left in it."""
+        """Append the tail to the head where nothing is left in the gap."""
         gap = self.gap(committed)
         if gap is None or gap[0] <= gap[1]:
             return
@@ -146,7 +150,7 @@ class LaneQueue:
 
 
 def split(segment: Segment, rows: int) -> tuple[Segment, Segment]:
-    """The first `rows` records of `segment`, and the rest; sizes are shared by number."""
+    """Return the first `rows` records of `segment`, and the rest; sizes are shared in proportion."""
     front: list[Chunk] = []
     missing = rows
     for index, chunk in enumerate(segment.chunks):
@@ -169,7 +173,7 @@ def split(segment: Segment, rows: int) -> tuple[Segment, Segment]:
 
 
 def after(segment: Segment, seq: int) -> Segment | None:
-    """The records of `segment` with numbers above `seq`; None where there are none."""
+    """Return the records of `segment` with numbers above `seq`, or None where it has no such."""
     if segment.first_seq > seq:
         return segment
     if segment.last_seq <= seq:
@@ -182,7 +186,7 @@ def _after_all(segments: Iterable[Segment], seq: int) -> deque[Segment]:
 
 
 def _rows_within(segment: Segment, size: int) -> int:
-    """How many of the first records fit into `size` bytes; within a chunk all count the same."""
+    """Return how many of the first records fit into `size` bytes; those of a chunk count the same."""
     rows = 0
     for chunk in segment.chunks:
         count, length = len(chunk.rows), len(chunk.encode())

@@ -1,4 +1,4 @@
-"""Which lane a record takes: by the hash of its key, so that what belongs together stays in order."""
+"""The lane of a record: by the hash of its key, so that records of one key stay in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Spread:
     """Spreads records over `lanes` by client, or by `lane_key`, a template."""
 
     def __init__(self, lanes: int, lane_key: str | None) -> None:
-        """Raises `ConfigError` for a template that is none."""
+        """Raise `ConfigError` where `lane_key` is not a template."""
         self.name = f"{lanes} by {lane_key or 'client'}"
         """Two spreads of the same name send every record the same way."""
         self.lanes = lanes
@@ -20,7 +20,7 @@ class Spread:
         self._key = None if lane_key is None else Template.compile(lane_key, kind="text")
 
     def split(self, chunk: Chunk) -> list[tuple[int, Chunk]]:
-        """The lanes that the rows of `chunk` take, with their rows."""
+        """Return the lanes of the rows of `chunk`, each with a chunk of its rows."""
         numbers = [self._number(chunk, index, row) for index, row in enumerate(chunk.rows)]
         present = dict.fromkeys(numbers)
         if len(present) == 1:
@@ -37,7 +37,7 @@ class Spread:
         try:
             key = self._key.render(columns)
         except Exception:
-            # A row is never refused because of its key: who sent it would send it again without end.
+            # A row is never refused because of its key: its publisher would send it again without end.
             return chunk.lane_hash % self.lanes
         return crc32(key.encode("utf-8", "surrogatepass")) % self.lanes
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from engine.delivery.journal import SinkLog
+from engine.delivery.dead_letter import storable_text
+from engine.delivery.journal import NewDeadLetter, SinkLog
 from engine.delivery.preview import preview
-from engine.delivery.work import text_of
+from engine.delivery.progress import text_of
 from engine.errors import RejectError
 from engine.model.record import Chunk
 
@@ -44,8 +44,8 @@ def separate(chunk: Chunk) -> tuple[list[Chunk], list[UnstorableRow]]:
     return storable, unstorable
 
 
-def unstorable_letter(sink: SinkLog, row: UnstorableRow, now_ms: int) -> tuple[Any, ...]:
-    """Return what the journal stores of `row`, in the order of its columns of dead letters. Lane and number are 0."""
+def unstorable_letter(sink: SinkLog, row: UnstorableRow, now_ms: int) -> NewDeadLetter:
+    """Return the dead letter of `row`, with a preview in place of the row."""
     origin = row.origin
     client_id, topic, rule_id = (
         storable_text(origin.client_id),
@@ -56,15 +56,10 @@ def unstorable_letter(sink: SinkLog, row: UnstorableRow, now_ms: int) -> tuple[A
     trail = tuple(map(storable_text, origin.trail))
     chunk = Chunk(rule_id, client_id, origin.lane_hash, origin.time_ms, topic, [shown], trail)
     reason = storable_text(text_of(row.error)[:REASON_CHARACTERS])
-    return (
+    return NewDeadLetter(
         sink.id, 0, 0, rule_id, client_id, topic, origin.time_ms, "reject", None, reason, 0, now_ms, now_ms,
         chunk.encode(),
     )  # fmt: skip
-
-
-def storable_text(text: str) -> str:
-    """Return `text` as UTF-8 can carry it. A lone surrogate in it would keep its whole group from being written."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _encoding_error(chunk: Chunk) -> RejectError | None:

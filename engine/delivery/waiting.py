@@ -1,4 +1,4 @@
-"""Waiting on a `Clock`: for a bell with a limit, and for anything with a deadline."""
+"""Waiting on a `Clock`: for an event with a time limit, and for anything with a deadline."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from contextlib import asynccontextmanager
 from engine.service.clock import Clock
 
 
-class Bell:
-    """Wakes the one who waits. A ring that nobody hears is heard by the next wait."""
+class WakeUp:
+    """An auto-reset event for one waiter: `set` wakes it, or ends its next `wait` at once when nobody waits."""
 
-    __slots__ = ("_clock", "_rung", "_waiter")
+    __slots__ = ("_clock", "_is_set", "_waiter")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._rung = False
+        self._is_set = False
         self._waiter: asyncio.Future[None] | None = None
 
-    def ring(self) -> None:
+    def set(self) -> None:
+        """Wake the waiter."""
         waiter = self._waiter
         if waiter is None:
-            self._rung = True
+            self._is_set = True
         elif not waiter.done():
             waiter.set_result(None)
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Until the bell rings, or until `seconds` have passed."""
-        if self._rung:
-            self._rung = False
+        """Wait until it is set, or until `seconds` have passed."""
+        if self._is_set:
+            self._is_set = False
             return
         waiter = self._waiter = asyncio.get_running_loop().create_future()
-        timer = None if seconds is None else self._clock.call_later(seconds, self.ring)
+        timer = None if seconds is None else self._clock.call_later(seconds, self.set)
         try:
             await waiter
         finally:
@@ -43,7 +44,7 @@ class Bell:
 
 @asynccontextmanager
 async def deadline(clock: Clock, seconds: float) -> AsyncIterator[None]:
-    """Cancel the body when `seconds` have passed, which then raises `TimeoutError`."""
+    """Cancel the body when `seconds` have passed; `TimeoutError` is raised then."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
         timer = clock.call_later(seconds, lambda: limit.reschedule(loop.time()))
@@ -54,7 +55,7 @@ async def deadline(clock: Clock, seconds: float) -> AsyncIterator[None]:
 
 
 def is_cancelled() -> bool:
-    """Whether somebody wants this task to end. A sink may raise `CancelledError` of its own: one that awaits what its
-    client library has cancelled does."""
+    """Return whether this task was cancelled, now that it has caught `CancelledError`. A sink may raise one of its own,
+    because its client library has cancelled a future that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

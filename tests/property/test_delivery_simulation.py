@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from engine.connector import ConnectorConfig, Deadline, Failures, Sink, SinkContext
-from engine.delivery.journal.worker import Answer, Job, T
+from engine.delivery.journal.sqlite.worker import Answer, Job, T
 from engine.errors import (
     DeliveryError,
     DuplicateError,
@@ -236,13 +236,13 @@ class Story:
         rule.emitted += len(rows)
         rule.records += len(rows)
         self.outbox.put(chunk(*rows, client=f"client {key}", lane=key))
-        ticket, crashes = self.world.delivery.ticket(), self.crashes
+        hold, crashes = self.world.delivery.hold(), self.crashes
 
         def acknowledge() -> None:
-            if crashes == self.crashes and not ticket.failed:
+            if crashes == self.crashes and not hold.failed:
                 self.acknowledged.update((row["n"], row) for row in rows)
 
-        ticket.add_done_callback(acknowledge)
+        hold.add_done_callback(acknowledge)
 
     def _row(self, key: int) -> dict[str, Any]:
         self.put += 1

@@ -10,9 +10,9 @@ from random import Random
 from typing import Any, ClassVar
 
 from engine.connector import ConnectorConfig, Sink
-from engine.delivery import Delivery, Outbox
-from engine.delivery.journal import Journal, RecoveryReport, Ticket
-from engine.delivery.journal.worker import Answer, Job, T, Worker
+from engine.delivery import DeliveryService, Outbox
+from engine.delivery.journal import CommitHold, Journal, RecoveryReport
+from engine.delivery.journal.sqlite.worker import Answer, Job, T, Worker
 from engine.model.record import Chunk
 from engine.testing import FakeClock, InlineWorker, pump
 
@@ -69,7 +69,7 @@ class World:
         """Open the journal and the delivery."""
         self.journal = Journal(self.path, clock=self.clock, make_worker=self._make_worker)
         report = await self.journal.start()
-        self.delivery = Delivery(self.journal, clock=self.clock, random=self.random)
+        self.delivery = DeliveryService(self.journal, clock=self.clock, random=self.random)
         await self.delivery.start()
         return report
 
@@ -79,13 +79,13 @@ class World:
         await pump()
         return outbox
 
-    async def put(self, outbox: Outbox, *chunks: Chunk) -> Ticket:
+    async def put(self, outbox: Outbox, *chunks: Chunk) -> CommitHold:
         """Put, and let the group be committed and delivered as far as that goes without time passing."""
         for item in chunks:
             outbox.put(item)
-        ticket = self.delivery.ticket()
+        hold = self.delivery.hold()
         await pump()
-        return ticket
+        return hold
 
     async def stop(self) -> None:
         """Stop in order; a sink that hangs is given a second."""

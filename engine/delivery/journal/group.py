@@ -8,27 +8,36 @@
 
 Closing is put off while every turn of the event loop brings more callers who wait for the group, for `GATHER_S` at
 most. With one client this costs one turn of the loop, some microseconds; with many clients that have few messages in
-flight it saves up to a quarter of the CPU, because a commit costs the same for one record and for a hundred.
+flight it saves up to a quarter of the CPU, because most of what a commit costs does not depend on its content.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from engine.delivery.journal.commit import Commit, Entry
+from engine.delivery.journal.hold import CommitHold
+from engine.delivery.journal.letter import NewDeadLetter
+from engine.delivery.journal.segment import DamagedBlock
 from engine.delivery.journal.state import LaneLog
-from engine.delivery.journal.ticket import Ticket
 from engine.model.record import Chunk
 from engine.service.clock import Clock
 
 GATHER_S = 0.001
-"""How long a group may stay open for more to come. Two commits of SQLite take about as long on a quick disk, so that
-it never more than doubles the time to an acknowledgement."""
+"""How long a group may stay open for more to come: about as long as a commit takes, so that it at most doubles the time
+to an acknowledgement."""
 
-Part = tuple[LaneLog, Chunk, int, int]
-"""A chunk with the lane it goes to, its number of rows, and its stored bytes."""
+
+class PlacedChunk(NamedTuple):
+    """A chunk with the lane it goes to."""
+
+    lane: LaneLog
+    chunk: Chunk
+    rows: int
+    size: int
+    """Bytes as stored."""
 
 
 class OpenGroup:
@@ -47,17 +56,17 @@ class OpenGroup:
         self._begin()
 
     def _begin(self) -> None:
-        self.ticket = Ticket()
+        self.hold = CommitHold()
         self.lanes: list[LaneLog] = []
-        self.letters: list[tuple[Any, ...]] = []
-        self.forgotten: list[int] = []
-        self.damaged: list[tuple[int, str]] = []
+        self.letters: list[NewDeadLetter] = []
+        self.deleted_letters: list[int] = []
+        self.quarantined: list[DamagedBlock] = []
         self._undo: list[Callable[[], None]] = []
 
     @property
     def is_empty(self) -> bool:
         """Whether it holds nothing that anybody could wait for."""
-        return not (self.lanes or self.letters or self.forgotten or self.damaged)
+        return not (self.lanes or self.letters or self.deleted_letters or self.quarantined)
 
     @property
     def fresh_bytes(self) -> int:
@@ -72,31 +81,31 @@ class OpenGroup:
 
     def add(
         self,
-        parts: Sequence[Part],
+        chunks: Sequence[PlacedChunk],
         *,
-        letters: Sequence[tuple[Any, ...]] = (),
-        forgotten: Sequence[int] = (),
+        letters: Sequence[NewDeadLetter] = (),
+        deleted_letters: Sequence[int] = (),
         undo: Sequence[Callable[[], None]] = (),
     ) -> None:
         """Add chunks to their lanes, new dead letters, and ids of dead letters to delete: all of them or, where it
         raises, nothing. Each of `undo` is called should the group not be written."""
-        added: list[Part] = []
+        added: list[PlacedChunk] = []
         try:
-            if forgotten:
+            if deleted_letters:
                 self.schedule()
-            for part in parts:
-                lane, chunk, rows, size = part
-                lane.append(chunk, rows, size)
-                added += (part,)  # not a call: nothing can come between a chunk and the note that it was added
+            for placed in chunks:
+                placed.lane.append(placed.chunk, placed.rows, placed.size)
+                # Not `added.append`: a call can fail, and this chunk would not be taken back.
+                added += (placed,)
             # From here on nothing is called either.
             self.letters += letters
-            self.forgotten += forgotten
+            self.deleted_letters += deleted_letters
             self._undo += undo
         except BaseException:
-            for lane, _, rows, size in reversed(added):
-                lane.withdraw(rows, size)
-                if not lane.fresh:
-                    self.lanes.remove(lane)
+            for placed in reversed(added):
+                placed.lane.withdraw(placed.rows, placed.size)
+                if not placed.lane.fresh:
+                    self.lanes.remove(placed.lane)
             raise
 
     def schedule(self) -> None:
@@ -124,11 +133,11 @@ class OpenGroup:
         """Close the group: number its records, return its content as a commit without positions and counters, and
         begin the next group."""
         commit = Commit(
-            self.ticket,
+            self.hold,
             entries=[_number(lane) for lane in self.lanes],
             letters=self.letters,
-            forgotten=self.forgotten,
-            damaged=self.damaged,
+            deleted_letters=self.deleted_letters,
+            quarantined=self.quarantined,
             undo=self._undo,
         )
         self._begin()
@@ -137,7 +146,7 @@ class OpenGroup:
     def take_back(self, commit: Commit) -> None:
         """Take over the dead letters and the orders to put blocks aside of a commit that could not be written."""
         self.letters[:0] = commit.letters
-        self.damaged[:0] = commit.damaged
+        self.quarantined[:0] = commit.quarantined
 
     def closed(self) -> None:
         """Note that somebody closes the group now, scheduled or not."""
@@ -145,7 +154,7 @@ class OpenGroup:
 
     def _close_when_quiet(self) -> None:
         """Close unless more callers have come to wait since the turn of the event loop before this one."""
-        waiting = self.ticket.waiting
+        waiting = self.hold.waiting
         if waiting > self._waiting_before and self._clock.monotonic() < self._close_at:
             self._waiting_before = waiting
             asyncio.get_running_loop().call_soon(self._close_when_quiet)

@@ -1,25 +1,23 @@
-"""Deleting what was delivered long ago: oldest first, a few blocks in each commit, so that no commit waits for it."""
+"""Which settled records may be deleted: those older than ``buffer.retain``, and the oldest of those beyond
+``buffer.retain_bytes``.
+
+- Nothing of a sink is deleted before the sink is opened: one that is no longer configured keeps everything.
+- Nothing above a lane's cursor is deleted.
+- A commit deletes little at a time, so that none waits for it; a sink that has more to delete gets another commit soon.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-BLOCKS_AT_ONCE = 64
-"""Most blocks deleted in one commit; more than one commit of a sink adds."""
-
-VACUUM_PAGES = 1024
-"""Most pages given back to the file system at a time (4 MiB): some milliseconds, once a second while nothing else is
-to be written."""
-
-FREE_PAGES_KEPT = 2048
-"""Free pages that stay in the file: new blocks take them without the file growing again."""
+from engine.delivery.journal.state import SinkLog
 
 
 @dataclass(frozen=True, slots=True)
-class Trim:
-    """What may go of one sink: settled blocks older than ``before_ms``, and older ones first ``excess_bytes`` more."""
+class TrimOrder:
+    """Deletes settled blocks of one sink, oldest first: those from before ``before_ms``, and others until
+    ``excess_bytes`` are freed."""
 
     sink_id: int
     cursors: Mapping[int, int]
@@ -30,59 +28,45 @@ class Trim:
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """What went. ``oldest_ms`` is the time of the oldest settled block that stays, None where none does."""
+    """The result of an order. ``oldest_ms`` is the time of the oldest settled block that is left, or None."""
 
     sink_id: int
     freed_bytes: int
     oldest_ms: int | None
-    unfinished: bool
+    is_unfinished: bool
 
 
-@dataclass(slots=True)
-class _Head:
-    """The oldest settled block of a lane."""
+class Retention:
+    """Orders the deletions of `sinks`, and accounts for them."""
 
-    lane: int
-    id: int
-    seq: int
-    size: int
-    time_ms: int
+    def __init__(self, sinks: Mapping[str, SinkLog]) -> None:
+        self._sinks = sinks
 
+    def orders(self, now_ms: int, *, by_age: bool) -> list[TrimOrder]:
+        """Return what the commit of this moment should delete. Ages are looked at with `by_age`, which is the case
+        once a second, and as long as a sink has more to delete than a commit took."""
+        return [order for sink in self._sinks.values() if (order := _order(sink, now_ms, by_age)) is not None]
 
-def trim(db: sqlite3.Connection, order: Trim) -> Trimmed:
-    """Delete as `order` says, within the caller's transaction."""
-    heads = [head for lane, cursor in order.cursors.items() if (head := _head(db, lane, 0, cursor))]
-    freed = blocks = 0
-    while heads and blocks < BLOCKS_AT_ONCE:
-        head = min(heads, key=lambda head: head.time_ms)
-        if head.time_ms >= order.before_ms and freed >= order.excess_bytes:
-            break
-        db.execute("DELETE FROM block WHERE id = ?", (head.id,))
-        freed += head.size
-        blocks += 1
-        heads.remove(head)
-        follower = _head(db, head.lane, head.seq, order.cursors[head.lane])
-        if follower:
-            heads.append(follower)
-    if freed:
-        db.execute("UPDATE sink SET trimmed_bytes = trimmed_bytes + ? WHERE id = ?", (freed, order.sink_id))
-    oldest = min((head.time_ms for head in heads), default=None)
-    return Trimmed(order.sink_id, freed, oldest, blocks >= BLOCKS_AT_ONCE)
+    def account(self, trimmed: Iterable[Trimmed], now_ms: int) -> bool:
+        """Take note of what was deleted. Return whether there is more to do at once."""
+        is_unfinished = False
+        for done in trimmed:
+            for sink in self._sinks.values():
+                if sink.id == done.sink_id:
+                    sink.trimmed_bytes += done.freed_bytes
+                    sink.oldest_kept_ms = done.oldest_ms or now_ms
+                    sink.is_trimming = done.is_unfinished
+                    is_unfinished = is_unfinished or done.is_unfinished
+        return is_unfinished
 
 
-def _head(db: sqlite3.Connection, lane: int, after: int, cursor: int) -> _Head | None:
-    row = db.execute(
-        "SELECT id, seq, bytes, time_ms FROM block WHERE lane = ? AND seq > ? AND seq + count - 1 <= ?"
-        " ORDER BY seq LIMIT 1",
-        (lane, after, cursor),
-    ).fetchone()
-    return None if row is None else _Head(lane, *row)
-
-
-def give_back(db: sqlite3.Connection) -> None:
-    """Return some free pages to the file system, where there are more than are kept."""
-    (free,) = db.execute("PRAGMA freelist_count").fetchone()
-    if free > FREE_PAGES_KEPT:
-        pages = min(free - FREE_PAGES_KEPT, VACUUM_PAGES)
-        # `execute` would stop after the first page.
-        db.executescript(f"PRAGMA incremental_vacuum({pages})")
+def _order(sink: SinkLog, now_ms: int, by_age: bool) -> TrimOrder | None:
+    if sink.retain_ms is None:
+        return None
+    excess = sink.kept_bytes - sink.retain_bytes
+    before_ms = now_ms - sink.retain_ms
+    is_due = sink.is_trimming or (by_age and sink.oldest_kept_ms < before_ms)
+    if excess <= 0 and not (is_due and sink.kept_bytes):
+        return None
+    cursors = {lane.key: lane.state.cursor for lane in sink.lanes.values()}
+    return TrimOrder(sink.id, cursors, before_ms, max(excess, 0))

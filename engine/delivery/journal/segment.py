@@ -1,8 +1,8 @@
-"""Records of one lane in memory, on their way to the sink."""
+"""Committed records of one lane in memory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.model.record import Chunk
 
@@ -20,3 +20,21 @@ class Segment:
     @property
     def last_seq(self) -> int:
         return self.first_seq + self.rows - 1
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedBlock:
+    """A stored block that does not hold what was written, with what is wrong."""
+
+    id: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Reading:
+    """The result of reading a part of a lane. Numbers up to ``read_to`` that no segment has are lost."""
+
+    read_to: int
+    segments: list[Segment] = field(default_factory=list)
+    damaged: list[DamagedBlock] = field(default_factory=list)
+    """Blocks that were found and do not hold what was written."""

@@ -1,7 +1,7 @@
-"""What the journal keeps of sinks and lanes beside their records: positions and counters, as they are stored.
+"""Positions and counters of sinks and lanes, as they are stored, and what belongs to them in memory.
 
-Everything here belongs to the event loop. A commit takes a picture of it at the moment its group closes, so that
-positions, counters and records on disk always belong together.
+Everything here belongs to the event loop and changes in place; see `engine.delivery.journal.changes` for how it is
+written.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import Protocol
 
 import msgspec
 
-from engine.delivery.journal.schema import LANES_MAX
 from engine.delivery.journal.segment import Segment
 from engine.model.metrics import SinkCounters
 from engine.model.record import Chunk
+
+LANES_MAX = 64
+"""Most lanes of a sink. Files number lanes as ``sink.id * LANES_MAX + number``, so that it cannot be changed."""
 
 
 class LaneState(msgspec.Struct, gc=False):
@@ -29,27 +31,27 @@ class LaneState(msgspec.Struct, gc=False):
 
 
 class SinkState(msgspec.Struct):
-    """What is stored of one sink."""
+    """The positions and counters of one sink."""
 
     counters: SinkCounters = msgspec.field(default_factory=SinkCounters)
     lanes: list[LaneState] = msgspec.field(default_factory=list)
     spread: str = ""
-    """How records were spread over lanes when the last one came."""
+    """How records were spread over lanes when the last one was put; see `engine.delivery.spread`."""
     barriers: list[dict[int, int]] = msgspec.field(default_factory=list)
-    """Positions by lane number that all lanes must reach before any lane may go further; see `engine.delivery`."""
+    """Positions by lane number, oldest barrier first; see `engine.delivery.barrier`."""
     waiting_bytes: int = 0
     settled_bytes: int = 0
 
 
 class LaneListener(Protocol):
-    """Who wants to know what became of the records of a lane."""
+    """Receives the records of a lane once they are on disk."""
 
     def committed(self, segment: Segment) -> None:
-        """`segment` stands in the journal now."""
+        """`segment` is on disk."""
 
 
 class LaneLog:
-    """One lane's end of the journal: what is put into the open group, and how far the lane is."""
+    """One lane in the journal: its chunks in the open group, and its positions."""
 
     __slots__ = ("_enter", "committed_seq", "fresh", "fresh_bytes", "fresh_rows", "key", "listener", "sink", "state")
 
@@ -85,7 +87,8 @@ class LaneLog:
         self.fresh_bytes -= size
 
     def take_back(self, seq: int, rows: int) -> None:
-        """Forget that `rows` records got numbers from `seq` on: the next ones get them, and are as new as they are."""
+        """Take back the numbers that `rows` records got from `seq` on. The next records get them, and are newer than
+        barriers that were set in between: these are lowered."""
         self.state.next_seq = seq
         number = self.state.number
         for barrier in self.sink.state.barriers:
@@ -94,12 +97,12 @@ class LaneLog:
 
     @property
     def waiting(self) -> int:
-        """Records that are not settled, those included that are not on disk yet."""
+        """Records that are not settled, those in the open group included."""
         return self.state.next_seq - 1 - self.state.cursor + self.fresh_rows
 
 
 class SinkLog:
-    """One sink's part of the journal."""
+    """One sink in the journal."""
 
     __slots__ = (
         "_enter",
@@ -122,20 +125,20 @@ class SinkLog:
         self.state = state
         self.trimmed_bytes = trimmed_bytes
         self.retain_ms: float | None = None
-        """None until the sink is opened: of a sink that is not configured nothing is deleted."""
+        """None until the sink is opened: nothing is deleted of a sink that is not configured."""
         self.retain_bytes = 0
         self.oldest_kept_ms = 0
         self.is_trimming = False
-        """Whether more is due to be deleted than the last commit had time for."""
+        """Whether more is due to be deleted than the last commit deleted."""
         self._enter = enter
         self.lanes = {lane.number: LaneLog(self, lane, enter) for lane in state.lanes}
 
     def lane(self, number: int) -> LaneLog:
-        """The lane of that number, made when it is new."""
+        """Return the lane of that number, made when it is new."""
         lane = self.lanes.get(number)
         if lane is None:
             if not 0 <= number < LANES_MAX:
-                raise ValueError(f"there is no lane {number}; a sink has at most {LANES_MAX}")
+                raise ValueError(f"expected a lane from 0 to {LANES_MAX - 1}, found {number}")
             state = LaneState(number)
             self.state.lanes.append(state)
             lane = self.lanes[number] = LaneLog(self, state, self._enter)

@@ -63,7 +63,7 @@ class Publish:
 async def publish(app: App, *values: int) -> None:
     """As a device would: until it is acknowledged."""
     app.dispatcher.publishes(ClientIdentity("c"), [Publish(value) for value in values], 1)
-    await app.delivery.ticket().wait()
+    await app.delivery.hold().wait()
 
 
 async def stored(app: App, path: Path) -> list[Any]:
@@ -203,7 +203,7 @@ async def test_a_dead_letter_with_bytes_can_be_shown(app: App, tmp_path: Path, w
     publication = Publish(0)
     publication.payload = b"\xff\x00"
     app.dispatcher.publishes(ClientIdentity("c"), [publication], 1)
-    await app.delivery.ticket().wait()
+    await app.delivery.hold().wait()
     await app.outboxes["rows"].drained()
     transport = httpx.ASGITransport(create_api(AppAdmin(app)))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:

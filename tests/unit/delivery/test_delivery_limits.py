@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from engine.delivery.journal.worker import Answer, Job, T
+from engine.delivery.journal.sqlite.worker import Answer, Job, T
 from engine.errors import NotConnectedError
 from engine.model.record import Batch
 from engine.testing import FlakySink, InlineWorker, MemorySink, pump
@@ -159,9 +159,11 @@ class FullDisk(InlineWorker):
     """A worker whose disk is full while `is_full`."""
 
     is_full = False
+    attempts = 0
 
     def submit(self, job: Job[T], answer: Answer[T]) -> None:
         if FullDisk.is_full:
+            FullDisk.attempts += 1
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             asyncio.get_running_loop().call_soon(answer, None, error)
@@ -178,8 +180,8 @@ async def test_a_full_disk_refuses_and_is_tried_again(tmp_path: Path) -> None:
     await world.put(outbox, chunk(1))
     FullDisk.is_full = True
     try:
-        ticket = await world.put(outbox, chunk(2, 3))
-        assert ticket.failed
+        hold = await world.put(outbox, chunk(2, 3))
+        assert hold.failed
         assert outbox.refusing
         assert "full" in (world.journal.failing or "")
         await world.clock.advance(10.0)
@@ -251,4 +253,23 @@ async def test_a_commit_that_fails_while_lanes_change_mixes_up_no_order(tmp_path
     await pump()
     assert [row["n"] for row in sink.rows] == ["first", "second"]
     assert [batch.lane for batch in sink.attempts] == [1, 0]
+    await world.stop()
+
+
+async def test_a_disk_that_refuses_is_not_tried_without_a_pause(tmp_path: Path) -> None:
+    """Dead letters that wait for it are no reason to try again at once: that would take a whole core."""
+    world = World(tmp_path, make_worker=FullDisk)
+    await world.start()
+    outbox = await world.open(FlakySink(writes=[ValueError("bug")] * 3), options(retry={"max_unknown": 1}))
+    await world.put(outbox, chunk(1))
+    FullDisk.is_full = True
+    try:
+        FullDisk.attempts = 0
+        outbox.put(chunk({"n": object()}))
+        await world.clock.advance(10.0)
+        assert FullDisk.attempts < 20
+    finally:
+        FullDisk.is_full = False
+    await world.clock.advance(2.0)
+    assert len(await world.delivery.dead_letters("s")) == 2
     await world.stop()

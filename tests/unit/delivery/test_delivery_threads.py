@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from random import Random
 
-from engine.delivery import Delivery
+from engine.delivery import DeliveryService
 from engine.delivery.journal import Journal
 from engine.testing import MemorySink
 from support.deliveries import chunk, options
@@ -16,7 +16,7 @@ async def test_publishers_and_sinks_agree_on_every_record(tmp_path: Path) -> Non
     """Six sinks, eight publishers, and the counters of each add up."""
     journal = Journal(tmp_path / "j.sqlite")
     await journal.start()
-    delivery = Delivery(journal)
+    delivery = DeliveryService(journal)
     await delivery.start()
     sinks = [MemorySink() for _ in range(6)]
     outboxes = [
@@ -28,7 +28,7 @@ async def test_publishers_and_sinks_agree_on_every_record(tmp_path: Path) -> Non
             item = chunk({"key": key, "n": n}, client=f"c{key}", lane=key)
             for outbox in outboxes:
                 outbox.put(item)
-            await delivery.ticket().wait()
+            await delivery.hold().wait()
 
     async with asyncio.timeout(30):
         await asyncio.gather(*(publisher(key) for key in range(8)))
@@ -51,7 +51,7 @@ async def test_opening_closing_and_replacing_at_random_loses_nothing(tmp_path: P
     for _ in range(12):
         journal = Journal(tmp_path / "j.sqlite")
         assert (await journal.start()).was_clean
-        delivery = Delivery(journal)
+        delivery = DeliveryService(journal)
         await delivery.start()
         sinks = [MemorySink()]
         outbox = await delivery.open("s", sinks[0], options(lanes=1, batch={"size": 3}))
@@ -63,7 +63,7 @@ async def test_opening_closing_and_replacing_at_random_loses_nothing(tmp_path: P
                 case 0:
                     await asyncio.sleep(0)
                 case 1:
-                    await delivery.ticket().wait()
+                    await delivery.hold().wait()
                 case 2:
                     sinks.append(MemorySink())
                     await delivery.replace("s", sinks[-1], options(lanes=1, batch={"size": random.choice([1, 50])}))
@@ -76,7 +76,7 @@ async def test_opening_closing_and_replacing_at_random_loses_nothing(tmp_path: P
         rows += [row["n"] for sink in sinks for row in sink.rows]
     journal = Journal(tmp_path / "j.sqlite")
     await journal.start()
-    delivery = Delivery(journal)
+    delivery = DeliveryService(journal)
     sink = MemorySink()
     outbox = await delivery.open("s", sink, options())
     async with asyncio.timeout(10):

@@ -6,9 +6,9 @@ import pytest
 
 from engine.connector import ALL_STORED, Failures, RetryConfig
 from engine.delivery.journal import Segment
+from engine.delivery.progress import Action, BatchProgress
 from engine.delivery.queue import LaneQueue, split
 from engine.delivery.retry import backoff_s
-from engine.delivery.work import Action, Work
 from engine.errors import DuplicateError, HoldError, NotConnectedError, RejectError, RetryableError, SplitError
 from engine.model.record import Batch
 from support.deliveries import chunk
@@ -30,14 +30,14 @@ def segment(first: int, *sizes: int) -> Segment:
     return Segment(first, sum(sizes), sum(len(item.encode()) for item in chunks), chunks)
 
 
-def sent(work: Work) -> list[int]:
+def sent(work: BatchProgress) -> list[int]:
     assert work.part is not None
     return [row["n"] for row in work.part.batch.rows]
 
 
 def test_what_is_stored_is_settled_at_once() -> None:
     """The usual case is one step."""
-    step = Work(batch(3), RETRY).answer(ALL_STORED, 1)
+    step = BatchProgress(batch(3), RETRY).answer(ALL_STORED, 1)
     assert step.settled is not None
     assert (step.settled.through, step.settled.delivered, step.action) == (3, 3, Action.GO_ON)
 
@@ -48,7 +48,7 @@ def test_nothing_is_settled_past_a_record_that_is_still_to_be_sent() -> None:
     Of ten records all but 4 and 5 are stored; these two are then refused together, and 4 is stored alone: neither
     that nor what was stored before may move the cursor until 5 is settled too.
     """
-    work = Work(batch(10), RETRY)
+    work = BatchProgress(batch(10), RETRY)
     first = work.answer(Failures({3: SplitError("bulk"), 4: SplitError("bulk")}), 1)
     assert first.settled is None
     assert sent(work) == [4]
@@ -63,7 +63,7 @@ def test_nothing_is_settled_past_a_record_that_is_still_to_be_sent() -> None:
 
 def test_a_clean_half_is_settled_on_its_own() -> None:
     """A bisection of five hundred records that is cut off half way must not begin anew."""
-    work = Work(batch(10), RETRY)
+    work = BatchProgress(batch(10), RETRY)
     work.answer(SplitError("no"), 1)
     step = work.answer(ALL_STORED, 1)
     assert step.settled is not None
@@ -84,14 +84,14 @@ def test_a_clean_half_is_settled_on_its_own() -> None:
 )
 def test_each_class_of_error_asks_for_its_own_step(error: Exception, action: Action) -> None:
     """The table in the module's docstring."""
-    work = Work(batch(4), RETRY)
+    work = BatchProgress(batch(4), RETRY)
     assert work.answer(error, 1).action is action
     assert work.part is not None
 
 
 def test_of_several_reasons_the_most_far_reaching_decides() -> None:
     """To retry what needs a person would only fill the log."""
-    work = Work(batch(4), RETRY)
+    work = BatchProgress(batch(4), RETRY)
     step = work.answer(Failures({0: RetryableError("later"), 1: HoldError("rights"), 2: DuplicateError("has it")}), 1)
     assert step.action is Action.HOLD
     assert sent(work) == [1, 2]
@@ -99,14 +99,14 @@ def test_of_several_reasons_the_most_far_reaching_decides() -> None:
 
 def test_indices_that_do_not_exist_are_passed_over() -> None:
     """A connector's mistake must not count records twice."""
-    step = Work(batch(2), RETRY).answer(Failures({7: RejectError("?"), -1: RejectError("?")}), 1)
+    step = BatchProgress(batch(2), RETRY).answer(Failures({7: RejectError("?"), -1: RejectError("?")}), 1)
     assert step.settled is not None
     assert (step.settled.delivered, step.settled.letters) == (2, [])
 
 
 def test_a_duplicate_among_many_is_found_by_bisection() -> None:
     """A unique violation says that one row is there already, not that the batch was stored."""
-    work = Work(batch(2), RETRY)
+    work = BatchProgress(batch(2), RETRY)
     work.answer(DuplicateError("key"), 1)
     assert sent(work) == [1]
     first = work.answer(DuplicateError("key"), 1)

@@ -91,7 +91,7 @@ class Book:
         """Everything that a put may change."""
         log, group = self.world.journal.sink("s"), self.world.journal.group
         lanes = [(lane.key, list(lane.fresh), lane.fresh_rows, lane.fresh_bytes) for lane in log.lanes.values()]
-        return str(log.state), lanes, list(group.lanes), list(group.letters), list(group.forgotten)
+        return str(log.state), lanes, list(group.lanes), list(group.letters), list(group.deleted_letters)
 
     def check(self) -> None:
         """The counters agree with the lanes, and each lane that has chunks stands in the group once."""
@@ -140,7 +140,7 @@ async def test_put_takes_all_or_nothing_whichever_call_beneath_it_fails(world: W
 
 
 async def _committed(world: World) -> Any:
-    hold = world.delivery.ticket()
+    hold = world.delivery.hold()
     await pump(5)
     if not hold.done:
         await world.clock.advance(0.06)

@@ -337,7 +337,7 @@ async def test_a_missing_log_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"", b"not a database at all", b"\0" * 10_000, bytes(range(256)) * 64])
-async def test_a_file_of_garbage_is_put_aside_and_a_new_one_begun(tmp_path: Path, garbage: bytes) -> None:
+async def test_a_file_of_garbage_is_quarantined_and_a_new_one_begun(tmp_path: Path, garbage: bytes) -> None:
     """The service starts, whatever lies where the journal should be."""
     world = World(tmp_path)
     world.path.write_bytes(garbage)
@@ -364,7 +364,7 @@ async def test_two_damaged_files_do_not_overwrite_each_other_in_quarantine(tmp_p
     assert [path.read_bytes() for path in kept if path] == [b"one", b"two"]
 
 
-async def test_a_block_that_fails_its_checksum_is_put_aside_and_the_rest_delivered(tmp_path: Path) -> None:
+async def test_a_block_that_fails_its_checksum_is_quarantined_and_the_rest_delivered(tmp_path: Path) -> None:
     """Bit rot in one block must not stop a lane, nor be met again and again."""
     world = await filled(tmp_path, blocks=6)
     with sqlite3.connect(world.path) as db:
@@ -380,8 +380,8 @@ async def test_a_block_that_fails_its_checksum_is_put_aside_and_the_rest_deliver
     assert sorted(numbers) == [n for n in range(6 * ROWS) if n // ROWS != 2]
     assert outbox.counters.dropped_corrupted == ROWS
     assert world.journal.corrupted == 1
-    rows = await world.journal.query(lambda db: db.execute("SELECT id, reason FROM damaged").fetchall())
-    assert rows == [(3, "its checksum does not hold")]
+    rows = await world.journal.store.query(lambda db: db.execute("SELECT id, reason FROM damaged").fetchall())
+    assert rows == [(3, "the block does not match its checksum")]
     await world.stop()
 
 
@@ -496,11 +496,11 @@ async def test_a_rescue_that_failed_leaves_nothing_to_be_completed(tmp_path: Pat
     outbox = await world.open(never_connected(), options(lanes=2))
     obstacle = tmp_path / "quarantine"
     obstacle.write_text("in the way")
-    world.journal._repair_soon("a bad page")
-    await world.journal._repaired.wait()
-    ticket = await world.put(outbox, chunk({"n": BLOCKS * ROWS}, client="c0"))
-    assert ticket.done
-    assert not ticket.failed
+    world.journal._repair.start("a bad page")
+    await world.journal._repair.finished()
+    hold = await world.put(outbox, chunk({"n": BLOCKS * ROWS}, client="c0"))
+    assert hold.done
+    assert not hold.failed
     await world.stop()
     obstacle.unlink()
 

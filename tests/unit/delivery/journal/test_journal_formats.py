@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.delivery.journal import schema
+from engine.delivery.journal.sqlite import schema
 from engine.testing import MemorySink
 from support.deliveries import World, options
 

@@ -1,4 +1,4 @@
-"""How groups are committed, and what a ticket says."""
+"""How groups are committed, and what a hold says."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.delivery.journal import Journal, Segment, Ticket
-from engine.delivery.journal.block import pack, unpack
+from engine.delivery.journal import CommitHold, Journal, Segment
 from engine.delivery.journal.journal import GROUP_BYTES
-from engine.delivery.journal.opening import close_in_order
-from engine.delivery.journal.schema import FORMAT
-from engine.delivery.journal.worker import Answer, Job, T
+from engine.delivery.journal.sqlite.block import pack, unpack
+from engine.delivery.journal.sqlite.opening import close_in_order
+from engine.delivery.journal.sqlite.schema import FORMAT
+from engine.delivery.journal.sqlite.worker import Answer, Job, T
 from engine.errors import JournalError
 from engine.model.record import Chunk
 from engine.testing import FakeClock, InlineWorker, pump
@@ -32,7 +32,7 @@ class Listener:
 
 
 async def count(world: World, table: str) -> int:
-    number: int = await world.journal.query(lambda db: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    number: int = await world.journal.store.query(lambda db: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
     return number
 
 
@@ -47,24 +47,24 @@ async def test_everything_put_in_one_turn_is_one_commit(world: World) -> None:
     for sink in ("a", "b", "c"):
         for lane in range(2):
             append(world, sink, lane, 1, 2)
-    ticket = world.journal.ticket()
-    assert not ticket.done
-    await ticket.wait()
+    hold = world.journal.hold()
+    assert not hold.done
+    await hold.wait()
     assert world.journal.commits == before + 1
     assert await count(world, "block") == 6
 
 
 async def test_a_ticket_is_shared_by_all_of_a_group_and_done_when_nothing_is_open(world: World) -> None:
     """There is no future per message."""
-    assert world.journal.ticket().done
+    assert world.journal.hold().done
     append(world, "a", 0, 1)
-    first = world.journal.ticket()
+    first = world.journal.hold()
     append(world, "b", 0, 1)
-    assert world.journal.ticket() is first
+    assert world.journal.hold() is first
     await first.wait()
     append(world, "a", 0, 2)
-    assert world.journal.ticket() is not first
-    await world.journal.ticket().wait()
+    assert world.journal.hold() is not first
+    await world.journal.hold().wait()
 
 
 async def test_a_group_fills_while_the_one_before_is_written(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ async def test_a_group_fills_while_the_one_before_is_written(tmp_path: Path) -> 
     for n in range(5):
         append(world, "a", 0, n)
         await pump()
-    second = world.journal.ticket()
+    second = world.journal.hold()
     SlowDisk.release()
     await second.wait()
     assert world.journal.commits == commits + 2
@@ -88,12 +88,12 @@ async def test_a_group_fills_while_the_one_before_is_written(tmp_path: Path) -> 
 async def test_a_group_stays_open_while_every_turn_brings_more(world: World) -> None:
     """Clients with one message in flight each come turn by turn; a commit for each would cost each of them a commit."""
     commits = world.journal.commits
-    ticket = world.journal.ticket
+    hold = world.journal.hold
     for number in range(5):
         append(world, "a", 0, number)
-        ticket().add_done_callback(lambda: None)
+        hold().add_done_callback(lambda: None)
         await asyncio.sleep(0)
-    await ticket().wait()
+    await hold().wait()
     assert world.journal.commits == commits + 1
 
 
@@ -127,9 +127,9 @@ async def test_a_disk_that_does_not_keep_up_is_felt(tmp_path: Path) -> None:
     for _ in range(GROUP_BYTES >> 20):
         assert world.journal.pressure() is None
         world.journal.sink("a").lane(0).append(large, 1, len(large.encode()))
-    assert world.journal.pressure() is world.journal.ticket()
+    assert world.journal.pressure() is world.journal.hold()
     SlowDisk.release()
-    await world.journal.ticket().wait()
+    await world.journal.hold().wait()
     assert world.journal.pressure() is None
     await world.stop()
 
@@ -138,32 +138,32 @@ async def test_callbacks_are_called_once_and_at_once_when_done(world: World) -> 
     """A broker's acknowledgements hang on them."""
     calls: list[str] = []
     append(world, "a", 0, 1)
-    ticket = world.journal.ticket()
-    ticket.add_done_callback(lambda: calls.append("first"))
-    ticket.add_done_callback(lambda: calls.append("second"))
+    hold = world.journal.hold()
+    hold.add_done_callback(lambda: calls.append("first"))
+    hold.add_done_callback(lambda: calls.append("second"))
     assert calls == []
-    await ticket.wait()
-    ticket.add_done_callback(lambda: calls.append("late"))
+    await hold.wait()
+    hold.add_done_callback(lambda: calls.append("late"))
     assert calls == ["first", "second", "late"]
 
 
 async def test_a_callback_that_fails_does_not_keep_the_others_from_being_called() -> None:
     """One connection's trouble must not hold back all others' acknowledgements."""
-    ticket = Ticket()
+    hold = CommitHold()
     calls: list[int] = []
-    ticket.add_done_callback(lambda: calls.remove(7))
-    ticket.add_done_callback(lambda: calls.append(1))
-    ticket.complete()
+    hold.add_done_callback(lambda: calls.remove(7))
+    hold.add_done_callback(lambda: calls.append(1))
+    hold.complete()
     assert calls == [1]
 
 
 async def test_a_failed_ticket_raises_for_who_waits() -> None:
     """Nobody must take a group for safe that is not."""
-    ticket = Ticket()
-    ticket.complete(OSError("disk"))
-    assert ticket.failed
+    hold = CommitHold()
+    hold.complete(OSError("disk"))
+    assert hold.failed
     with pytest.raises(JournalError, match="disk"):
-        await ticket.wait()
+        await hold.wait()
 
 
 async def test_lanes_hear_of_their_records_in_order_with_their_numbers(world: World) -> None:
@@ -172,7 +172,7 @@ async def test_lanes_hear_of_their_records_in_order_with_their_numbers(world: Wo
     lane.listener = listener = Listener()
     for rows in ([1], [2, 3], [4, 5, 6]):
         append(world, "a", 3, *rows)
-        await world.journal.ticket().wait()
+        await world.journal.hold().wait()
     assert [(s.first_seq, s.last_seq, s.rows) for s in listener.segments] == [(1, 1, 1), (2, 3, 2), (4, 6, 3)]
     reading = await world.journal.read_lane(lane, 3, 6, 1)
     assert [(s.first_seq, s.rows) for s in reading.segments] == [(2, 2)]
@@ -182,7 +182,7 @@ async def test_lanes_hear_of_their_records_in_order_with_their_numbers(world: Wo
 async def test_positions_and_counters_are_stored_soon_though_nothing_is_put(world: World) -> None:
     """Else an idle hour would be delivered again after a crash."""
     append(world, "a", 0, 1)
-    await world.journal.ticket().wait()
+    await world.journal.hold().wait()
     sink = world.journal.sink("a")
     sink.lane(0).state.cursor = 1
     world.journal.touch(sink)
@@ -225,7 +225,7 @@ async def test_a_disk_that_is_full_when_the_journal_is_closed_costs_nothing(tmp_
     await world.start()
     append(world, "a", 0, 1)
     await world.journal.stop()
-    assert world.journal._writer._db is None  # type: ignore[attr-defined]
+    assert world.journal.store._writer._db is None  # type: ignore[attr-defined]
     report = await world.start()
     assert "nothing is lost" in report.message
     assert await count(world, "block") == 1
@@ -248,19 +248,19 @@ async def test_starting_and_stopping_with_threads_many_times_leaves_nothing_behi
         assert lane.state.next_seq == round_ + 1
         item = chunk(round_)
         lane.append(item, len(item.rows), len(item.encode()))
-        ticket = journal.ticket()
-        await asyncio.gather(journal.stop(), ticket.wait())
-        assert not ticket.failed
+        hold = journal.hold()
+        await asyncio.gather(journal.stop(), hold.wait())
+        assert not hold.failed
     assert threads_of_its_own() == before
     assert not (tmp_path / "j.sqlite-wal").exists()
 
 
 async def test_a_file_states_its_format_and_is_small_when_new(world: World) -> None:
     """An upgrade must be able to tell what it has before it."""
-    assert await world.journal.query(lambda db: db.execute("PRAGMA user_version").fetchone()) == (FORMAT,)
-    assert await world.journal.query(lambda db: db.execute("PRAGMA synchronous").fetchone()) == (2,)
-    assert await world.journal.query(lambda db: db.execute("PRAGMA journal_mode").fetchone()) == ("wal",)
-    assert await world.journal.query(lambda db: db.execute("PRAGMA auto_vacuum").fetchone()) == (2,)
+    assert await world.journal.store.query(lambda db: db.execute("PRAGMA user_version").fetchone()) == (FORMAT,)
+    assert await world.journal.store.query(lambda db: db.execute("PRAGMA synchronous").fetchone()) == (2,)
+    assert await world.journal.store.query(lambda db: db.execute("PRAGMA journal_mode").fetchone()) == ("wal",)
+    assert await world.journal.store.query(lambda db: db.execute("PRAGMA auto_vacuum").fetchone()) == (2,)
 
 
 async def test_a_read_that_fails_is_a_journal_error(world: World) -> None:
@@ -272,7 +272,7 @@ async def test_a_read_that_fails_is_a_journal_error(world: World) -> None:
         raise error
 
     with pytest.raises(JournalError, match="I/O"):
-        await world.journal.query(broken)
+        await world.journal.store.query(broken)
 
 
 def test_blocks_come_back_as_they_were_packed() -> None:

@@ -1,4 +1,4 @@
-"""What ``kill -9`` leaves: every record whose ticket was done."""
+"""What ``kill -9`` leaves: every record whose hold was done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.delivery.journal import Journal
-from engine.delivery.journal.worker import ThreadWorker
+from engine.delivery.journal.sqlite.worker import ThreadWorker
 from engine.testing import MemorySink, pump
 from support.deliveries import FILE, World, options
 
@@ -20,7 +20,7 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from engine.connector import ConnectorConfig
-from engine.delivery import Delivery
+from engine.delivery import DeliveryService
 from engine.errors import NotConnectedError
 from engine.delivery.journal import Journal
 from engine.model.record import Chunk
@@ -29,7 +29,7 @@ from engine.testing import FlakySink
 async def main() -> None:
     journal = Journal(Path(sys.argv[1]))
     await journal.start()
-    delivery = Delivery(journal)
+    delivery = DeliveryService(journal)
     await delivery.start()
     sink = FlakySink(connects=[NotConnectedError("away")] * 1_000_000)
     outbox = await delivery.open("s", sink, ConnectorConfig(type="memory", lanes=2))
@@ -40,7 +40,7 @@ async def main() -> None:
             rows = [{"p": number, "n": n + i} for i in range(3)]
             n += 3
             outbox.put(Chunk("r", f"c{number}", number, 1, "t", rows))
-            await delivery.ticket().wait()
+            await delivery.hold().wait()
             print("acknowledged", number, n - 1, flush=True)
 
     await asyncio.gather(*(publisher(number) for number in range(8)))

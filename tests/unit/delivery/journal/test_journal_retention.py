@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.delivery.journal.retention import BLOCKS_AT_ONCE
+from engine.delivery.journal.sqlite.trimming import BLOCKS_AT_ONCE
 from engine.errors import NotConnectedError
 from engine.testing import FlakySink, MemorySink
 from support.deliveries import World, chunk, options
@@ -10,7 +10,7 @@ from support.deliveries import World, chunk, options
 
 async def blocks(world: World) -> int:
     await world.journal.flush()
-    number: int = await world.journal.query(lambda db: db.execute("SELECT count(*) FROM block").fetchone()[0])
+    number: int = await world.journal.store.query(lambda db: db.execute("SELECT count(*) FROM block").fetchone()[0])
     return number
 
 
@@ -33,7 +33,7 @@ async def test_no_more_than_the_allowed_bytes_stay(world: World) -> None:
     for n in range(40):
         await world.put(outbox, chunk({"n": n, "text": "x" * 1000}))
     await world.clock.advance(2.0)
-    kept = await world.journal.query(lambda db: db.execute("SELECT seq FROM block ORDER BY seq").fetchall())
+    kept = await world.journal.store.query(lambda db: db.execute("SELECT seq FROM block ORDER BY seq").fetchall())
     assert 3 <= len(kept) <= 5
     assert kept[-1] == (40,)
 
@@ -75,11 +75,11 @@ async def test_pages_go_back_to_the_file_system(world: World) -> None:
     for n in range(400):
         outbox.put(chunk({"n": n, "text": "x" * 50_000}))
     await world.journal.flush()
-    full = await world.journal.query(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
+    full = await world.journal.store.query(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
     assert full > 4000
     await world.advance_until(lambda: not outbox.counters.buffered)
     await world.clock.advance(60.0)
-    small = await world.journal.query(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
+    small = await world.journal.store.query(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
     assert small < full * 0.6
 
 
@@ -94,5 +94,5 @@ async def test_the_sum_of_what_is_kept_survives_a_restart(world: World) -> None:
     await world.stop()
     await world.start()
     assert world.journal.sink("s").kept_bytes == kept
-    stored = await world.journal.query(lambda db: db.execute("SELECT sum(bytes) FROM block").fetchone()[0])
+    stored = await world.journal.store.query(lambda db: db.execute("SELECT sum(bytes) FROM block").fetchone()[0])
     assert stored == kept

@@ -1,10 +1,11 @@
-"""A thread with a database connection of its own: jobs go in, answers come back on the event loop, in order.
+"""A thread with a database connection of its own. Jobs are run in order, and answered on the event loop.
 
-A busy event loop lets go of the interpreter lock only for moments, many times a millisecond, and takes it back before
-the thread has woken up; Python's switch interval begins anew each time. Measured with a loop that was never idle, a
-commit of half a millisecond took hundreds, and sometimes did not end at all. So while a job is under way the loop naps
-once a millisecond for just long enough that the thread gets the lock when it wants it: 1.2 ms, and 4 at the 99th
-percentile.
+The event loop gives up the interpreter lock on purpose while a job is under way. A busy loop releases the lock many
+times a millisecond (at each read and write), but takes it back before the thread has woken up, and Python's switch
+interval begins anew at each release, so that it never runs out. Measured with a loop that was never idle, a commit of
+half a millisecond took hundreds of milliseconds, and sometimes did not end. Therefore the loop sleeps once a
+millisecond for `NAP_S`, just long enough for the thread to take the lock where it wants it. A commit then takes 1.2 ms,
+and 4 ms at the 99th percentile.
 """
 
 from __future__ import annotations
@@ -19,33 +20,35 @@ from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 NAP_EVERY_S = 0.001
+"""A commit needs the lock a few times, once for each statement, and waits for the disk without it."""
+
 NAP_S = 0.00002
+"""2 % of the loop's time while a job is under way. A thread that waits for the lock is woken within that time."""
 
 SWITCH_INTERVAL_S = 0.001
-"""How long a job that computes (decoding a backlog) may keep the event loop waiting; Python's default is five times
-that."""
+"""How long a job that computes (decoding a backlog) may keep the event loop waiting. Python's default is 5 ms."""
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 Answer = Callable[[T | None, BaseException | None], None]
-"""Called on the event loop with the job's result, or with what it raised."""
+"""Called on the event loop with the result of a job, or with the exception that it raised."""
 
 
 class Worker(Protocol):
     """Runs jobs one after the other."""
 
     def start(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        """Begin; `connect` is called in the worker, before the first job."""
+        """Start; `connect` is called in the worker, before the first job."""
 
     def submit(self, job: Job[T], answer: Answer[T]) -> None:
-        """Run `job` once those before it are done."""
+        """Run `job` after those submitted before it."""
 
     def stop(self) -> None:
-        """Run what was submitted, close the connection, end. Blocks that long; no answer comes after it."""
+        """Run the jobs that were submitted, close the connection, and end. Blocks that long."""
 
 
 class ThreadWorker:
-    """The worker of production: one daemon thread, so that a disk that hangs can't keep the process from ending."""
+    """A worker in a thread. It is a daemon thread, so that a disk that hangs cannot keep the process from ending."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -104,12 +107,12 @@ class ThreadWorker:
         try:
             self._loop.call_soon_threadsafe(self._answer, answer, result, error)
         except RuntimeError:
-            # The loop has ended without stopping us; nobody is left to be told.
+            # The loop has ended without `stop`: nobody waits for the answer any more.
             return
 
 
 async def ask(worker: Worker, job: Job[T]) -> T:
-    """Run `job` in `worker` and wait for its result. Cancelling stops the waiting, not the job."""
+    """Run `job` in `worker` and return its result. Cancelling ends the waiting, not the job."""
     future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
     def answer(result: T | None, error: BaseException | None) -> None:
@@ -118,7 +121,7 @@ async def ask(worker: Worker, job: Job[T]) -> T:
         if error is not None:
             future.set_exception(error)
         else:
-            future.set_result(result)  # type: ignore[arg-type]  # None is a result of its own kind
+            future.set_result(result)  # type: ignore[arg-type]  # a job may return None
 
     worker.submit(job, answer)
     return await future

@@ -1,8 +1,8 @@
-"""Making a new journal of what can be read of a damaged one, row by row.
+"""A new journal made of the rows that can be read of a damaged one.
 
-What comes out has every block whose checksum holds, every dead letter that can be decoded, the newest counters and
-positions that can be found, and positions derived from the blocks themselves where none can be. Nothing is trusted that
-does not prove itself: a block by its checksum, all else by its types.
+The new journal has every block that matches its checksum, every dead letter that can be decoded, and the newest
+counters and positions that match theirs; positions that are missing are derived from the blocks. Rows are recognized
+by the types of their columns, and accepted by their checksums.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.delivery.journal.block import Head, verified
-from engine.delivery.journal.pages import Pages, Row, Value
-from engine.delivery.journal.schema import LANES_MAX, PAGE_BYTES, connect, prepare
-from engine.delivery.journal.seal import seal, unseal
-from engine.delivery.journal.state import LaneState, SinkState
+from engine.delivery.journal.checksummed import dump_checksummed, load_checksummed
+from engine.delivery.journal.sqlite.block import BlockHeader, load_block
+from engine.delivery.journal.sqlite.pages import Pages, Row, Value
+from engine.delivery.journal.sqlite.schema import PAGE_BYTES, connect, prepare
+from engine.delivery.journal.state import LANES_MAX, LaneState, SinkState
 from engine.model.metrics import RuleCounters
 from engine.model.record import Chunk
 
@@ -33,7 +33,7 @@ S = TypeVar("S", SinkState, RuleCounters)
 
 @dataclass(slots=True)
 class _Lane:
-    """What the blocks of a lane say of it."""
+    """The positions of a lane as its blocks state them."""
 
     sink: str
     cursor: int = 0
@@ -42,13 +42,13 @@ class _Lane:
 
 @dataclass(slots=True)
 class Salvaged:
-    """What was found."""
+    """Numbers of the rows that were found."""
 
     blocks: int = 0
     records: int = 0
     letters: int = 0
     damaged: int = 0
-    """Blocks that could be seen to be there and are not what was written."""
+    """Blocks that were found and do not match their checksums."""
     lanes: dict[int, _Lane] = field(default_factory=dict)
 
 
@@ -59,7 +59,7 @@ def salvage(damaged: Path, fresh: Path, now_ms: int) -> Salvaged:
         prepare(db, now_ms=now_ms)
         db.execute("PRAGMA synchronous = OFF")
         db.execute("BEGIN")
-        # Should the process end before it goes on from here: the next one must see that it did not end in order.
+        # Should the process end before the new journal is in use, the next start has to check it.
         db.execute("REPLACE INTO meta VALUES ('clean', 0)")
         found = _Salvage(db, now_ms)
         _read(damaged, found)
@@ -73,9 +73,10 @@ def salvage(damaged: Path, fresh: Path, now_ms: int) -> Salvaged:
 
 
 def _read(path: Path, found: _Salvage) -> None:
-    """Read with what the log adds, then without, then the log alone: what is damaged must not hide what is not.
+    """Read the file with the pages of its log, then without, then all images in the log, because a damaged newer image
+    must not hide an intact older one.
 
-    A dead letter that stands only in an old image of its page has been sent again since, or dropped.
+    Of old images only blocks are taken: a dead letter in one may have been sent again since, or dropped.
     """
     wal = path.with_name(path.name + "-wal")
     log = wal.read_bytes() if wal.exists() else b""
@@ -88,7 +89,7 @@ def _read(path: Path, found: _Salvage) -> None:
 
 
 class _Salvage:
-    """Collects rows into a new journal."""
+    """Collects rows in a new journal."""
 
     def __init__(self, db: sqlite3.Connection, now_ms: int) -> None:
         self.result = Salvaged()
@@ -99,7 +100,7 @@ class _Salvage:
         self._seen_damaged: set[tuple[int, Value]] = set()
 
     def take(self, row: Row) -> None:
-        """Keep `row` if it is one of ours."""
+        """Keep `row` if it is one of a journal."""
         row_id, columns = row
         if self.take_block(row):
             return
@@ -111,7 +112,7 @@ class _Salvage:
             self._rule(*columns)  # type: ignore[arg-type]  # likewise
 
     def take_block(self, row: Row) -> bool:
-        """Keep `row` if it is a block; answers whether it is one."""
+        """Keep `row` if it is a block; return whether it is one."""
         row_id, columns = row
         if not _fits(columns, _BLOCK_TYPES):
             return False
@@ -119,38 +120,40 @@ class _Salvage:
         return True
 
     def finish(self) -> None:
-        """Write what is known of sinks and rules, completed by what the blocks say."""
+        """Write the states of sinks and rules, completed from the blocks."""
         for key, lane in self.result.lanes.items():
             self._complete(key, lane)
         names: set[str] = set()
         for sink_id, (name, state, trimmed) in self._sinks.items():
             self._measure(sink_id, state)
-            # Two ids of one name: one of them is damaged. What it stands for is kept, and reported as nobody's.
+            # Two ids with one name: one of them is damaged. It is kept under another name, as a sink that is not
+            # configured.
             name = f"{name}~{sink_id}" if name in names else name
             names.add(name)
-            sealed = seal(state, sink_id, name)
+            sealed = dump_checksummed(state, sink_id, name)
             self._db.execute("INSERT INTO sink VALUES (?, ?, ?, ?)", (sink_id, name, sealed, trimmed))
         for name, counters in self._rules.items():
-            self._db.execute("INSERT INTO rule VALUES (?, ?)", (name, seal(counters, name)))
+            self._db.execute("INSERT INTO rule VALUES (?, ?)", (name, dump_checksummed(counters, name)))
         self.result.damaged = len(self._seen_damaged)
 
     def _block(self, row_id: int, columns: tuple[Any, ...]) -> None:
         _, *values, crc, data = columns
-        head = Head(*values)
-        key, seq, count = head.lane, head.seq, head.rows
+        header = BlockHeader(*values)
+        key, seq, count = header.lane, header.seq, header.rows
         try:
-            verified(head, crc, data)
+            load_block(header, crc, data)
         except ValueError:
             self._seen_damaged.add((key, seq))
             return
         self._seen_damaged.discard((key, seq))
-        # Ids are given again once their blocks are deleted, and deleted blocks may be read too: lane and number decide.
+        # SQLite gives ids again once their rows are deleted, and deleted rows may be read too. A block whose id is
+        # taken gets a new one, unless a block with its lane and number is there.
         if not self._insert("block", row_id, columns) and not self._insert("block", None, columns):
             return
         self.result.blocks += 1
         self.result.records += count
-        lane = self.result.lanes.setdefault(key, _Lane(head.sink))
-        lane.cursor = max(lane.cursor, head.cursor)
+        lane = self.result.lanes.setdefault(key, _Lane(header.sink))
+        lane.cursor = max(lane.cursor, header.cursor)
         lane.last_seq = max(lane.last_seq, seq + count - 1)
 
     def _letter(self, row_id: int, columns: tuple[Any, ...]) -> None:
@@ -162,19 +165,19 @@ class _Salvage:
         self.result.letters += self._insert("dead_letter", row_id, columns)
 
     def _insert(self, table: str, row_id: int | None, columns: tuple[Any, ...]) -> bool:
-        """Whether the row was new: the same row may be read from file and log."""
+        """Insert a row and return whether it was new: the same row may be read from file and log."""
         marks = ", ".join("?" * len(columns))
         statement = f"INSERT OR IGNORE INTO {table} VALUES ({marks})"
         return self._db.execute(statement, (row_id, *columns[1:])).rowcount > 0
 
     def _sink(self, sink_id: int, name: str, text: str, trimmed: int) -> None:
-        state = _unsealed(text, SinkState, sink_id, name)
+        state = _loaded(text, SinkState, sink_id, name)
         known = self._sinks.get(sink_id)
         if state is not None and (known is None or _age(state) > _age(known[1])):
             self._sinks[sink_id] = (name, state, trimmed)
 
     def _rule(self, name: str, text: str) -> None:
-        counters = _unsealed(text, RuleCounters, name)
+        counters = _loaded(text, RuleCounters, name)
         known = self._rules.get(name)
         if counters is not None and (known is None or counters.changes() > known.changes()):
             self._rules[name] = counters
@@ -192,7 +195,7 @@ class _Salvage:
         lane.next_seq = max(lane.next_seq, found.last_seq + 1, lane.cursor + 1)
 
     def _measure(self, sink_id: int, state: SinkState) -> None:
-        """Set what the sink's sums must be now: bytes, dead letters, and what waits where nothing else is known."""
+        """Set the sums of a sink to those of its blocks and dead letters, so that its counters add up."""
         counters = state.counters
         if not counters.emitted:
             counters.emitted = sum(lane.next_seq - 1 - lane.cursor for lane in state.lanes)
@@ -220,13 +223,13 @@ def _fits(columns: tuple[Value, ...], types: tuple[Any, ...]) -> bool:
     return len(columns) == len(types) and all(map(isinstance, columns, types))
 
 
-def _unsealed(text: str, kind: type[S], *about: int | str) -> S | None:
+def _loaded(text: str, kind: type[S], *about: int | str) -> S | None:
     try:
-        return unseal(text, kind, *about)
+        return load_checksummed(text, kind, *about)
     except ValueError:
         return None
 
 
 def _age(state: SinkState) -> int:
-    """Grows with every change of a sink's state."""
+    """Return a number that grows with every change of a sink's state."""
     return state.counters.emitted + sum(lane.next_seq + lane.cursor for lane in state.lanes)

@@ -1,4 +1,4 @@
-"""SQLite's log (``-wal``), read without SQLite: which frames are intact, and whether SQLite will believe them.
+"""Frames of SQLite's log (``-wal``), read without SQLite: which are intact, and which SQLite will accept.
 
     header   u32 magic │ u32 version │ u32 page size │ u32 sequence │ u64 salts │ u64 checksum of these 24 bytes
     frame    u32 page │ u32 pages of the file, 0 unless it ends a commit │ u64 salts │ u64 checksum │ the page
@@ -6,10 +6,9 @@
 All integers are big-endian; each checksum goes on from that of the frame before, over the first 8 bytes and the page.
 Layout: https://www.sqlite.org/fileformat2.html, section 4.
 
-SQLite believes the log up to the first frame that is not intact, and takes everything behind it for never written.
-That is right for the commit during which the power went. But each of our commits is on disk before the next one
-begins, so that only one can be torn: where more of them stand behind the place, it is damage, and they were
-acknowledged.
+SQLite accepts the log up to the first frame that is not intact, and takes everything after it for never written. That
+is right for a commit during which the power failed. But each commit of the journal is on disk before the next one
+begins, so that only one can be torn: more commits after that frame mean damage, and they were acknowledged.
 """
 
 from __future__ import annotations
@@ -28,24 +27,24 @@ _Sums = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One image of a page. ``offset`` is where it begins in the log."""
+    """One image of a page, at ``offset`` in the log."""
 
     page: int
     ends_commit: bool
     is_intact: bool
-    is_believed: bool
-    """Whether it and all before it are intact."""
+    is_accepted: bool
+    """Whether it and all frames before it are intact."""
     offset: int
 
 
 def read_frames(log: bytes, page_bytes: int) -> list[Frame]:
-    """The frames that were written since the log last began anew, in the order they were written."""
+    """Return the frames that were written since the log last began anew, in the order in which they were written."""
     if len(log) < _HEADER_BYTES:
         return []
     order = ">" if log[3] & 1 else "<"
     sums = _checksum(log[:24], (0, 0), order)
-    is_believed = sums == struct.unpack_from(">II", log, 24) and struct.unpack_from(">I", log)[0] & ~1 == _MAGIC
-    salts = log[16:24] if is_believed else _first_salts(log, page_bytes)
+    is_accepted = sums == struct.unpack_from(">II", log, 24) and struct.unpack_from(">I", log)[0] & ~1 == _MAGIC
+    salts = log[16:24] if is_accepted else _first_salts(log, page_bytes)
     before = struct.unpack_from(">II", log, 24)
     frames = []
     for offset in _offsets(log, page_bytes):
@@ -55,17 +54,17 @@ def read_frames(log: bytes, page_bytes: int) -> list[Frame]:
             page, size = struct.unpack_from(">II", head)
             start = offset + _FRAME_HEADER_BYTES
             found = _checksum(log[start : start + page_bytes], _checksum(head[:8], before, order), order)
-            is_believed = is_believed and found == after
-            frames.append(Frame(page, bool(size), found == after, is_believed, start))
+            is_accepted = is_accepted and found == after
+            frames.append(Frame(page, bool(size), found == after, is_accepted, start))
         else:
-            is_believed = False
+            is_accepted = False
         before = after
     return frames
 
 
-def count_passed_over(log: bytes, page_bytes: int) -> int:
-    """How many commits SQLite will take for never written though they were, in whole or in part."""
-    return sum(frame.ends_commit and not frame.is_believed for frame in read_frames(log, page_bytes))
+def count_ignored_commits(log: bytes, page_bytes: int) -> int:
+    """Return the number of commits that SQLite will take for never written though they were, in whole or in part."""
+    return sum(frame.ends_commit and not frame.is_accepted for frame in read_frames(log, page_bytes))
 
 
 def _offsets(log: bytes, page_bytes: int) -> Iterator[int]:
@@ -74,7 +73,7 @@ def _offsets(log: bytes, page_bytes: int) -> Iterator[int]:
 
 
 def _first_salts(log: bytes, page_bytes: int) -> bytes:
-    """Where the header can't be believed: those of the first frame that was written at all."""
+    """Return the salts of the first frame that was written at all, for a log whose header is damaged."""
     for offset in _offsets(log, page_bytes):
         if any(log[offset : offset + 4]):
             return log[offset + 8 : offset + 16]

@@ -1,16 +1,17 @@
-"""The journal's file: its tables, its format version, and how older formats become the present one.
+"""Tables of the journal's file, its format version, and migrations from older formats.
 
-    meta         what concerns the whole file: its format, whether it was closed in order, when it was made
+    meta         the whole file: its format, whether it was closed in order, when it was made
     sink         one row a sink: its counters, its lanes' positions, how records are spread over lanes
     rule         one row a rule: its counters
     block        the records of one commit, sink and lane as one blob; ids in order of commit, and so of time
     dead_letter  records that were given up, with the reason, each as a chunk of one row
-    damaged      blocks whose checksum does not hold, put aside as they were found
+    damaged      quarantine: blocks that do not match their checksum, as they were found
 
-A block repeats the name of its sink and the lane's cursor at that time, so that with every other table lost what
-waits can still be told from what was delivered. How checksums are made is told in `engine.delivery.journal.block` and
-`engine.delivery.journal.seal`. All tables but ``meta`` have row ids, so that their rows stand whole in
-leaf pages; see `engine.delivery.journal.pages`. ``block.lane`` is ``sink.id * LANES_MAX + lane number``.
+- A block repeats the name of its sink and the lane's cursor at that time. With all other tables lost, waiting records
+  can still be told from delivered ones.
+- Blocks, states of sinks and counters of rules carry checksums; see `block` and `engine.delivery.journal.checksummed`.
+- All tables but ``meta`` have row ids, so that each row stands whole in a leaf page; see `pages`.
+- ``block.lane`` is ``sink.id * LANES_MAX + lane number``.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from engine.delivery.journal.damage import DamagedError
 from engine.errors import JournalError
 
 FORMAT = 2
 APPLICATION_ID = 0x48644A31
-"""What ``file`` and SQLite call the application id: tells a journal from any other database."""
+"""Tells a journal from any other database (SQLite's "application id"; the command ``file`` shows it)."""
 
-LANES_MAX = 64
 PAGE_BYTES = 4096
-"""Measured with blobs of 0.3 to 50 KB: larger pages cost more at every size, for a lane's small blobs share a page."""
+"""Measured with blobs of 0.3 to 50 KB: larger pages cost more at every size, as a lane's small blobs share a page."""
 
 WAL_PAGES = 2048
-"""Pages after which the log is carried over into the file: 8 MiB, a pause of some 10 ms."""
+"""Pages after which the log (-wal) is copied into the file: 8 MiB, a pause of some 10 ms."""
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -79,20 +80,17 @@ CREATE TABLE damaged (
 """
 
 
-class DamagedError(Exception):
-    """The file is not a sound journal, though it was one."""
-
-
 def _widen_checksums(db: sqlite3.Connection) -> None:
-    """Format 2 has checksums of whole blocks, and of what is kept of sinks and rules; those of format 1 still hold."""
+    """Format 2 has checksums of whole blocks, and of the states of sinks and rules. Rows of format 1 stay as they are:
+    both are read."""
 
 
 _MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _widen_checksums}
-"""From the format that is the key to the next one; each runs in a transaction of its own."""
+"""Migrations by the format they start from, each to the next format and in a transaction of its own."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection with our settings. A file that is not there yet is created, without tables."""
+    """Return a connection with the settings of a journal. A file that does not exist is created, without tables."""
     is_new = not path.exists() or not path.stat().st_size
     db = sqlite3.connect(path, isolation_level=None, timeout=10.0, check_same_thread=False, cached_statements=256)
     try:
@@ -110,9 +108,9 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def prepare(db: sqlite3.Connection, *, now_ms: int) -> None:
-    """Make the tables of a new file, or bring those of an older format up to date.
+    """Make the tables of a new file, or migrate those of an older format.
 
-    Raises `JournalError` for a file of a newer format or of another application, `DamagedError` for a broken one.
+    Raise `JournalError` for a file of a newer format or of another application, `DamagedError` for a damaged one.
     """
     (found,) = db.execute("PRAGMA user_version").fetchone()
     (application,) = db.execute("PRAGMA application_id").fetchone()
@@ -124,7 +122,7 @@ def prepare(db: sqlite3.Connection, *, now_ms: int) -> None:
     if application != APPLICATION_ID and stated is None:
         raise JournalError("it is a database, but not a journal of Headgate")
     if application != APPLICATION_ID or found != stated:
-        raise DamagedError("its header does not say what its tables say")
+        raise DamagedError(f"its header states format {found}, its tables format {stated}")
     if found > FORMAT:
         raise JournalError(f"it has format {found}, made by a newer Headgate; this one reads formats up to {FORMAT}")
     for version in range(found, FORMAT):
@@ -132,7 +130,7 @@ def prepare(db: sqlite3.Connection, *, now_ms: int) -> None:
 
 
 def _stated_format(db: sqlite3.Connection) -> int | None:
-    """The format that the tables themselves state; None where they are not those of a journal."""
+    """Return the format that the tables state; None where they are not those of a journal."""
     if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
         return None
     row = db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()

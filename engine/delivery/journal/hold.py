@@ -1,4 +1,4 @@
-"""What waits for a group commit."""
+"""The hold of a group commit: the value that acknowledgements wait for."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from engine.errors import JournalError
 log = structlog.get_logger()
 
 
-class Ticket:
-    """Done once its group is on disk, or cannot be written: then it has ``failed`` and nothing may be acknowledged.
+class CommitHold:
+    """Done once its group is on disk, or could not be written: then it has ``failed``, and nothing that waits for it
+    may be acknowledged.
 
-    One is shared by all who put into the group.
+    One hold is shared by everybody who put into the group, so that no future is made per message. It satisfies the
+    protocol of holds in `broker.receipt`.
     """
 
     __slots__ = ("_callbacks", "done", "error")
@@ -27,7 +29,7 @@ class Ticket:
 
     @property
     def waiting(self) -> int:
-        """How many have asked to be called."""
+        """Number of callbacks that have not been called yet."""
         return len(self._callbacks)
 
     @property
@@ -42,7 +44,10 @@ class Ticket:
             self._callbacks.append(callback)
 
     def complete(self, error: BaseException | None = None) -> None:
-        """Tell all who wait. Called once, by the journal."""
+        """Mark as done, or as failed with `error`, and call all callbacks. Called once, by the journal.
+
+        A callback that raises is logged and keeps none of the others from being called.
+        """
         self.done = True
         self.error = error
         callbacks, self._callbacks = self._callbacks, []
@@ -50,17 +55,17 @@ class Ticket:
             try:
                 callback()
             except Exception:
-                log.exception("an acknowledgement could not be released")
+                log.exception("acknowledgement failed after a commit")
 
     async def settled(self) -> None:
-        """Wait until done, one way or the other."""
+        """Wait until done or failed."""
         if not self.done:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.add_done_callback(lambda: None if future.done() else future.set_result(None))
             await future
 
     async def wait(self) -> None:
-        """Wait until done; raises `JournalError` when failed."""
+        """Wait until done. Raise `JournalError` when it failed."""
         await self.settled()
         if self.error is not None:
             raise JournalError(f"not written: {self.error}") from self.error

@@ -1,10 +1,12 @@
-"""The connection of one sink, shared by its lanes: one task connects, for all of them, and says how it stands.
+"""The connection of one sink, shared by its lanes: one task connects for all of them.
 
     connecting ──connect()──▶ open ──a lane lost it──▶ disconnected ──back-off──▶ connecting
         │                      └──a lane was held──▶ held ──health.interval──▶ probe = connect() ──▶ open
         └──fails: disconnected, or held──┘
 
-`Sink.connect` is never called while a write is under way.
+- `Sink.connect` is never called while a write is under way, so that a sink may replace its connection in it.
+- Lanes write only while the connection is open.
+- Of several lanes that find the same connection lost, the first closes it, and the others find it closed.
 """
 
 from __future__ import annotations
@@ -16,23 +18,23 @@ from typing import Literal
 import structlog
 
 from engine.connector import ConnectorConfig, Sink
+from engine.delivery.progress import text_of
 from engine.delivery.retry import backoff_s
-from engine.delivery.waiting import Bell, deadline, is_cancelled
-from engine.delivery.work import text_of
+from engine.delivery.waiting import WakeUp, deadline, is_cancelled
 from engine.errors import HoldError, RetryableError
 from engine.service.clock import Clock
 
 log = structlog.get_logger()
 
-LinkState = Literal["connecting", "connected", "degraded", "held", "disconnected", "stopped"]
+ConnectionState = Literal["connecting", "connected", "degraded", "held", "disconnected", "stopped"]
 
 
-class Link:
-    """Connects `sink` and keeps it connected. Lanes write only while it ``is_open``."""
+class SinkConnection:
+    """Connects `sink` and keeps it connected."""
 
     def __init__(self, sink_id: str, sink: Sink, config: ConnectorConfig, clock: Clock, random: Random) -> None:
         self.is_open = False
-        self.state: LinkState = "connecting"
+        self.state: ConnectionState = "connecting"
         self.reason: str | None = None
         self.since_ms = clock.now_ms()
         self.last_error: str | None = None
@@ -44,14 +46,14 @@ class Link:
         self._random = random
         self._failures = 0
         self._writing = 0
-        self._bell = Bell(clock)
-        self._waiting: list[Bell] = []
+        self._wake_up = WakeUp(clock)
+        self._waiting: list[WakeUp] = []
 
     async def run(self) -> None:
-        """Connect whenever it is needed, until cancelled."""
+        """Connect whenever the connection is not open, until cancelled."""
         while True:
             if self.is_open or self._writing:
-                await self._bell.wait()
+                await self._wake_up.wait()
                 continue
             pause_s = self._pause_s()
             if pause_s > 0:
@@ -61,34 +63,34 @@ class Link:
             await self._connect()
 
     def begin_write(self) -> None:
-        """A write is under way from here to `end_write`."""
+        """Note that a write is under way from here to `end_write`."""
         self._writing += 1
 
     def end_write(self) -> None:
         self._writing -= 1
         if not self._writing and not self.is_open:
-            self._bell.ring()
+            self._wake_up.set()
 
-    async def opened(self, bell: Bell) -> None:
-        """Wait until it is open; `bell` is the caller's own."""
+    async def opened(self, wake_up: WakeUp) -> None:
+        """Wait until it is open; `wake_up` is the caller's own."""
         while not self.is_open:
-            if bell not in self._waiting:
-                self._waiting.append(bell)
-            await bell.wait()
+            if wake_up not in self._waiting:
+                self._waiting.append(wake_up)
+            await wake_up.wait()
 
     def lost(self, error: BaseException) -> None:
-        """A lane found that there is no connection."""
+        """A lane found the connection lost."""
         if self.is_open:
             self._close("disconnected", error)
 
     def hold(self, error: BaseException) -> None:
-        """A lane found that nothing will work until somebody changes something."""
+        """A lane found a configuration mistake: it takes a person to change something before a write can succeed."""
         if self.state != "held":
             log.warning("sink held", sink=self._sink_id, reason=text_of(error))
         self._close("held", error)
 
     def degraded(self, error: BaseException) -> None:
-        """A lane has to try again, over this connection."""
+        """A lane has to try again over this connection."""
         self.last_error = text_of(error)
         if self.is_open:
             self._set("degraded", self.last_error)
@@ -100,7 +102,7 @@ class Link:
             self._set("connected", None)
 
     def stopped(self) -> None:
-        """Nothing will be written any more."""
+        """Nothing is written any more."""
         self.is_open = False
         self.next_attempt_ms = None
         self._set("stopped", None)
@@ -136,8 +138,8 @@ class Link:
         self.is_open = True
         self._set("connected", None)
         waiting, self._waiting = self._waiting, []
-        for bell in waiting:
-            bell.ring()
+        for wake_up in waiting:
+            wake_up.set()
 
     def _failed(self, error: BaseException) -> None:
         if self.state == "held":
@@ -147,14 +149,14 @@ class Link:
             log.warning("sink can't be connected", sink=self._sink_id, reason=text_of(error))
         self._close("disconnected", error)
 
-    def _close(self, state: LinkState, error: BaseException) -> None:
+    def _close(self, state: ConnectionState, error: BaseException) -> None:
         self.is_open = False
         self._failures += 1
         self.last_error = text_of(error)
         self._set(state, self.last_error)
-        self._bell.ring()
+        self._wake_up.set()
 
-    def _set(self, state: LinkState, reason: str | None) -> None:
+    def _set(self, state: ConnectionState, reason: str | None) -> None:
         if state != self.state:
             self.since_ms = self._clock.now_ms()
         self.state = state

@@ -1,6 +1,6 @@
-"""What becomes of a batch, decided without I/O: the answer of a sink in, the next step out.
+"""Progress of one batch, decided without I/O: answers of the sink in, next steps out.
 
-    answer                                what happens to the records it is about
+    answer                                the records that it is about are
     ────────────────────────────────────  ─────────────────────────────────────────────────────────────────
     stored, or had it already             settled as delivered
     reject                                settled as a dead letter
@@ -10,8 +10,12 @@
     split                                 sent in halves, at once; alone: a dead letter
     anything else                         sent again ``retry.max_unknown`` times; then like split
 
-A failure that is no retry and is raised for several records at once says nothing of any single one, so they are
-sent in halves until the one at fault is alone. Parts are sent in order, one at a time.
+- A failure other than a retry that is raised for several records says nothing of any single one: they are sent in
+  halves until the record at fault is alone.
+- Parts are sent in order, one at a time.
+- A record is settled once: as delivered, or as given up.
+- A settlement covers all records up to its ``through``: it is held back until every record before it is settled, so
+  that the cursor never passes a record that a crash would lose.
 """
 
 from __future__ import annotations
@@ -34,12 +38,12 @@ from engine.errors import (
 from engine.model.record import Batch, Record
 from engine.service.log import redact
 
-Outcome = Failures | BaseException
-"""What `Sink.write` returned or raised."""
+WriteOutcome = Failures | BaseException
+"""The return value of `Sink.write`, or the exception that it raised."""
 
 
 class Action(Enum):
-    """What to do before the next part is sent."""
+    """The step to take before the next part is sent."""
 
     GO_ON = "go on"
     BACK_OFF = "back off"
@@ -48,8 +52,8 @@ class Action(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A record that is given up, and why."""
+class GivenUpRecord:
+    """A record that becomes a dead letter."""
 
     record: Record
     error: BaseException
@@ -58,13 +62,13 @@ class DeadLetter:
 
 
 @dataclass(slots=True)
-class Settled:
-    """Records that need no further attempt. All up to ``through`` are settled with this."""
+class Settlement:
+    """Records that need no further attempt. All records up to ``through`` are settled with these."""
 
     through: int = 0
     delivered: int = 0
     deduplicated: int = 0
-    letters: list[DeadLetter] = field(default_factory=list)
+    letters: list[GivenUpRecord] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -73,42 +77,42 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What follows from an answer."""
+    """The consequence of an answer."""
 
     action: Action
     error: BaseException | None = None
-    settled: Settled | None = None
+    settled: Settlement | None = None
 
 
 @dataclass(slots=True)
-class Part:
-    """Records that are sent together. ``through`` is None where records before its last one are in other parts."""
+class BatchPart:
+    """Records that are sent together. ``through`` is None where records before its last one are in later parts."""
 
     batch: Batch
     through: int | None
     whole: bool = True
-    """Whether no record of its range has been settled on its own."""
+    """Whether it has all records of its range of numbers."""
     attempts: int = 0
     retries: int = 0
     unknown: int = 0
     first_error_ms: int = 0
 
 
-class Work:
-    """What is left to do of one batch."""
+class BatchProgress:
+    """The records of one batch that are not settled yet, in parts."""
 
     def __init__(self, batch: Batch, retry: RetryConfig) -> None:
         self._retry = retry
-        self._parts = deque([Part(batch, batch.seqs[-1])])
-        self._settled = Settled()
+        self._parts = deque([BatchPart(batch, batch.seqs[-1])])
+        self._settled = Settlement()
 
     @property
-    def part(self) -> Part | None:
-        """What is to be sent next; None once all is settled."""
+    def part(self) -> BatchPart | None:
+        """The part to send next; None once everything is settled."""
         return self._parts[0] if self._parts else None
 
-    def answer(self, outcome: Outcome, now_ms: int) -> Step:
-        """Take the sink's answer about `part`."""
+    def answer(self, outcome: WriteOutcome, now_ms: int) -> Step:
+        """Take the sink's answer about `part`, and return what follows."""
         part = self._parts[0]
         if isinstance(outcome, Failures) and not outcome:
             self._settled.delivered += len(part.batch)
@@ -117,7 +121,7 @@ class Work:
         part.first_error_ms = part.first_error_ms or now_ms
         return self._partly(part, outcome) if isinstance(outcome, Failures) else self._failed(part, outcome)
 
-    def _partly(self, part: Part, failures: Failures) -> Step:
+    def _partly(self, part: BatchPart, failures: Failures) -> Step:
         again: list[int] = []
         batch = part.batch
         errors = {index: failures[index] for index in range(len(batch)) if index in failures}
@@ -126,7 +130,7 @@ class Work:
             if isinstance(error, DuplicateError):
                 self._duplicate(1)
             elif isinstance(error, RejectError):
-                self._bury(part, batch.records[index], error)
+                self._give_up_record(part, batch.records[index], error)
             else:
                 again.append(index)
         if not again:
@@ -136,7 +140,7 @@ class Work:
             part.whole = False
         return self._failed(part, min((errors[index] for index in again), key=_urgency))
 
-    def _failed(self, part: Part, error: BaseException) -> Step:
+    def _failed(self, part: BatchPart, error: BaseException) -> Step:
         match error:
             case HoldError():
                 return Step(Action.HOLD, error)
@@ -154,13 +158,13 @@ class Work:
             return Step(Action.BACK_OFF, error)
         return self._isolate(part, error)
 
-    def _isolate(self, part: Part, error: BaseException) -> Step:
-        """Send the part in halves, or settle the record that is left alone."""
+    def _isolate(self, part: BatchPart, error: BaseException) -> Step:
+        """Divide the part into halves, or settle the record that is alone in it."""
         batch = part.batch
         if len(batch) > 1:
             middle = len(batch) // 2
-            first = Part(batch.part(0, middle), batch.seqs[middle - 1] if part.whole else None, part.whole)
-            second = Part(batch.part(middle, len(batch)), part.through, part.whole)
+            first = BatchPart(batch.part(0, middle), batch.seqs[middle - 1] if part.whole else None, part.whole)
+            second = BatchPart(batch.part(middle, len(batch)), part.through, part.whole)
             for half in (first, second):
                 half.attempts, half.first_error_ms = part.attempts, part.first_error_ms
                 half.retries, half.unknown = part.retries, part.unknown
@@ -172,16 +176,16 @@ class Work:
             return self._finish(part, error)
         return self._give_up(part, error)
 
-    def _give_up(self, part: Part, error: BaseException) -> Step:
+    def _give_up(self, part: BatchPart, error: BaseException) -> Step:
         for record in part.batch.records:
-            self._bury(part, record, error)
+            self._give_up_record(part, record, error)
         return self._finish(part, error)
 
-    def _finish(self, part: Part, error: BaseException | None = None) -> Step:
+    def _finish(self, part: BatchPart, error: BaseException | None = None) -> Step:
         self._parts.popleft()
         if part.through is None:
             return Step(Action.GO_ON, error)
-        settled, self._settled = self._settled, Settled()
+        settled, self._settled = self._settled, Settlement()
         settled.through = part.through
         return Step(Action.GO_ON, error, settled)
 
@@ -189,12 +193,12 @@ class Work:
         self._settled.delivered += count
         self._settled.deduplicated += count
 
-    def _bury(self, part: Part, record: Record, error: BaseException) -> None:
-        self._settled.letters.append(DeadLetter(record, error, part.attempts, part.first_error_ms))
+    def _give_up_record(self, part: BatchPart, record: Record, error: BaseException) -> None:
+        self._settled.letters.append(GivenUpRecord(record, error, part.attempts, part.first_error_ms))
 
 
 def _urgency(error: BaseException) -> int:
-    """Of several reasons in one answer the most far-reaching decides."""
+    """Return the rank of `error`: of several errors in one answer the one with the lowest rank decides."""
     for rank, kind in enumerate((HoldError, NotConnectedError, RetryableError, SplitError)):
         if isinstance(error, kind):
             return rank
@@ -202,7 +206,7 @@ def _urgency(error: BaseException) -> int:
 
 
 def class_of(error: BaseException) -> str:
-    """The class of connectors' errors that `error` belongs to, in one word."""
+    """Return the name of the class of `error`, as it is stored and shown."""
     for kind, word in _CLASSES.items():
         if isinstance(error, kind):
             return word
@@ -210,12 +214,12 @@ def class_of(error: BaseException) -> str:
 
 
 def code_of(error: BaseException) -> str | None:
-    """The server's own code, where there is one."""
+    """Return the server's own code, where there is one."""
     return error.code if isinstance(error, DeliveryError) else None
 
 
 def text_of(error: BaseException) -> str:
-    """The reason in words, without secrets: what the sink said, or the exception's name and text."""
+    """Return the reason without secrets: the message of a sink's error, or name and text of another exception."""
     if isinstance(error, DeliveryError):
         return redact(error.message)
     text = str(error)

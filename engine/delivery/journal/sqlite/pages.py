@@ -1,8 +1,8 @@
-"""The rows that can still be read from the pages of a damaged SQLite file, without its trees.
+"""Rows from the pages of a damaged SQLite file, read without its trees.
 
-SQLite refuses a file that is shorter than its header says, and can't walk a tree of which one page is wrong. The rows
-stand in leaf pages, each complete in itself but for what overflows, so we go through the pages one by one. What a row
-is worth is for the caller to say: everything here may be garbage, or a row that was deleted long ago.
+SQLite refuses a file that is shorter than its header states, and cannot walk a tree of which one page is damaged. Rows
+stand in leaf pages, each complete but for overflow pages, and are read here page by page. Whether a row is genuine is
+for the caller to decide: each may be garbage, or a row that was deleted long ago.
 
 Layout: https://www.sqlite.org/fileformat2.html, sections 1.2 (header), 1.5 (free pages), 1.6 (leaf pages) and 2.1
 (records). All integers big-endian.
@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from engine.delivery.journal.wal import read_frames
+from engine.delivery.journal.sqlite.wal import read_frames
 
 Value = int | float | str | bytes | None
 Row = tuple[int, tuple[Value, ...]]
@@ -27,10 +27,10 @@ _HEADER_BYTES = 100
 
 
 class Pages:
-    """The pages of a file, overlaid with the newest intact ones that its log holds."""
+    """The pages of a file; where its log has newer intact images of them, these."""
 
     def __init__(self, file: BinaryIO, page_bytes: int, wal: bytes = b"") -> None:
-        """`page_bytes` is believed where the file's header can't be read."""
+        """`page_bytes` is used where the file's header does not state it."""
         self._file = file
         self._size = os.fstat(file.fileno()).st_size
         header = os.pread(file.fileno(), _HEADER_BYTES, 0)
@@ -44,7 +44,7 @@ class Pages:
         self._images = [(frame.page, image) for frame, image in images]
 
     def rows(self) -> Iterator[Row]:
-        """Every row of every leaf page that is in use, as far as it can be decoded."""
+        """Yield every row of every leaf page that is in use, as far as it can be decoded."""
         free = self._free_pages()
         count = max(self._size // self._page_bytes, max(self._log, default=0))
         for number in range(1, count + 1):
@@ -52,7 +52,7 @@ class Pages:
                 yield from self._rows_of(number, self._page(number))
 
     def all_rows_of_log(self) -> Iterator[Row]:
-        """Every row of every leaf page in the log, newest first: what is damaged, or was changed later, included."""
+        """Yield every row of every leaf page in the log, newest first, of damaged and of replaced images too."""
         for number, image in reversed(self._images):
             yield from self._rows_of(number, image)
 
@@ -99,7 +99,7 @@ class Pages:
         return b"".join(parts)
 
     def _free_pages(self) -> set[int]:
-        """Pages on the free list, as far as it can be followed; they hold what was deleted."""
+        """Return the pages on the free list, as far as it can be followed; they hold deleted rows."""
         free: set[int] = set()
         header = self._page(1)
         if len(header) < self._page_bytes or not header.startswith(_MAGIC):
@@ -116,7 +116,7 @@ class Pages:
 
 
 def _local_bytes(size: int, usable: int) -> int:
-    """How much of a leaf cell's payload stands on its own page."""
+    """Return how many bytes of a leaf cell's payload stand on its own page (section 1.6 of the file format)."""
     if size <= usable - 35:
         return size
     least = (usable - 12) * 32 // 255 - 23
