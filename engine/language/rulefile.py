@@ -179,7 +179,7 @@ def _read_option(header: Header, match: re.Match[str], start: Position, path: st
         return True
     allowed = _VALUES.get(name)
     if name in header.options:
-        header.problems.append(Problem(f"option {name!r} is there twice", path, place, "keep one of them"))
+        header.problems.append(Problem(f"option {name!r} is given twice", path, place, "keep one of them"))
     elif allowed and value not in allowed:
         remedy = f"write {' or '.join(allowed)}"
         if name == "ack" and value == "sink":
@@ -210,7 +210,10 @@ def _event_problems(sources: Iterable[Source], path: str) -> Iterator[Problem]:
 def _never_matching(topic: str) -> tuple[str, str] | None:
     """Return why no message can match `topic`, and the remedy; None where its name does not tell."""
     if topic.startswith(SOURCE_PREFIXES):
-        return f"{topic} gives nothing in this version: there are no sources yet", "select from a topic or an event"
+        return (
+            f"{topic} selects nothing in this version: sources are not available yet",
+            "select from a topic or an event",
+        )
     events = events_of(topic)
     if events:
         happens = any(event.happens for event in events)

@@ -74,11 +74,8 @@ class RuleLoader:
         loaded = LoadedRules(Ruleset(), [], {})
         known: dict[str, _Known] = {}
         try:
-            # Hidden files are not the user's: editors keep their locks there.
-            names = sorted(name for name in os.listdir(directory) if name.endswith(".sql") and not name.startswith("."))
+            names = _file_names(directory)
         except OSError as error:
-            if not directory.exists():
-                return loaded
             message = f"the folder of the rules can't be read: {error.strerror or error}"
             loaded.problems.append(Problem(message, _relative(directory, project)))
             return loaded
@@ -105,7 +102,11 @@ class RuleLoader:
         """Return a file, compiled now if its bytes changed, or the reason why it can't be read."""
         if not rule_id.isprintable():
             shown = "".join(char if char.isprintable() else "?" for char in path)
-            return Problem("the file's name can't be that of a rule", shown, remedy="rename it")
+            return Problem(
+                "the file name has characters that are not printable, which the id of a rule can't have",
+                shown,
+                remedy="rename it",
+            )
         try:
             with open(file, "rb", buffering=0) as opened:
                 data = opened.read()
@@ -124,3 +125,15 @@ class RuleLoader:
 
 def _relative(file: Path, project: Path) -> str:
     return str(file.relative_to(project)) if file.is_relative_to(project) else str(file)
+
+
+def _file_names(directory: Path) -> list[str]:
+    """Return the names of rule files, sorted; none for a missing directory. Raises `OSError` where it can't be read."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        if not directory.exists():
+            return []
+        raise
+    # Hidden files are not the user's: editors keep their locks there.
+    return sorted(name for name in names if name.endswith(".sql") and not name.startswith("."))

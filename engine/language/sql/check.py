@@ -128,17 +128,17 @@ def _source(source: Source) -> Iterator[Problem]:
         yield _warning("the topic is empty, so the rule never runs", source.position, 'write FROM "topic/#"')
     elif source.topic == "$events/message_publish":
         yield _warning(
-            "publishes are no event", source.position, 'select them by their topic: FROM "#" for all of them'
+            "publishes are not events", source.position, 'select them by their topic: FROM "#" for all of them'
         )
     elif any("#" in level for level in levels[:-1]) or ("#" in levels[-1] and levels[-1] != "#"):
         yield _warning(
-            f"{source.topic} is no topic filter: # stands alone as the last level, so the rule never runs",
+            f"{source.topic} is not a topic filter: # must be a level of its own, the last one, so the rule never runs",
             source.position,
             "end the filter with /#",
         )
     elif any("+" in level and level != "+" for level in levels):
         yield _warning(
-            f"{source.topic} is no topic filter: + stands alone in its level, so the rule never runs",
+            f"{source.topic} is not a topic filter: + must be a level of its own, so the rule never runs",
             source.position,
             "write + for a whole level: sensors/+/temp",
         )
@@ -163,7 +163,9 @@ def _repeated(rows: tuple[Field, ...]) -> Iterator[Problem]:
         if target is None or target.steps:
             continue
         if item.alias is not None and target.name in seen:
-            yield _warning(f"the column {target.name} is there twice; the last one comes out", target.at, "rename one")
+            yield _warning(
+                f"the column {target.name} is given twice; only the last one is in the output", target.at, "rename one"
+            )
         seen.add(target.name)
 
 
@@ -187,7 +189,7 @@ def _remedy_for_digits(expr: Expr, name: str) -> str:
     last = expr.steps[-1] if isinstance(expr, Reference) and expr.steps else None
     if isinstance(last, Key):
         return f"write .'{last.name}{name}' for one key"
-    return "write AS before the name; a number has decimal digits alone"
+    return "write AS before the name; a number has decimal digits only"
 
 
 def _missing_comma(item: Field, expr: Reference, alias: Target) -> Iterator[Problem]:
@@ -261,7 +263,7 @@ def _nearest(name: str, functions: Mapping[str, Function]) -> str:
     if lowered in _AGGREGATES:
         return "there are no aggregates: a rule sees one message at a time"
     if "." in name:
-        return "functions of other modules are not available: call the function by its name alone"
+        return "functions of other modules are not available: call the function by its name only"
     near = get_close_matches(lowered, functions, n=1)
     if near:
         return f"did you mean {near[0]}?"

@@ -145,7 +145,7 @@ class RuleParser(parser.Parser):
     def _no_statement(self) -> NoReturn:
         word = self._curr.text.upper()
         if word in _FOREIGN_STATEMENTS:
-            self._fail(f"{word} is no statement of the rule language", remedy="a rule begins with SELECT or FOREACH")
+            self._fail(f"{word} is not a statement of the rule language", remedy="a rule begins with SELECT or FOREACH")
         remedy = "a rule begins with SELECT, FOREACH or INSERT INTO"
         if self._curr.token_type in (TokenType.VAR, TokenType.IDENTIFIER) and self._prev:
             remedy = "put a comma between two sinks"
@@ -215,7 +215,7 @@ class RuleParser(parser.Parser):
         remedy = f"put a comma before {name}; arguments stand in parentheses"
         if self.sql[at - 1].isdigit():
             is_path = isinstance(value, Path)
-            remedy = f"write .'{key}{name}' for one key" if is_path else "a number has decimal digits alone"
+            remedy = f"write .'{key}{name}' for one key" if is_path else "a number has decimal digits only"
         raise RuleError(f"{name} is read as the alias of {text}", self._positions.at(at, end), remedy)
 
     def _target(self) -> exp.Expr:
@@ -269,7 +269,7 @@ class RuleParser(parser.Parser):
         if self._curr.token_type is TokenType.NOT:
             self._expected("the end of the statement", _AFTER_NOT.get(self._next.text.upper(), remedy))
         if self._curr.token_type is TokenType.R_PAREN:
-            self._fail("this ) closes nothing", remedy="remove it, or add ( where it belongs")
+            self._fail("unmatched )", remedy="remove it, or add ( where it belongs")
         if self._curr.token_type in (TokenType.STRING, TokenType.IDENTIFIER) and _meant(self._prev, near) == "FROM":
             self._advance(-1)  # FROM misspelt is the alias of a column, and its topic one too many
         if self._curr.token_type in (TokenType.VAR, TokenType.IDENTIFIER) and wanted:
@@ -386,7 +386,9 @@ class RuleParser(parser.Parser):
     def _no_operand(self) -> NoReturn:
         token_type, word = self._curr.token_type, self._curr.text
         if token_type is TokenType.STAR:
-            self._fail("* stands alone in a column list", remedy="write *, then other columns after a comma")
+            self._fail(
+                "* must be an item of its own in a column list", remedy="write *, then other columns after a comma"
+            )
         if token_type is RESERVED or (token_type in RULE_KEYWORDS.values() and self._is_like_a_name()):
             remedy = "use CASE WHEN … THEN … ELSE … END" if word.upper() == "IF" else f'write "{word}" if it is a name'
             self._fail(f"{word.upper()} is a reserved word", remedy=remedy)
@@ -450,7 +452,7 @@ class RuleParser(parser.Parser):
         ):
             return self._node(PathKey(this=self._prev.text), start)
         if self._curr.token_type is TokenType.STAR:
-            self._fail("* stands alone in a column list", remedy="name the keys you want")
+            self._fail("* must be an item of its own in a column list", remedy="name the keys you want")
         self._expected("a key after the dot", 'write .name, ."any key" or [1]')
 
     def _bracket(self, start: Token) -> exp.Expr:
@@ -488,7 +490,7 @@ class RuleParser(parser.Parser):
     def _argument(self) -> exp.Expr | None:
         if self._curr.token_type is TokenType.STAR:
             remedy = "name a column; there are no aggregates: a rule sees one message at a time"
-            self._fail("* is no argument", remedy=remedy)
+            self._fail("* is not an argument", remedy=remedy)
         value = self._parse_disjunction()
         if self._curr.token_type is TokenType.ALIAS:
             self._fail("an argument has no alias", remedy="write ) before AS, or remove AS and the name")

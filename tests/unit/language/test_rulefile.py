@@ -112,7 +112,7 @@ def test_topic_that_resembles_an_event_is_one_warning() -> None:
         ("warning", "there is no event $event/client_connected")
     ]
     assert problems_of('INSERT INTO a SELECT * FROM "$events/message_publish"') == [
-        ("warning", "publishes are no event")
+        ("warning", "publishes are not events")
     ]
     assert problems_of('INSERT INTO a SELECT * FROM "$SYS/brokers"') == []
 
