@@ -1,7 +1,7 @@
 """``connectors.yaml``: named sinks, and the connections they share.
 
-A sink is validated by the model of its kind. What a sink takes from a connection is merged into its own options, and
-a mistake is reported where it stands: in the connection once, not in every sink that uses it.
+A sink is validated by the model of its kind. The options of its connection are merged into its own. A mistake is
+reported at its place in the file: one of a connection once, not for every sink that uses it.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _QUOTED = re.compile(r"'([^']{2,})'")
 _SECTIONS = ("connections", "sinks", "sources")
 
 
-class Kind(Protocol):
-    """What is needed of a sink's class: the model of its options."""
+class ConnectorKind(Protocol):
+    """A connector kind as far as validation needs it: the model of its options."""
 
     @property
     def Config(self) -> type[BaseModel]: ...
 
 
-K = TypeVar("K", bound=Kind)
+K = TypeVar("K", bound=ConnectorKind)
 
 
 @dataclass(frozen=True, slots=True)
 class SinkEntry(Generic[K]):
-    """A sink of the file: its id, the class of its kind, its validated options, and where it stands.
+    """A sink of the file: its id, the class of its kind, its validated options, and its position.
 
-    ``left_out`` names options that are wrong and have been reported: with any, ``config`` is made of the others and
-    good for nothing but finding more mistakes.
+    ``left_out`` names invalid options, which have been reported. If there are any, ``config`` holds the other options
+    and serves only to find more mistakes.
     """
 
     sink_id: str
@@ -50,14 +50,14 @@ class SinkEntry(Generic[K]):
     left_out: frozenset[str] = frozenset()
 
     def problems(self, error: ConfigError) -> Iterator[Problem]:
-        """What the sink's class says of its options, at its place; nothing where that follows from what is left out."""
+        """Return the error of the sink's class as a problem with a position, unless it is about an option left out."""
         if not any(f"`{name}`" in error.message for name in self.left_out):
             yield Problem(
                 f"sink {self.sink_id!r}: {error.message}", self.path, self._place(error.message), error.remedy
             )
 
     def _place(self, message: str) -> Position:
-        """The option that a message names in backticks, else the value it quotes, else the sink's name."""
+        """Return the position of the option in backticks in `message`, else of a value it quotes, else of the sink."""
         for name in _NAMED.findall(message):
             if name in self.options.keys:
                 return self.options.keys[name]
@@ -70,8 +70,11 @@ class SinkEntry(Generic[K]):
 
 @dataclass(slots=True)
 class Connectors(Generic[K]):
-    """What the file came to. ``sink_names`` has the sinks whose options are wrong as well, and is None where the file
-    is so wrong that nobody knows which there are; ``drafts`` are those that would be sinks without what is wrong."""
+    """The validated file.
+
+    ``sink_names`` includes sinks with invalid options, and is None when the file does not say which sinks there are.
+    ``drafts`` are sinks with invalid options, made of their valid ones.
+    """
 
     sinks: dict[str, SinkEntry[K]] = field(default_factory=dict)
     drafts: list[SinkEntry[K]] = field(default_factory=list)
@@ -80,22 +83,22 @@ class Connectors(Generic[K]):
 
 
 def read_connectors(document: Document, load_kind: Callable[[str], K]) -> Connectors[K]:
-    """Validate the whole file; `load_kind` finds the class of a kind or raises `ConfigError`."""
-    connectors = _Reader(document.path, load_kind).read(document.root)
+    """Validate the whole file; `load_kind` returns the class of a kind or raises `ConfigError`."""
+    connectors = _Validation(document.path, load_kind).read(document.root)
     if document.root is None and document.problems:
         connectors.sink_names = None
     return connectors
 
 
-class _Reader(Generic[K]):
-    """One reading of the file."""
+class _Validation(Generic[K]):
+    """The state of one validation of the file."""
 
     def __init__(self, path: str, load_kind: Callable[[str], K]) -> None:
         self._path = path
         self._load_kind = load_kind
         self._result: Connectors[K] = Connectors()
         self._reported: set[Position | None] = set()
-        """Where connections are wrong already."""
+        """Positions of mistakes in connections, which sinks that use them repeat."""
 
     def read(self, root: Node | None) -> Connectors[K]:
         if root is None:
@@ -126,7 +129,7 @@ class _Reader(Generic[K]):
         self._result.problems.append(Problem(message, self._path, position, remedy))
 
     def _named(self, root: Node, section: str) -> Iterator[tuple[str, Node]]:
-        """The entries of a section that are mappings and have a fitting name."""
+        """Yield the entries of a section that are mappings with a valid name; report the others."""
         node = root.child(section)
         if node is None or node.is_empty:
             return
@@ -147,7 +150,7 @@ class _Reader(Generic[K]):
                 yield name, options
 
     def _check_connection(self, name: str, node: Node) -> None:
-        """A connection holds part of the options of a kind: what is missing is each sink's affair."""
+        """Validate the options that a connection has. Missing ones are not a mistake: the sinks supply them."""
         prefix = f"connections.{name}"
         kind = self._kind(node, prefix)
         if kind is not None:
@@ -175,7 +178,7 @@ class _Reader(Generic[K]):
             self._result.drafts.append(SinkEntry(name, kind, draft, self._path, options, left_out))
 
     def _merged(self, node: Node, prefix: str, connections: dict[str, Node]) -> Node | None:
-        """The sink's options over those of its connection; None where that is not to be had."""
+        """Return the sink's options merged over those of its connection; report a wrong connection and return None."""
         entries = dict(node.entries or {})
         reference = entries.pop("connection", None)
         if reference is None:
@@ -214,14 +217,14 @@ class _Reader(Generic[K]):
 
 
 def _wrong_options(options: Node, places: Collection[Position | None]) -> Iterator[str]:
-    """The options that hold one of `places`, or something that was reported before."""
+    """Yield the options that hold one of the positions `places`, or a value that has been reported."""
     for name, node in (options.entries or {}).items():
         if options.keys[name] in places or any(part.is_broken or part.position in places for part in _parts(node)):
             yield name
 
 
 def _parts(node: Node) -> Iterator[Node]:
-    """`node`, its keys as nodes, and everything beneath."""
+    """Yield `node`, its keys as nodes, and all its descendants."""
     yield node
     yield from map(Node, node.keys.values())
     for child in (*(node.entries or {}).values(), *(node.items or ())):

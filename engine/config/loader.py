@@ -1,7 +1,7 @@
-"""YAML text to a tree that knows the line and column of every key and value.
+"""Parser of YAML text to a tree with the line and column of every key and value.
 
-The tree is built from parser events, so that nesting and the size of what aliases unfold to are bounded before
-anything is built, and scalars follow YAML 1.2's core schema: ``no`` and ``on`` are text, ``1:30`` is not a number.
+The tree is built from parser events, so that nesting and the expansion of aliases are bounded before anything is
+built, and scalars follow YAML 1.2's core schema: ``no`` and ``on`` are text, ``1:30`` is not a number.
 Duplicate keys, keys that are not text, and tags are errors.
 """
 
@@ -17,14 +17,14 @@ import yaml
 from engine.errors import ConfigError, Position, Problem
 
 TEXT_CHARS_MAX = 1 << 20
-"""The longest file: a configuration of more than a megabyte is a mistake."""
+"""The longest file, in characters. A configuration of more than a megabyte is a mistake."""
 NODES_MAX = 50_000
-"""Most values of a file, with every alias counted as all that it stands for."""
+"""The largest number of values of a file. An alias counts as all values of its anchor."""
 DEPTH_MAX = 40
-"""Deepest nesting."""
+"""The deepest nesting, well below the depth at which Python's own recursion ends."""
 
 DIGITS_MAX = 100
-"""Longer numbers stay text: turning digits into a number takes time by their square."""
+"""The longest number, in digits; longer ones stay text, since conversion takes quadratic time."""
 
 Key = str | int
 Location = tuple[Key, ...]
@@ -60,20 +60,20 @@ class Node:
     items: list[Node] | None = None
     entries: dict[str, Node] | None = None
     keys: dict[str, Position] = field(default_factory=dict)
-    """Where each key of a mapping stands."""
+    """The position of each key of a mapping."""
     size: int = 1
     is_secret: bool = False
-    """Holds something that must never be shown."""
+    """Whether the value is a secret, which no message may quote."""
     is_broken: bool = False
-    """Has been reported already; what else is wrong with it follows from that."""
+    """Whether a problem with it has been reported; further ones would follow from that."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is written here."""
+        """Whether the key has no value."""
         return self.value is None and self.entries is None and self.items is None
 
     def plain(self) -> Any:
-        """The value without positions."""
+        """Return the value without positions."""
         if self.entries is not None:
             return {key: node.plain() for key, node in self.entries.items()}
         if self.items is not None:
@@ -81,7 +81,7 @@ class Node:
         return self.value
 
     def child(self, key: Key) -> Node | None:
-        """The value under a key or at an index."""
+        """Return the value of a key or an index."""
         if self.entries is not None and isinstance(key, str):
             return self.entries.get(key)
         if self.items is not None and isinstance(key, int) and 0 <= key < len(self.items):
@@ -89,7 +89,7 @@ class Node:
         return None
 
     def scalars(self) -> Iterator[Node]:
-        """Every scalar beneath, this one included."""
+        """Yield every scalar of the tree."""
         if self.entries is None and self.items is None:
             yield self
         for node in [*(self.entries or {}).values(), *(self.items or ())]:
@@ -98,7 +98,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file as read: its tree (None when it is empty or can't be read) and the mistakes found on the way."""
+    """A file that was read: its tree (None when it is empty or unreadable) and the mistakes that were found."""
 
     path: str
     root: Node | None
@@ -106,7 +106,7 @@ class Document:
 
 
 def load_document(text: str, path: str) -> Document:
-    """Read one YAML document. Never raises: what is wrong is in the result's ``problems``."""
+    """Read one YAML document. Never raises: mistakes are in the ``problems`` of the result."""
     builder = _Builder(path)
     try:
         if len(text) > TEXT_CHARS_MAX:
@@ -121,7 +121,7 @@ def load_document(text: str, path: str) -> Document:
 
 
 class _Builder:
-    """Events to nodes."""
+    """Builds nodes from parser events."""
 
     def __init__(self, path: str) -> None:
         self.problems: list[Problem] = []
@@ -252,7 +252,7 @@ def _syntax_problem(error: yaml.YAMLError, text: str, path: str) -> Problem:
 
 
 def _inside(text: str, line: int, column: int) -> Position:
-    """The place itself, or the end of the last line that holds text where the parser points past it."""
+    """Return the position, or the end of the last line with text if the parser points past it."""
     lines = text.splitlines()
     while line > len(lines) or (line > 1 and not lines[line - 1].strip()):
         line -= 1
@@ -263,7 +263,7 @@ def _inside(text: str, line: int, column: int) -> Position:
 
 
 def _is_placeholder(text: str, position: Position) -> bool:
-    """Whether the parser stopped within the ``${`` of a placeholder, whose brace opens a mapping in braces."""
+    """Whether the parser stopped in the ``${`` of a placeholder, whose brace YAML takes for a mapping."""
     line = text.splitlines()[position.line - 1] if text.strip() else ""
     return "${" in line[max(position.column - 3, 0) : position.column + 1]
 

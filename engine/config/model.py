@@ -1,4 +1,4 @@
-"""What every part of the configuration has in common."""
+"""The base of all configuration models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Model(BaseModel):
-    """A part of the configuration: unknown keys are errors, values do not change once loaded."""
+    """A part of the configuration, immutable once loaded. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)

@@ -1,4 +1,4 @@
-"""A project folder: its two YAML files, read, validated and checked for safety in one go.
+"""A project folder: its two YAML files, read, validated and checked for safety.
 
 Rules are not read here: `engine.language.ruleset` loads them, and `engine.app` brings both together.
 """
@@ -26,38 +26,37 @@ CONNECTORS_FILE = "connectors.yaml"
 
 @dataclass(frozen=True, slots=True)
 class LoadedProject(Generic[K]):
-    """A project as loaded. With errors among ``problems`` the rest holds what could be read, defaults elsewhere."""
+    """A loaded project. With errors among ``problems`` it holds the valid parts, and defaults for the others."""
 
     directory: Path
     settings: Settings
     sinks: dict[str, SinkEntry[K]]
     sink_names: dict[str, Position] | None
-    """Every sink that has a name, also those whose options are wrong; None where the file that names them can't be
-    read."""
+    """The position of every sink, also with invalid options; None if the file that names them is unreadable."""
     drafts: list[SinkEntry[K]] = field(default_factory=list)
-    """Sinks with mistakes, made of their other options: more mistakes can be found in them."""
+    """Sinks with invalid options, made of their valid ones, to find more mistakes in."""
     problems: list[Problem] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
-    """The text of each file by its path in the project, for showing where a problem is."""
+    """The text of each file by its path in the project, to show the position of a problem."""
 
     @property
     def data_dir(self) -> Path:
-        """Where the process keeps what it must not lose."""
+        """The folder of the process's durable state."""
         return self.directory / self.settings.data_dir
 
     @property
     def rules_dir(self) -> Path:
-        """Where the rules are."""
+        """The folder of the rules."""
         return self.directory / self.settings.rules.dir
 
     @property
     def has_errors(self) -> bool:
-        """Whether anything is wrong enough not to start."""
+        """Whether any problem keeps the project from starting."""
         return any(problem.severity == "error" for problem in self.problems)
 
 
 def load_project(directory: Path, load_kind: Callable[[str], K], environ: Mapping[str, str]) -> LoadedProject[K]:
-    """Read the project in `directory`. Never raises for what a user wrote: everything wrong is in ``problems``."""
+    """Read the project in `directory`. Never raises for a mistake in its files: all are in ``problems``."""
     directory = directory.absolute()
     texts: dict[str, str] = {}
     problems: list[Problem] = list(_check_folder(directory))
@@ -79,7 +78,7 @@ def load_project(directory: Path, load_kind: Callable[[str], K], environ: Mappin
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """As one reads: the folder, its two files, its rules; each file from its top."""
+    """Sort problems by file (the folder, its two files, its rules) and by position."""
     first = (None, SETTINGS_FILE, CONNECTORS_FILE)
 
     def place(problem: Problem) -> tuple[int, str, int, int]:
@@ -98,7 +97,9 @@ def _check_folder(directory: Path) -> Iterator[Problem]:
         yield Problem(f"there is no folder {directory}", remedy=f"headgate init {directory} makes a project there")
         return
     if not any((directory / name).exists() for name in (SETTINGS_FILE, CONNECTORS_FILE, "rules")):
-        message = f"{directory} is no project: it has neither {SETTINGS_FILE} nor {CONNECTORS_FILE} nor a folder rules"
+        message = (
+            f"{directory} is not a project: it has neither {SETTINGS_FILE} nor {CONNECTORS_FILE} nor a folder rules"
+        )
         yield Problem(message, remedy=f"headgate init {directory} makes one")
     for name in (SETTINGS_FILE, CONNECTORS_FILE):
         other = directory / name.replace(".yaml", ".yml")
@@ -107,7 +108,7 @@ def _check_folder(directory: Path) -> Iterator[Problem]:
 
 
 def _tildes(document: Document) -> Iterator[Problem]:
-    """Warnings for paths that a shell would begin at somebody's home: here they begin at a folder called ~."""
+    """Yield warnings for paths that begin with ~: a shell would expand it to a home, here it is a folder's name."""
     for node in document.root.scalars() if document.root is not None else ():
         if isinstance(node.value, str) and node.value.startswith("~/"):
             remedy = "write the whole path, or one that begins at the folder of this file"
@@ -115,7 +116,7 @@ def _tildes(document: Document) -> Iterator[Problem]:
 
 
 def _missing_rules_dir(document: Document, rules_dir: Path) -> Iterator[Problem]:
-    """A warning where the folder of the rules is named and not there: it may come later, and may be misspelt."""
+    """Yield a warning for a rules folder that is named and missing: it may be misspelt, or created later."""
     rules = None if document.root is None else document.root.child("rules")
     written = None if rules is None else rules.child("dir")
     if written is not None and isinstance(written.value, str) and not rules_dir.exists():
@@ -124,7 +125,7 @@ def _missing_rules_dir(document: Document, rules_dir: Path) -> Iterator[Problem]
 
 
 def _read(directory: Path, name: str, texts: dict[str, str]) -> Document:
-    """A file of the project as a document; a file that is not there is an empty one."""
+    """Read a file of the project; a missing file is an empty document."""
     try:
         data = (directory / name).read_bytes()
         text = data.decode("utf-8-sig")
@@ -149,7 +150,7 @@ def _read_settings(document: Document) -> tuple[Settings, list[Problem]]:
             Problem(f"{SETTINGS_FILE} must be a mapping of keys to values", document.path, root.position)
         ]
     for name in [name for name, node in root.entries.items() if node.is_empty]:
-        # A section whose lines are all commented out: the defaults hold.
+        # A section whose lines are all commented out has no value: the defaults apply.
         if name in Settings.model_fields:
             del root.entries[name]
     problems = [
@@ -162,7 +163,7 @@ def _read_settings(document: Document) -> tuple[Settings, list[Problem]]:
 
 
 def _take_to_come(root: Node, path: str) -> Iterator[Problem]:
-    """Take out of the tree, and report, the parts that a later version will know."""
+    """Remove from the tree, and report, the parts that only a later version supports."""
     assert root.entries is not None
     for name in PARTS_TO_COME:
         if root.entries.pop(name, None) is not None:
@@ -188,9 +189,9 @@ def _check_listener_types(root: Node, path: str) -> Iterator[Problem]:
 
 
 def _check_binds(root: Node, path: str) -> Iterator[Problem]:
-    """What would let strangers in, unless it is written that they may, and what can't start twice.
+    """Report addresses that would be open to anybody without being allowed to, and addresses used twice.
 
-    Looks at the tree, not at the model, so that it is said along with all other mistakes.
+    Reads the tree, not the model, so that these problems are reported together with all other mistakes.
     """
     anonymous = root.child("allow_anonymous")
     seen: set[Address] = set()
@@ -221,7 +222,7 @@ def _items(root: Node, name: str) -> list[Node]:
 
 
 def _address(node: Node | None) -> Address | None:
-    """The address a node holds, if it is one; if not, validation says so."""
+    """Return the address in a node; None if it is not one, which validation reports."""
     try:
         return None if node is None or node.is_broken else parse_address(node.value)
     except ValueError:
@@ -229,20 +230,20 @@ def _address(node: Node | None) -> Address | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a project's process keeps its files, and the token its API wants."""
+class ProcessLocation:
+    """The data folder of a project's process and the token of its API."""
 
     data_dir: Path
     token: str | None
 
 
-def locate(directory: Path, environ: Mapping[str, str]) -> Place:
-    """Find the process of a project, also while its files hold mistakes."""
+def locate(directory: Path, environ: Mapping[str, str]) -> ProcessLocation:
+    """Return the data folder and the token of a project, also while its files hold mistakes."""
     document = _read(directory, SETTINGS_FILE, {})
     for _ in resolve_secrets(document, directory, environ):
         pass
     data_dir = _text(document.root, "data_dir") or str(Settings.model_fields["data_dir"].default)
-    return Place(directory / data_dir, _text(document.root, "api", "token"))
+    return ProcessLocation(directory / data_dir, _text(document.root, "api", "token"))
 
 
 def _text(root: Node | None, *location: str) -> str | None:
@@ -253,7 +254,7 @@ def _text(root: Node | None, *location: str) -> str | None:
 
 
 def load_settings(directory: Path, environ: Mapping[str, str]) -> Settings:
-    """The settings alone, for what must be known before the rest is read; the defaults where they are wrong."""
+    """Return the settings alone, to be known before the rest is read; the defaults if they are invalid."""
     document = _read(directory, SETTINGS_FILE, {})
     for _ in resolve_secrets(document, directory, environ):
         pass

@@ -1,7 +1,7 @@
 """Secrets: ``${env:NAME}`` and ``${file:/run/secrets/name}`` in any value of a configuration file.
 
-They are resolved once, when the file is loaded, and blacked out in everything the process says from then on. A value
-that is not there is a mistake like any other, reported at its place.
+They are resolved once, when the file is loaded, and redacted from then on in logs, the API and the command line. A
+missing value is reported at its position, as any other mistake.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from engine.errors import ConfigError, Problem
 from engine.service.log import hide
 
 FILE_BYTES_MAX = 64 << 10
-"""A longer file is no secret but a mistake."""
+"""The longest file of a secret; a longer one is a mistake in the path."""
 
 _REFERENCE = re.compile(r"\$\{(env|file):([^}]*)\}")
 _LIKE_A_SHELL = re.compile(r"\$(\{)?(\w+)(?(1)\})")
 
 
 def resolve_secrets(document: Document, directory: Path, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Put secrets in their places in the document's tree; paths are relative to `directory`."""
+    """Replace the placeholders of secrets in a document's tree; paths are relative to `directory`."""
     seen: set[int] = set()
     for node in document.root.scalars() if document.root is not None else ():
         if id(node) in seen or not isinstance(node.value, str):

@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them: ``1GiB``, ``20ms``, ``2h``. In models they are bytes and seconds."""
+"""Sizes and durations with units (``1GiB``, ``20ms``, ``2h``). In models they are bytes and seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes of ``1GiB``, ``900KiB``, ``10MB`` or a plain number. Raises `ValueError` with the forms that work."""
+    """Return the bytes of ``1GiB``, ``900KiB``, ``10MB`` or a plain number. Raises `ValueError` with valid forms."""
     if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
         return text
     if isinstance(text, str):
@@ -31,7 +31,7 @@ def parse_size(text: str | int) -> int:
 
 
 def parse_duration(text: str | int | float) -> float:
-    """Seconds of ``20ms``, ``1.5s``, ``1h30m`` or a plain number; else `ValueError` with the forms that work."""
+    """Return the seconds of ``20ms``, ``1.5s``, ``1h30m`` or a plain number. Raises `ValueError` with valid forms."""
     if isinstance(text, (int, float)) and not isinstance(text, bool) and text >= 0:
         return float(text)
     if isinstance(text, str):

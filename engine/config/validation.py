@@ -1,4 +1,4 @@
-"""A tree of values into a model, and what the model refuses into problems with their places in the file."""
+"""Validation of a tree of values by a model; errors of the model become problems with positions in the file."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ _SAYINGS = {
 
 
 def validate(model: type[M], node: Node, path: str, *, prefix: str = "") -> tuple[M | None, list[Problem]]:
-    """An instance of `model`, or None and what is wrong. `prefix` is what the key path in a message begins with.
+    """Return an instance of `model`, or None and the problems. Key paths in messages begin with `prefix`.
 
-    None without problems is the answer where a value that was reported before is all that is wrong.
+    Returns None without problems if the only invalid values have been reported before.
     """
     try:
         instance = model.model_validate(node.plain())
@@ -63,7 +63,7 @@ def validate(model: type[M], node: Node, path: str, *, prefix: str = "") -> tupl
 
 
 def validate_part(model: type[BaseModel], node: Node, path: str, *, prefix: str = "") -> list[Problem]:
-    """What is wrong with the keys that are there; that some are not is fine."""
+    """Return the problems of the keys that are present; missing keys are not a problem."""
     try:
         model.model_validate(node.plain())
     except ValidationError as error:
@@ -73,7 +73,7 @@ def validate_part(model: type[BaseModel], node: Node, path: str, *, prefix: str 
 
 
 def unknown_name(name: str, known: Sequence[str], word: str = "allowed") -> str:
-    """The remedy for a name that is not among `known`: the nearest, else all of them."""
+    """Return the remedy for a name that is not among `known`: the nearest of them, or else all."""
     near = get_close_matches(name, known, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
@@ -96,9 +96,9 @@ def _problems(
 
 
 def _place(details: ErrorDetails, root: Node) -> tuple[Location, Position | None]:
-    """The key path that stands in the file, and the position to point at; no position for what was reported already.
+    """Return the key path in the file and the position to point at; no position if it has been reported already.
 
-    Parts of pydantic's location that are no key of the file (the branch of a union, say) are left out.
+    Parts of pydantic's location that are not keys of the file (the branch of a union, say) are left out.
     """
     node, position, location = root, root.position, []
     parts = details["loc"]
@@ -166,7 +166,7 @@ def _is_secret(root: Node, location: Location) -> bool:
 
 
 def _purpose(model: type[BaseModel], location: Location) -> str | None:
-    """The first sentence of what a field is for."""
+    """Return the first sentence of a field's description, as a remedy."""
     owner = model_at(model, location[:-1])
     field = owner.model_fields.get(str(location[-1])) if owner is not None and location else None
     if field is None or not field.description:
@@ -175,7 +175,7 @@ def _purpose(model: type[BaseModel], location: Location) -> str | None:
 
 
 def model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
-    """The model that describes the mapping at `location`, where there is exactly one."""
+    """Return the model of the mapping at `location`, if there is exactly one."""
     found: type[BaseModel] | None = model
     for part in location:
         if found is None:

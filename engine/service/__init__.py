@@ -1,1 +1,1 @@
-"""Ambient parts of the process: the clock, the log, and tasks that have an owner."""
+"""Infrastructure of the process: clock, log, and services with the tasks they own."""

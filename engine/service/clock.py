@@ -1,4 +1,4 @@
-"""Where time is read. Everything that waits or stamps takes a `Clock`, so that tests can run a day in a millisecond."""
+"""The clock. Code that waits or reads the time takes a `Clock`, so that a test can run a day in a millisecond."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Protocol
 
 
 class Timer(Protocol):
-    """A call that is still to come."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Do not call; fine when it has been called already."""
+        """Cancel the call; has no effect after it was made."""
 
 
 class Clock(Protocol):
     """Wall time, monotonic time, sleeping and calls at a later time."""
 
     def now_ms(self) -> int:
-        """Milliseconds since 1970."""
+        """Return the milliseconds since 1970, UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that never go back."""
+        """Return seconds that never decrease."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait `seconds`; cancelling is safe."""
+        """Wait for `seconds`; can be cancelled."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
-        """Call `callback` on the event loop once `seconds` have passed."""
+        """Schedule `callback` on the event loop after `seconds`."""
 
 
 class SystemClock:

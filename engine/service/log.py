@@ -1,7 +1,7 @@
-"""The set-up of logging: one line an event, for people or as JSON, with every known secret blacked out.
+"""Logging: one line per event, for people or as JSON, with every known secret redacted.
 
-Whoever learns a secret (the configuration, as it resolves one) tells `hide`; from then on neither a log line nor
-anything passed through `redact` shows it.
+Code that learns a secret (the configuration, when it resolves one) passes it to `hide`. From then on no log line and no
+text from `redact` contains it.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 MASK = "***"
 SECRET_CHARS_MIN = 4
-"""Shorter values are not blacked out: they would take unrelated text with them and hide nothing."""
+"""The shortest secret that is redacted; a shorter one would match unrelated text and protect nothing."""
 
 _secrets: set[str] = set()
 _by_length: list[str] = []
 
 
 def hide(values: Iterable[str]) -> None:
-    """Black out `values` from now on, also as a log line or JSON writes them; of a URL also the password in it."""
+    """Redact `values` from now on, also in their escaped forms in logs and JSON, and the password in a URL."""
     for value in values:
         for secret in (value, *_passwords(value)):
             if (len(secret) >= SECRET_CHARS_MIN and not secret.isdecimal()) or len(secret) > 5:
                 _secrets.update(_written(secret))
-    # Longest first, so that a secret within a secret leaves nothing of the outer one behind.
+    # Longest first: if one secret contains another, no part of the outer one remains.
     _by_length[:] = sorted(_secrets, key=len, reverse=True)
 
 
 def redact(text: str) -> str:
-    """`text` without the secrets."""
+    """Return `text` with every known secret replaced."""
     for secret in _by_length:
         if secret in text:
             text = text.replace(secret, MASK)
@@ -46,13 +46,13 @@ def redact(text: str) -> str:
 
 
 def forget_secrets() -> None:
-    """Black out nothing any more: for tests, whose secrets are their own."""
+    """Forget all secrets. For tests."""
     _secrets.clear()
     _by_length.clear()
 
 
 def configure(format: LogFormat = "console", level: LogLevel = "info", stream: TextIO | None = None) -> None:
-    """Send log events to `stream` (standard error unless given), and those of libraries with them."""
+    """Write log events, those of libraries included, to `stream` (by default standard error)."""
     stream = stream or sys.stderr
     structlog.configure(
         processors=[
@@ -70,8 +70,11 @@ def configure(format: LogFormat = "console", level: LogLevel = "info", stream: T
 
 
 class _Lines:
-    """Writes each event to a stream as a line. Where that fails (nobody reads it any more, the disk is full) the line
-    is lost and nothing else: who has something to say is in the middle of something that must go on."""
+    """Writes each event to a stream as a line.
+
+    If writing fails (its reader has ended, the disk is full) the line is lost and no error is raised: a failing log
+    must not interrupt the code that logs.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -85,7 +88,7 @@ class _Lines:
 
 
 class _Forward(logging.Handler):
-    """Passes what libraries log with the standard library on to structlog."""
+    """Forwards records of the standard library's logging to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         logger = structlog.get_logger()
@@ -97,14 +100,14 @@ def _route_libraries(level: LogLevel) -> None:
     for handler in [handler for handler in root.handlers if isinstance(handler, _Forward)]:
         root.removeHandler(handler)
     root.addHandler(_Forward())
-    # Libraries say at `info` what we say ourselves; they are heard in full when somebody debugs.
+    # At `info` libraries repeat our own events; in full they are of use only for debugging.
     root.setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
 
 
 def _renderers(format: LogFormat, stream: TextIO) -> list[Any]:
     if format == "json":
         return [structlog.processors.JSONRenderer(ensure_ascii=False), _redact_line]
-    # Not rich's tracebacks: they show local variables, which is where passwords are.
+    # Not rich's tracebacks: they show local variables, which can hold passwords.
     plain = structlog.dev.plain_traceback
     return [
         structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=0, exception_formatter=plain),
@@ -125,7 +128,7 @@ def _passwords(value: str) -> tuple[str, ...]:
 
 
 def _written(secret: str) -> tuple[str, ...]:
-    """`secret`, and what becomes of it where quotes, backslashes, line breaks and letters beyond ASCII are escaped."""
+    """Return `secret` and its forms with quotes, backslashes, line breaks and non-ASCII letters escaped."""
     both_quotes = repr("'\"" + secret)[4:-1]
     in_json = (json.dumps(secret, ensure_ascii=ascii)[1:-1] for ascii in (True, False))
     return secret, repr(secret)[1:-1], both_quotes, *in_json

@@ -1,7 +1,7 @@
-"""How things that run are started and stopped, and who owns their tasks.
+"""Services and their tasks.
 
-``start`` returns when the service is up, ``stop`` once it is down; stopping twice, or before starting, is fine. Tasks
-are born here and nowhere else in the engine: a task that fails on its own is reported to its service, not lost.
+``start`` returns when the service is up, ``stop`` when it is down; stopping twice, or before starting, has no effect.
+All tasks of the engine are created here, so that the failure of a task is reported to its service, not lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 
 class Service(Protocol):
-    """Anything that is started and stopped."""
+    """A part of the process that is started and stopped."""
 
     async def start(self) -> None: ...
 
@@ -24,7 +24,7 @@ class Service(Protocol):
 
 
 class Tasks:
-    """The tasks of one service. A task that dies calls `on_failure` with its exception."""
+    """The tasks of one service. `on_failure` is called with the exception of a task that fails."""
 
     def __init__(self, owner: str, on_failure: Callable[[BaseException], None] | None = None) -> None:
         self._owner = owner
@@ -32,7 +32,7 @@ class Tasks:
         self._running: set[asyncio.Task[Any]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Run `work` as a task of this owner."""
+        """Start `work` as a task of this owner."""
         task = asyncio.get_running_loop().create_task(work, name=f"{self._owner}:{name}")
         self._running.add(task)
         task.add_done_callback(self._ended)
