@@ -1,5 +1,5 @@
-"""Rules, delivery and the running service: what happens to a message between the broker's hooks and a sink's answer.
+"""Rules, delivery and the running service: the path of a message from the broker's hooks to the answer of a sink.
 
-The storeys of its rooms, from `errors` up to `cli`, stand in pyproject.toml and are checked; README.md beside this file
-has the functions, events and settings.
+The layers of its packages, from `errors` up to `cli`, are listed in pyproject.toml and checked; README.md beside this
+file has the functions, events and settings.
 """

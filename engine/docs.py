@@ -1,9 +1,9 @@
-"""Reference tables and JSON Schemas, made from what they describe.
+"""Generator of the reference tables and JSON Schemas.
 
     python -m engine.docs            write them
-    python -m engine.docs --check    exit with 1 where a file is not what would be written
+    python -m engine.docs --check    exit with 1 if a file is out of date
 
-A table stands between ``<!-- begin: name -->`` and ``<!-- end: name -->`` in a README; what is around it is written by
+A table is between ``<!-- begin: name -->`` and ``<!-- end: name -->`` in a README; the text around it is written by
 hand. The schemas are whole files under ``docs/``.
 """
 
@@ -41,12 +41,12 @@ _MARKED = re.compile(r"(<!-- begin: ([a-z-]+) -->\n).*?(<!-- end: \2 -->)", re.D
 
 
 def main() -> None:
-    """Write every file, or say which are stale."""
+    """Write every file, or name those that are out of date."""
     check = "--check" in sys.argv[1:]
     stale = [path for path, text in generate() if not path.exists() or path.read_text("utf-8") != text]
     if check:
         for path in stale:
-            sys.stderr.write(f"stale: {path.relative_to(ROOT)}; run python -m engine.docs\n")
+            sys.stderr.write(f"out of date: {path.relative_to(ROOT)}; run python -m engine.docs\n")
         sys.exit(1 if stale else 0)
     for path, text in generate():
         path.parent.mkdir(exist_ok=True)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def generate() -> Iterator[tuple[Path, str]]:
-    """Every generated file with the text it should have."""
+    """Yield every generated file with its text."""
     for name in ("README.md", "engine/README.md", "connectors/README.md"):
         path = ROOT / name
         yield path, fill(path.read_text("utf-8"))
@@ -63,7 +63,7 @@ def generate() -> Iterator[tuple[Path, str]]:
 
 
 def fill(text: str) -> str:
-    """`text` with every table between markers made anew. Raises `KeyError` for a marker nobody writes."""
+    """Return `text` with every table between markers generated. Raises `KeyError` for an unknown marker."""
 
     def replace(match: re.Match[str]) -> str:
         return f"{match[1]}\n{TABLES[match[2]]().strip()}\n\n{match[3]}"
@@ -91,7 +91,7 @@ def _kind_sections() -> str:
 
 
 def _kind_section(kind: str, sink: type[Sink]) -> str:
-    # What all sinks have is left out, unless this kind has another default for it.
+    # Options of all sinks are left out, unless this kind has another default for one.
     common = set(_option_rows(ConnectorConfig))
     own = [row for row in _option_rows(sink.Config) if row not in common and row[0] != "`type`"]
     parts = [f"### {kind}", _paragraphs(_module_doc(sink)), _table(_OPTION_HEAD, own) if own else ""]
@@ -137,7 +137,7 @@ def _metrics_table() -> str:
     rows = [(f"`headgate_rule_{name}_total`", text) for name, text in RULE_COUNTERS.items()]
     rows += [(f"`headgate_sink_{name}_total`", text) for name, text in SINK_COUNTERS.items()]
     rows += [(f"`{name}`", text) for name, text in SINK_GAUGES.values()]
-    rows.append(("`headgate_sink_status`", "1 for the state a sink is in."))
+    rows.append(("`headgate_sink_status`", "1 for the current status of a sink, else 0."))
     return _table(("metric", "what it counts"), rows)
 
 
@@ -164,7 +164,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 class _NoApplication:
-    """Just enough of an application for its routes to be listed."""
+    """The part of an application that listing the routes needs."""
 
     def process(self) -> ProcessView:
         return ProcessView("0", 0, "", "", 0, 0.0, (), 0, 0)
@@ -181,7 +181,7 @@ def _options_table(model: type[BaseModel]) -> str:
 def _option_rows(
     model: type[BaseModel], prefix: str = "", values: BaseModel | None = None
 ) -> Iterator[tuple[str, ...]]:
-    """A row for each option; `values` holds the defaults where they are not the model's own."""
+    """Yield a row for each option; `values` has defaults that differ from those of the model."""
     for name, field in model.model_fields.items():
         value = field.default if values is None else getattr(values, name)
         nested = _only_model(field.annotation)

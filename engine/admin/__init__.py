@@ -1,5 +1,5 @@
-"""The admin API: what runs, how it does, and the few things that can be changed while it runs.
+"""The admin API: state, counters, dead letters and clients of a running process, over HTTP.
 
-Routes translate HTTP to `port.AdminPort` and back; nothing is decided here. Paths and words are EMQX's where it has
-them (``/api/v5``). `server.ApiServer` is what the application starts; FastAPI is imported only then.
+Routes translate HTTP to `port.AdminPort` and back, without decisions of their own. Paths and names are those of EMQX
+where it has them (``/api/v5``). The application starts `server.ApiServer`, which imports FastAPI only then.
 """

@@ -1,6 +1,6 @@
-"""The routes: HTTP to `AdminPort` and back. Paths and shapes of lists and errors are EMQX's (``/api/v5``).
+"""The routes of the API. Paths, and the shapes of lists and errors, are those of EMQX (``/api/v5``).
 
-Handlers are coroutines, all of them, so that they run on the event loop that owns what they read.
+All handlers are coroutines, so that they run on the event loop, which owns the state that they read.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ View = TypeVar("View", RuleView, SinkView)
 _CODES = {400: "BAD_REQUEST", 401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
 
 _INTEGER_MAX = 2**63 - 1
-"""Past this the journal can't have counted."""
+"""The largest id that the database of dead letters can hold."""
 
-Page = Annotated[int, Query(ge=1, le=1_000_000_000, description="Which page, from 1.")]
-Limit = Annotated[int, Query(ge=1, le=10_000, description="Entries of a page.")]
+Page = Annotated[int, Query(ge=1, le=1_000_000_000, description="Number of the page, from 1.")]
+Limit = Annotated[int, Query(ge=1, le=10_000, description="Entries per page.")]
 LetterId = Annotated[int, Field(ge=0, le=_INTEGER_MAX)]
 Ids = Annotated[
-    list[LetterId] | None, Query(alias="id", description="Dead letters by id; all of the sink unless given.")
+    list[LetterId] | None, Query(alias="id", description="Ids of dead letters; all of the sink if not given.")
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """Where a page stands in its list."""
+    """Position of a page in its list."""
 
     page: int
     limit: int
@@ -70,21 +70,21 @@ class Listing(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many something was done to."""
+    """Number of entries that an operation changed."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What came of a reload: with errors among the problems the running set stayed."""
+    """Result of a reload. With errors among the problems the running project stays."""
 
     reloaded: bool
     problems: list[dict[str, Any]]
 
 
 def create_api(app: AdminPort, token: str | None = None) -> FastAPI:
-    """The API of `app`. With a `token` every request must bear it; without, only this machine's own are answered."""
+    """Return the API of `app`. Requests must carry the `token` if there is one, or else come from this machine."""
     api = FastAPI(title="Headgate", version=app.process().version, docs_url="/api-docs", openapi_url="/api-docs.json")
     api.middleware("http")(_guard(token))
     _answer_errors(api)
@@ -97,15 +97,15 @@ def create_api(app: AdminPort, token: str | None = None) -> FastAPI:
 
 
 def _add_process_routes(api: FastAPI, app: AdminPort) -> None:
-    @api.get("/api/v5/status", tags=["process"], summary="The process: version, listeners, health")
+    @api.get("/api/v5/status", tags=["process"], summary="Version, listeners and health of the process")
     async def status() -> ProcessView:
         return app.process()
 
-    @api.get("/api/v5/stats", tags=["process"], summary="Figures of the moment and of the process's life")
+    @api.get("/api/v5/stats", tags=["process"], summary="Gauges, and counters since the start of the process")
     async def stats() -> StatsView:
         return app.stats()
 
-    @api.post("/api/v5/reload", tags=["process"], summary="Read the project's files again")
+    @api.post("/api/v5/reload", tags=["process"], summary="Reload the files of the project")
     async def reload() -> Reloaded:
         problems = await app.reload()
         failed = any(problem.severity == "error" for problem in problems)
@@ -118,7 +118,7 @@ def _add_process_routes(api: FastAPI, app: AdminPort) -> None:
 
 
 def _add_rule_routes(api: FastAPI, app: AdminPort) -> None:
-    @api.get("/api/v5/rules", tags=["rules"], summary="The rules in service")
+    @api.get("/api/v5/rules", tags=["rules"], summary="The active rules")
     async def rules(page: Page = 1, limit: Limit = 100) -> Listing[RuleView]:
         return _page(app.rules(), page, limit)
 
@@ -132,7 +132,7 @@ def _add_rule_routes(api: FastAPI, app: AdminPort) -> None:
 
 
 def _add_sink_routes(api: FastAPI, app: AdminPort) -> None:
-    @api.get("/api/v5/sinks", tags=["sinks"], summary="The sinks: status, backlog, counters")
+    @api.get("/api/v5/sinks", tags=["sinks"], summary="The sinks with status, backlog and counters")
     async def sinks(page: Page = 1, limit: Limit = 100) -> Listing[SinkView]:
         return _page(app.sinks(), page, limit)
 
@@ -148,24 +148,24 @@ def _add_sink_routes(api: FastAPI, app: AdminPort) -> None:
 def _add_dead_letter_routes(api: FastAPI, app: AdminPort) -> None:
     path = "/api/v5/sinks/{sink_id}/dead_letters"
 
-    @api.get(path, tags=["dead letters"], summary="What could not be stored, oldest first, without the rows")
+    @api.get(path, tags=["dead letters"], summary="Dead letters of a sink, oldest first, without their rows")
     async def dead_letters(sink_id: str, page: Page = 1, limit: Limit = 100) -> Listing[DeadLetterView]:
         _one(app.sinks(), "sink", sink_id)
         found = await app.dead_letters(sink_id, limit + 1, (page - 1) * limit)
         return Listing(list(found[:limit]), Meta(page, limit, len(found) > limit))
 
-    @api.get(path + "/{letter_id}", tags=["dead letters"], summary="One of them with its row")
+    @api.get(path + "/{letter_id}", tags=["dead letters"], summary="One dead letter with its row")
     async def dead_letter(sink_id: str, letter_id: LetterId) -> DeadLetterView:
         _one(app.sinks(), "sink", sink_id)
         letter = await app.dead_letter(sink_id, letter_id)
         return replace(letter, row=_shown(letter.row))
 
-    @api.post(path + "/retry", tags=["dead letters"], summary="Hand them to the sink again")
+    @api.post(path + "/retry", tags=["dead letters"], summary="Send dead letters to the sink again")
     async def retry(sink_id: str, ids: Ids = None) -> Count:
         _one(app.sinks(), "sink", sink_id)
         return Count(await app.retry_dead_letters(sink_id, ids))
 
-    @api.delete(path, tags=["dead letters"], summary="Forget them for good")
+    @api.delete(path, tags=["dead letters"], summary="Delete dead letters")
     async def drop(sink_id: str, ids: Ids = None) -> Count:
         _one(app.sinks(), "sink", sink_id)
         return Count(await app.drop_dead_letters(sink_id, ids))
@@ -177,7 +177,12 @@ def _add_client_routes(api: FastAPI, app: AdminPort) -> None:
         found = app.clients(limit + 1, (page - 1) * limit)
         return Listing(list(found[:limit]), Meta(page, limit, len(found) > limit))
 
-    @api.delete("/api/v5/clients/{client_id:path}", tags=["clients"], summary="Close its connection", status_code=204)
+    @api.delete(
+        "/api/v5/clients/{client_id:path}",
+        tags=["clients"],
+        summary="Close the connection of a client",
+        status_code=204,
+    )
     async def kick(client_id: str) -> None:
         app.kick(client_id)
 
@@ -200,7 +205,7 @@ def _counters(view: RuleView | SinkView) -> dict[str, int]:
 
 
 def _shown(row: dict[str, Any] | None) -> Any:
-    """`row` as an answer can carry it, bytes included; in outline where it is nested too deeply."""
+    """Return `row` in JSON's types, bytes included, or its outline if it is nested too deeply."""
     try:
         value = jsontext.decode(jsontext.encode(row))
         to_json(value)
@@ -214,16 +219,16 @@ def _problem(problem: Problem) -> dict[str, Any]:
 
 
 def _guard(token: str | None) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
-    """Lets in who bears the token. Without one, keeps out pages of other sites that a browser here may have open."""
+    """Return the middleware that checks the token or, without one, refuses requests of other sites' pages."""
 
     async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         if token is not None:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not compare_digest(given.strip().encode(), token.encode()):
                 headers = {"WWW-Authenticate": "Bearer"}
-                return _error(401, "the API wants its token: Authorization: Bearer …", headers)
+                return _error(401, "the API requires its token: Authorization: Bearer …", headers)
         elif not all(_is_local(request.headers.get(name)) for name in ("host", "origin")):
-            return _error(403, "without a token the API answers only what comes from this machine by its own name")
+            return _error(403, "without a token the API answers only requests whose Host and Origin name this machine")
         return await answer(request)
 
     return guard
@@ -245,7 +250,7 @@ def _answer_errors(api: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         return _error(error.status_code, str(error.detail))
 
-    async def not_understood(request: Request, error: Exception) -> Response:
+    async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return _error(400, "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors()))
 
@@ -254,7 +259,7 @@ def _answer_errors(api: FastAPI) -> None:
 
     api.exception_handler(KeyError)(not_found)
     api.exception_handler(HTTPException)(not_allowed)
-    api.exception_handler(RequestValidationError)(not_understood)
+    api.exception_handler(RequestValidationError)(invalid)
     api.exception_handler(HeadgateError)(failed)
 
 

@@ -1,4 +1,4 @@
-"""All counters in Prometheus' text form, collected when they are asked for."""
+"""All counters in the text format of Prometheus, collected on request."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from prometheus_client.registry import Collector
 from engine.admin.port import AdminPort
 
 RULE_COUNTERS = {
-    "received": "Messages and events a rule was asked about.",
-    "filtered": "Those it made nothing of.",
-    "failed": "Those it could not evaluate.",
-    "emitted": "Those it made rows of.",
-    "refused": "Those refused because a sink's buffer was full.",
-    "records": "Rows it handed to sinks, counted once per sink.",
+    "received": "Messages and events that a rule evaluated.",
+    "filtered": "Messages and events without a row.",
+    "failed": "Messages and events whose evaluation failed.",
+    "emitted": "Messages and events with at least one row.",
+    "refused": "Messages refused because a sink's buffer was full.",
+    "records": "Rows passed to sinks, counted once per sink.",
 }
 SINK_COUNTERS = {
-    "emitted": "Records that rules handed to a sink.",
-    "delivered": "Records the sink stored.",
-    "deduplicated": "Records the sink had already.",
-    "dead_lettered": "Records put aside with a reason.",
-    "dropped": "Records dropped by a named policy.",
-    "retried": "Attempts after the first.",
+    "emitted": "Records that rules passed to a sink.",
+    "delivered": "Records that the sink stored.",
+    "deduplicated": "Records that the sink had stored before.",
+    "dead_lettered": "Records kept as dead letters.",
+    "dropped": "Records dropped by a policy.",
+    "retried": "Writes after the first attempt.",
 }
 SINK_GAUGES = {
     "buffered": ("headgate_sink_buffered_records", "Records that wait for a sink."),
-    "buffered_bytes": ("headgate_sink_buffered_bytes", "Bytes of them in the journal."),
-    "oldest_age_s": ("headgate_sink_oldest_age_seconds", "Age of the oldest of them."),
-    "dead_letters": ("headgate_sink_dead_letters", "Dead letters that are kept."),
+    "buffered_bytes": ("headgate_sink_buffered_bytes", "Bytes of the waiting records in the journal."),
+    "oldest_age_s": ("headgate_sink_oldest_age_seconds", "Age of the oldest waiting record."),
+    "dead_letters": ("headgate_sink_dead_letters", "Dead letters of a sink."),
 }
 SINK_STATES = ("connecting", "connected", "degraded", "held", "disconnected", "stopped")
 
 
 def render(app: AdminPort) -> tuple[bytes, str]:
-    """The text and its content type."""
+    """Return the text and its content type."""
     registry = CollectorRegistry()
     registry.register(_AppCollector(app))
     ProcessCollector(registry=registry)
@@ -80,7 +80,9 @@ class _AppCollector(Collector):
             yield gauge
 
     def _states(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily("headgate_sink_status", "1 for the state a sink is in.", labels=["sink", "status"])
+        family = GaugeMetricFamily(
+            "headgate_sink_status", "1 for the current status of a sink, else 0.", labels=["sink", "status"]
+        )
         for sink in self._app.sinks():
             for state in SINK_STATES:
                 family.add_metric([sink.id, state], float(sink.status == state))

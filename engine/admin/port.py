@@ -1,9 +1,9 @@
-"""What the admin API asks of the application, and the shapes it answers in.
+"""The interface between admin API and application, and the shapes of its answers.
 
-The shapes are frozen dataclasses: FastAPI makes the schema of the API from them, and the command line reads them.
-Counters of a rule obey ``received = filtered + failed + emitted`` (a refused message was not received, it comes again);
-those of a sink ``emitted = delivered + buffered + dead_lettered + dropped`` (``deduplicated`` is a part of
-``delivered``).
+The shapes are frozen dataclasses, from which FastAPI makes the schema of the API. Counters of a rule obey ``received =
+filtered + failed + emitted``; a refused message is not counted as received, since its client sends it again. Counters
+of a sink obey ``emitted = delivered + buffered + dead_lettered + dropped``; ``deduplicated`` is a part of
+``delivered``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine.errors import Problem
 
 @dataclass(frozen=True, slots=True)
 class ListenerView:
-    """Where devices connect."""
+    """An address that devices connect to."""
 
     type: str
     host: str
@@ -40,14 +40,14 @@ class ProcessView:
     rules: int
     sinks: int
     healthy: bool = True
-    """Whether everything is acknowledged and delivered as promised: the journal writes, no sink is held."""
+    """Whether there are no `problems`."""
     problems: tuple[str, ...] = ()
-    """What keeps it from being healthy, and what went wrong with the last reload."""
+    """A journal that can't be written, sinks that are held or full, a refused reload, and lost or orphaned records."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleView:
-    """A rule in service and what it has counted since its first message."""
+    """An active rule with its counters since its first message."""
 
     id: str
     sql: str
@@ -62,13 +62,13 @@ class RuleView:
     emitted: int = 0
     refused: int = 0
     records: int = 0
-    """What `emitted` came to in sinks: rows times sinks."""
+    """Rows passed to sinks: rows times sinks."""
     last_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SinkView:
-    """A sink, how it is, and what it has counted since its first record."""
+    """A sink with its status, and its counters since its first record."""
 
     id: str
     type: str
@@ -77,9 +77,9 @@ class SinkView:
     status: str
     """connecting, connected, degraded, held, disconnected or stopped."""
     reason: str | None = None
-    """Why, where it is not connected."""
+    """The reason for a status other than connected."""
     since: int | None = None
-    """Since when, in milliseconds since 1970."""
+    """Time of the last change of status, in milliseconds since 1970."""
     emitted: int = 0
     delivered: int = 0
     deduplicated: int = 0
@@ -90,14 +90,14 @@ class SinkView:
     buffered_bytes: int = 0
     oldest_age_s: float | None = None
     dead_letters: int = 0
-    """How many are kept now."""
+    """Number of dead letters in store."""
     last_error: str | None = None
     next_attempt_in_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterView:
-    """A record that could not be stored, with the reason. ``row`` is missing in lists, and holds what JSON can."""
+    """A record that could not be stored, with the reason. ``row`` has JSON's types, and is absent in lists."""
 
     id: int
     sink: str
@@ -105,9 +105,9 @@ class DeadLetterView:
     client: str
     topic: str
     time_ms: int
-    """When the message came."""
+    """Time of receipt of the message, in milliseconds since 1970."""
     died_ms: int
-    """When it was given up."""
+    """Time of its failure, in milliseconds since 1970."""
     reason: str
     code: str | None = None
     attempts: int = 1
@@ -130,15 +130,18 @@ class ClientView:
 
 @dataclass(frozen=True, slots=True)
 class StatsView:
-    """Figures of the moment and of the process's life, by name; `metrics` shows the same to Prometheus."""
+    """Gauges, and counters since the start of the process, by name; `metrics` has the same for Prometheus."""
 
     gauges: dict[str, float] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
 
 
 class AdminPort(Protocol):
-    """What the application offers. A `KeyError` holds the sentence that says what is not there; `DeliveryError` and
-    `JournalError` say what failed."""
+    """The operations of a running application.
+
+    Raises `KeyError`, with a sentence as its argument, for what does not exist, and `DeliveryError` or `JournalError`
+    for an operation that fails.
+    """
 
     def process(self) -> ProcessView: ...
 
@@ -149,22 +152,22 @@ class AdminPort(Protocol):
     def stats(self) -> StatsView: ...
 
     def clients(self, limit: int, offset: int) -> Sequence[ClientView]:
-        """Connected clients, by client id."""
+        """Return connected clients, sorted by client id."""
 
     def kick(self, client_id: str) -> None:
         """Close the connection of a client."""
 
     async def dead_letters(self, sink_id: str, limit: int, offset: int) -> Sequence[DeadLetterView]:
-        """What is kept of a sink, oldest first, without rows."""
+        """Return dead letters of a sink, oldest first, without rows."""
 
     async def dead_letter(self, sink_id: str, letter_id: int) -> DeadLetterView:
-        """One of them, with its row."""
+        """Return a dead letter with its row."""
 
     async def retry_dead_letters(self, sink_id: str, letter_ids: Sequence[int] | None) -> int:
-        """Hand them (None: all) to the sink again; answers how many."""
+        """Send dead letters (None: all) to the sink again and return their number."""
 
     async def drop_dead_letters(self, sink_id: str, letter_ids: Sequence[int] | None) -> int:
-        """Forget them (None: all) for good; answers how many."""
+        """Delete dead letters (None: all) and return their number."""
 
     async def reload(self) -> Sequence[Problem]:
-        """Read the project again; with errors among the problems the running set stays."""
+        """Reload the project. With errors among the returned problems the running project stays."""

@@ -1,6 +1,6 @@
-"""Serves the admin API in the loop of the process it belongs to.
+"""The HTTP server of the admin API, in the event loop of the process.
 
-uvicorn does the serving; the signals of the process stay with whoever runs it, and nothing polls.
+It is uvicorn without its signal handlers, which belong to the command, and without its polling.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ class ApiServer:
 
     @property
     def address(self) -> Address:
-        """Where it listens; once started, with the port the system gave."""
+        """The address of the server; once started, with the port that the system assigned."""
         return self._bind
 
     async def start(self) -> None:
-        """Listen and answer. Raises `ConfigError` when the address is taken."""
+        """Start serving. Raises `ConfigError` if the address is in use."""
         listener = self._listen()
         self._bind = Address(self._bind.host, listener.getsockname()[1])
         self._server = self._make_server()
         self._serving = self._tasks.spawn(self._server.serve(sockets=[listener]), "serve")
 
     async def stop(self) -> None:
-        """Stop listening; what is being answered gets a moment to finish."""
+        """Stop listening and let requests in progress finish, for a moment."""
         if self._server is None or self._serving is None:
             return
         self._server.should_exit = True
@@ -62,10 +62,10 @@ class ApiServer:
     def _listen(self) -> socket.socket:
         host, port = self._bind
         try:
-            # The socket listens at once: whoever connects before uvicorn is ready waits in its queue.
+            # The socket listens at once: clients that connect before uvicorn is ready wait in its queue.
             return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
-            # create_server adds the address once more to the system's words.
+            # create_server repeats the address in the system's message.
             reason = (error.strerror or str(error)).partition(" (")[0].lower()
             raise ConfigError(
                 f"the API can't listen on {self._bind}: {reason}",
@@ -82,7 +82,7 @@ class ApiServer:
         done = self._exit
 
         class Server(uvicorn.Server):
-            """uvicorn without its signal handlers and its ticking clock."""
+            """uvicorn without its signal handlers and its timer, which would poll ten times a second."""
 
             @contextlib.contextmanager
             def capture_signals(self) -> Iterator[None]:

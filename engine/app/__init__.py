@@ -1,1 +1,1 @@
-"""The composition root: a project, brought to life."""
+"""The composition root, which builds a running application from a project."""

@@ -39,7 +39,7 @@ class RunningApp(Protocol):
     outboxes: dict[str, Outbox]
 
     async def reload(self) -> list[Problem]:
-        """Read the project again; with errors among the problems the running set stays."""
+        """Reload the project. With errors among the returned problems the running project stays."""
 
 
 class AppAdmin:
@@ -165,7 +165,7 @@ class AppAdmin:
             emitted=counters.emitted,
             refused=counters.refused,
             records=counters.records,
-            last_error=_shown(route.last_error),
+            last_error=_redacted(route.last_error),
         )
 
     def _sink(self, sink_id: str) -> SinkView:
@@ -182,7 +182,7 @@ class AppAdmin:
             description=entry.config.description,
             enable=entry.config.enable,
             status=status.state,
-            reason=_shown(status.reason),
+            reason=_redacted(status.reason),
             since=status.since_ms,
             emitted=counters.emitted,
             delivered=counters.delivered,
@@ -194,7 +194,7 @@ class AppAdmin:
             buffered_bytes=status.buffered_bytes,
             oldest_age_s=status.oldest_age_s(now_ms),
             dead_letters=status.dead_letters,
-            last_error=_shown(status.last_error),
+            last_error=_redacted(status.last_error),
             next_attempt_in_s=_until(status.next_attempt_ms, now_ms),
         )
 
@@ -220,13 +220,13 @@ class AppAdmin:
 
 
 def _place(problem: Problem) -> str:
-    """``rules/hot_rooms.sql:5: ``, as far as it is known."""
+    """Return the position of a problem as ``rules/hot_rooms.sql:5: ``, or the part of it that is known."""
     parts = (problem.path, problem.position.line if problem.position else None)
     return "".join(f"{part}:" for part in parts if part is not None) + (" " if problem.path else "")
 
 
-def _shown(error: str | None) -> str | None:
-    """Errors quote what they are about, options of a sink among it."""
+def _redacted(error: str | None) -> str | None:
+    """Redact an error: it can quote options of a sink."""
     return None if error is None else redact(error)
 
 

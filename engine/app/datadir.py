@@ -1,4 +1,4 @@
-"""The data directory: one process at a time, and a note for others on how to reach that process."""
+"""The data directory, locked by one process at a time, with a file that tells other commands how to reach it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.errors import HeadgateError
 
 
 class DataDirectoryInUseError(HeadgateError):
-    """Another process works in the data directory; ``pid`` is its id where known."""
+    """Another process uses the data directory; ``pid`` is its id if known."""
 
     def __init__(self, path: Path, pid: int | None) -> None:
         owner = f"process {pid}" if pid else "another process"
@@ -21,15 +21,15 @@ class DataDirectoryInUseError(HeadgateError):
 
 
 class DataDirectory:
-    """Holds the lock of ``<data_dir>/lock`` from `open` to `close`; the system frees it when the process dies."""
+    """Holds the lock on ``<data_dir>/lock`` from `open` to `close`; the system releases it when the process dies."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
 
     def open(self) -> None:
-        """Make the folder where it is missing and lock it. Raises `DataDirectoryInUseError`."""
-        # Messages lie in it, which are nobody else's affair.
+        """Create the folder if it is missing and lock it. Raises `DataDirectoryInUseError`."""
+        # It holds messages, which other users must not read.
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -43,13 +43,13 @@ class DataDirectory:
         self._lock = descriptor
 
     def announce(self, running: dict[str, Any]) -> None:
-        """Write ``run.json``, by which other commands find this process; it appears whole or not at all."""
+        """Write ``run.json``, by which other commands find this process, atomically."""
         draft = self.path / "run.json.tmp"
         draft.write_text(json.dumps(running) + "\n", encoding="utf-8")
         draft.replace(self.path / "run.json")
 
     def close(self) -> None:
-        """Take the note away and free the lock. Fine when not open."""
+        """Remove ``run.json`` and release the lock. Has no effect when not open."""
         if self._lock is None:
             return
         (self.path / "run.json").unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""The composition root: builds everything from a project, names every concrete class, starts and stops in order.
+"""The composition root: builds the application from a project, names every concrete class, starts and stops in order.
 
-Up: lock the data directory, open the journal, open the sinks' outboxes, put the rules in service, and only then let
-clients in. Down: the reverse, so that what was received is in the journal before its acknowledgement is sent, and
-what was acknowledged is on disk before the process ends.
+Start: lock the data directory, open the journal, open the sinks' outboxes, activate the rules, and only then accept
+clients. Stop: the reverse order, so that a message is in the journal before its acknowledgement is sent, and an
+acknowledged message is on disk before the process ends.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ JOURNAL_FILE = "journal.sqlite"
 
 
 class App:
-    """One running Headgate: a project, its journal and sinks, its rules, its broker and its API."""
+    """A running Headgate: the project with its journal, sinks, rules, broker and API."""
 
     def __init__(
         self, directory: Path, *, environ: Mapping[str, str] | None = None, clock: Clock | None = None
     ) -> None:
-        """Nothing is read or opened before `start`."""
+        """Make the application. `start` reads and opens its files."""
         self.directory = directory
         self.clock = clock or SystemClock()
         self.version = version("headgate")
@@ -60,10 +60,10 @@ class App:
         self._undo: list[tuple[str, Callable[[float], Awaitable[None]]]] = []
 
     async def start(self) -> None:
-        """Start everything. Whatever was started before a failure is stopped again.
+        """Start all parts. If one fails, those started before it are stopped again.
 
         Raises `ProjectError`, `engine.app.datadir.DataDirectoryInUseError`, `JournalError` for a journal of a newer
-        version, and `OSError` for a port that is taken.
+        version, and `OSError` for a port that is in use.
         """
         project = read_project(self.directory, self._environ, self._rule_loader)
         if project.has_errors:
@@ -75,23 +75,23 @@ class App:
             raise
 
     async def stop(self, deadline_s: float) -> None:
-        """Stop in order, within about `deadline_s`: no new clients, acknowledge what is safe, flush, close."""
+        """Stop in order, within about `deadline_s`: accept no clients, acknowledge durable messages, flush, close."""
         if self._undo:
             log.info("stopping", deadline_s=deadline_s)
         await self._unwind(deadline_s)
 
     async def _unwind(self, deadline_s: float) -> None:
-        """Undo what was started, the last first."""
+        """Stop the started parts in reverse order."""
         until = self.clock.monotonic() + deadline_s
         while self._undo:
             name, undo = self._undo.pop()
             try:
                 await undo(max(until - self.clock.monotonic(), 0.1))
             except Exception:
-                log.exception("could not be stopped", what=name)
+                log.exception("stopping failed", part=name)
 
     async def reload(self) -> list[Problem]:
-        """Read the project again and swap to it; with errors among the answered problems the running set stays."""
+        """Read the project again and apply it. With errors among the returned problems, the running project stays."""
         async with self._reloading:
             project = await asyncio.to_thread(read_project, self.directory, self._environ, self._rule_loader)
             running = self.project.files.settings
@@ -132,7 +132,7 @@ class App:
         self.bridge = Bridge(hooks, self.dispatcher, self.clock)
         self.outboxes: dict[str, Outbox] = {}
         await self._open_sinks(project, project.active_sinks.values())
-        self._put_in_service(project.ruleset)
+        self._activate(project.ruleset)
 
         if settings.api.enable:
             self.api = ApiServer(AppAdmin(self), settings.api)
@@ -165,9 +165,9 @@ class App:
             self.outboxes[entry.sink_id] = await self.delivery.open(entry.sink_id, sink, entry.config)
 
     async def _swap(self, project: Project) -> None:
-        """Serve `project` from now on. Sinks that changed keep their outbox and with it their backlog.
+        """Replace the running project by `project`. A changed sink keeps its outbox, and with it the backlog.
 
-        Rules change at once; a sink that is busy or hangs is replaced when its writing has ended.
+        Rules change at once. A sink that is writing is replaced when the write has ended.
         """
         old, new = self.project.active_sinks, project.active_sinks
         fresh = [entry for sink_id, entry in new.items() if sink_id not in old]
@@ -178,13 +178,13 @@ class App:
         self.project = project
         for sink_id in gone:
             del self.outboxes[sink_id]
-        self._put_in_service(project.ruleset)
+        self._activate(project.ruleset)
         await asyncio.gather(
             *(self.delivery.replace(entry.sink_id, sink, entry.config) for entry, sink in sinks),
             *(self.delivery.close(sink_id) for sink_id in gone),
         )
 
-    def _put_in_service(self, ruleset: Ruleset) -> None:
+    def _activate(self, ruleset: Ruleset) -> None:
         routes = {
             rule.id: Route(rule, self.outboxes, self.delivery.rule_counters(rule.id)) for rule in ruleset.rules.values()
         }
@@ -204,7 +204,7 @@ def _differs(new: SinkEntry[type[Sink]], old: SinkEntry[type[Sink]]) -> bool:
 
 
 def _needs_restart(running: Settings, written: Settings) -> list[Problem]:
-    """Warnings for what only a restart changes."""
+    """Return warnings for changed settings that only a restart applies."""
     return [
         Problem(
             f"{name} changed; it takes effect at the next start", SETTINGS_FILE, remedy="restart", severity="warning"

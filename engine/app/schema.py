@@ -1,4 +1,4 @@
-"""What ``headgate.yaml`` and ``connectors.yaml`` may hold, as JSON Schema, for editors."""
+"""JSON Schemas of ``headgate.yaml`` and ``connectors.yaml``, for editors."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ SCHEMA_URL = "https://json-schema.org/draft/2020-12/schema"
 
 
 def settings_schema() -> dict[str, Any]:
-    """The JSON Schema of ``headgate.yaml``."""
+    """Return the JSON Schema of ``headgate.yaml``."""
     return {"$schema": SCHEMA_URL, **Settings.model_json_schema(), "title": "headgate.yaml"}
 
 
 def connectors_schema() -> dict[str, Any]:
-    """The JSON Schema of ``connectors.yaml``: a sink fits the model of its kind, or what a connection leaves open."""
+    """Return the JSON Schema of ``connectors.yaml``. The options of a sink with a connection are not checked."""
     definitions: dict[str, Any] = {}
     choices: list[dict[str, Any]] = []
     for kind in KINDS:
         try:
             config = load_kind(kind).Config
         except ConfigError:
-            # Its client library is not installed: an editor then knows the kind's name, not its options.
+            # Its client library is not installed: the schema then has the name of the kind, without its options.
             choices.append({"type": "object", "properties": {"type": {"const": kind}}, "required": ["type"]})
             continue
         model = config.model_json_schema(ref_template="#/$defs/{model}")

@@ -1,11 +1,11 @@
-"""The command line: one module per command, imported only when that command is called.
+"""The command line: one module per command, imported only for that command.
 
 Exit codes, the same for all commands:
 
     0  done
     1  mistakes were found, or the operation failed
     2  the command line is wrong
-    3  there is nobody to talk to: Headgate or the broker is not running, or can't be reached
+    3  Headgate or the broker is not running or not reachable
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ COMMANDS = {
 
 HELP = """The MQTT rules engine that keeps every acknowledged message.
 
-Devices publish to the embedded broker, rules/*.sql filter and transform, sinks receive.
+Devices publish to the embedded broker, rules/*.sql filter and transform, sinks receive the rows.
 
 \b
   headgate init plant && cd plant   make a project
   headgate run                      start it; files are reloaded when they change
-  headgate check                    find every mistake without starting
+  headgate check                    report all mistakes without starting
   headgate status                   rules, sinks, backlog, last errors
 
 Exit codes: 0 done, 1 mistakes found or operation failed, 2 wrong command line, 3 not running or not reachable.
@@ -49,13 +49,13 @@ Exit codes: 0 done, 1 mistakes found or operation failed, 2 wrong command line, 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave the process with its exit code."""
+    """Run the command line and exit the process with its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     debug = "--debug" in arguments[: arguments.index(command)] if command is not None else False
     try:
         if arguments in (["version"], ["--version"]):
-            # Asked by scripts and editors: the answer should not take the time that importing a command line takes.
+            # Scripts and editors ask for it often: importing typer would take longer than all the rest.
             from engine.cli.version import print_version
 
             return print_version(as_json=False)
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def build(names: Iterable[str]) -> typer.Typer:
-    """The application with the commands `names`; importing fewer is what makes a command start fast."""
+    """Return the application with the commands `names`. Importing only one of them makes a command start fast."""
     import typer
 
     app = typer.Typer(

@@ -1,4 +1,4 @@
-"""``headgate check``: every mistake of a project in one run."""
+"""``headgate check``: all mistakes of a project in one run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def register(app: typer.Typer) -> None:
 def check(
     project: Path = ProjectOption,
     as_json: bool = JsonOption,
-    strict: bool = typer.Option(False, "--strict", help="Let warnings fail too."),
+    strict: bool = typer.Option(False, "--strict", help="Exit with 1 for warnings too."),
 ) -> None:
-    """Find every mistake of a project without starting it.
+    """Report all mistakes of a project without starting it.
 
-    Each is reported with its file, line and column, a caret beneath the place, and what to do about it. Exits with
-    1 when there are errors.
+    Each is shown with file, line and column, a caret below the position, and a remedy. Exits with 1 if there are
+    errors.
 
     Examples:
 
@@ -41,6 +41,6 @@ def check(
         print(render(found.problems, found.texts, terminal_style(sys.stdout)))
         print(f"\n{summary(found.problems)}")
     else:
-        print(f"all is well: {count(len(found.ruleset.rules), 'rule')}, {count(len(found.sinks), 'sink')}")
+        print(f"OK: {count(len(found.ruleset.rules), 'rule')}, {count(len(found.sinks), 'sink')}")
     if found.has_errors or (strict and found.problems):
         raise typer.Exit(EXIT_FAILED)

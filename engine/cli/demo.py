@@ -1,7 +1,7 @@
-"""Ten simulated devices of different kinds, publishing over real MQTT: what a newcomer sees rows of within seconds.
+"""Ten simulated devices that publish over MQTT, so that a new user sees rows within seconds.
 
-`Demonstration` belongs to ``headgate run --demo``: it runs the fleet in a process of its own, so that its work is not
-done in the broker's, and says every now and then how many rows have arrived. ``headgate demo`` is that process.
+``headgate run --demo`` uses `Demonstration`, which runs the devices in a process of their own, to keep their work out
+of the broker's, and prints how many rows have arrived. ``headgate demo`` is that process.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from broker.origin import Address
 from engine.admin.port import AdminPort
-from engine.cli.report import say
+from engine.cli.report import write_line
 from engine.service.clock import Clock, SystemClock
 from engine.service.tasks import Tasks
 
 log = structlog.get_logger()
 
 TICK_S = 0.1
-TELL_INTERVAL_S = 2.0
+REPORT_INTERVAL_S = 2.0
 STOP_TIMEOUT_S = 3.0
 AWAY_EVERY_S = 12.0
-"""How often the van drives out of reach."""
+"""How often the van loses its connection."""
 AWAY_S = 5.0
 
 Reading = Callable[[float, Random], Any]
-"""What a device measures at a time in seconds; text and bytes are sent as they are, all else as JSON."""
+"""Returns the reading of a device at a time in seconds; text is sent as it is, other values as JSON."""
 
 
 def _climate(phase: float, warmth: float) -> Reading:
@@ -75,7 +75,7 @@ def _door(now: float, random: Random) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One of the fleet."""
+    """A simulated device."""
 
     client_id: str
     topic: str
@@ -85,7 +85,7 @@ class Device:
     protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5
     retain: bool = False
     is_flaky: bool = False
-    """Drops its connection without a word now and then, and comes back."""
+    """Whether it drops its connection without DISCONNECT now and then, and reconnects."""
 
 
 FLEET = (
@@ -111,13 +111,13 @@ def demo(
     host: str = typer.Option("127.0.0.1", "--host", "-h", help="The broker."),
     port: int = typer.Option(1883, "--port", "-p", help="Its port."),
 ) -> None:
-    """Let ten simulated devices publish until stopped; `headgate run --demo` does this too.
+    """Publish as ten simulated devices until stopped; `headgate run --demo` does this too.
 
     Examples:
 
       headgate demo -p 1883
     """
-    # As Ctrl-C does: every device says good-bye.
+    # As Ctrl-C does, so that every device sends DISCONNECT.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     clock = SystemClock()
     devices = [SimulatedDevice(device, Address(host, port), clock) for device in FLEET]
@@ -127,11 +127,11 @@ def demo(
         pass
     finally:
         for device in devices:
-            device.leave()
+            device.close()
 
 
 async def _publish(devices: list[SimulatedDevice], clock: Clock) -> None:
-    """Ends when the process that started this one has ended."""
+    """Publish until the parent process ends."""
     parent = os.getppid()
     while os.getppid() == parent:
         for device in devices:
@@ -140,7 +140,7 @@ async def _publish(devices: list[SimulatedDevice], clock: Clock) -> None:
 
 
 class SimulatedDevice:
-    """A device with its connection."""
+    """A device and its connection."""
 
     def __init__(self, device: Device, broker: Address, clock: Clock) -> None:
         self._device = device
@@ -156,10 +156,10 @@ class SimulatedDevice:
         self._back_at: float | None = None
 
     def tick(self) -> None:
-        """Do what is due."""
+        """Publish a reading if one is due."""
         now = self._clock.monotonic()
         if self._device.is_flaky:
-            self._come_and_go(now)
+            self._drop_or_reconnect(now)
         if now < self._due_at or self._back_at is not None or not self._client.is_connected():
             return
         self._due_at = now + self._device.interval_s
@@ -167,25 +167,25 @@ class SimulatedDevice:
         payload = reading if isinstance(reading, str) else json.dumps(reading)
         self._client.publish(self._device.topic, payload, self._device.qos, self._device.retain)
 
-    def leave(self) -> None:
-        """Say good-bye and disconnect."""
+    def close(self) -> None:
+        """Send DISCONNECT and close the connection."""
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _come_and_go(self, now: float) -> None:
+    def _drop_or_reconnect(self, now: float) -> None:
         if self._back_at is None:
             away_from = self._started_at + AWAY_EVERY_S
             if now >= away_from and self._client.is_connected():
                 self._back_at = now + AWAY_S
-                self._vanish()
+                self._drop_connection()
         elif now >= self._back_at:
             self._back_at = None
             self._started_at = now
             self._client.reconnect()
             self._client.loop_start()
 
-    def _vanish(self) -> None:
-        """Lose the connection as a van in a tunnel does: no DISCONNECT, so that the will is published."""
+    def _drop_connection(self) -> None:
+        """Close the connection without DISCONNECT, so that the broker publishes the will."""
         self._client.loop_stop()
         connection = self._client.socket()
         if connection is not None:
@@ -193,7 +193,7 @@ class SimulatedDevice:
 
 
 class Demonstration:
-    """The fleet beside a running Headgate, and a line on what has arrived. A `Service`."""
+    """The simulated devices beside a running Headgate, and a line with the rows so far. A `Service`."""
 
     def __init__(self, port: AdminPort, broker: Address, clock: Clock | None = None) -> None:
         self._port = port
@@ -203,14 +203,14 @@ class Demonstration:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start the fleet's process."""
+        """Start the process of the devices."""
         host, port = self._broker
         command = (sys.executable, "-P", "-m", "engine", "demo", "--host", host, "--port", str(port))
         self._process = await asyncio.create_subprocess_exec(*command, start_new_session=True)
-        self._tasks.spawn(self._tell(), "tell")
+        self._tasks.spawn(self._report(), "report")
 
     async def stop(self) -> None:
-        """Stop it again."""
+        """Stop that process."""
         await self._tasks.cancel()
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
@@ -223,12 +223,12 @@ class Demonstration:
             process.kill()
             await process.wait()
 
-    async def _tell(self) -> None:
-        say(f"\nTen simulated devices publish to {self._broker}. Rows so far:", sys.stdout)
+    async def _report(self) -> None:
+        write_line(f"\nTen simulated devices publish to {self._broker}. Rows so far:", sys.stdout)
         last: dict[str, int] = {}
         while True:
-            await self._clock.sleep(TELL_INTERVAL_S)
+            await self._clock.sleep(REPORT_INTERVAL_S)
             rows = {sink.id: sink.delivered for sink in self._port.sinks()}
             if rows != last:
-                say("  " + "   ".join(f"{name} {count:,}" for name, count in rows.items()), sys.stdout)
+                write_line("  " + "   ".join(f"{name} {count:,}" for name, count in rows.items()), sys.stdout)
             last = rows

@@ -1,4 +1,4 @@
-"""``headgate dlq``: what a sink could not store, and what becomes of it."""
+"""``headgate dlq``: the dead letters of a sink."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engine.cli.report import EXIT_USAGE, CommandError, printable, table_console
 
 
 class Action(StrEnum):
-    """What to do."""
+    """The actions on dead letters."""
 
     list = "list"
     show = "show"
@@ -32,10 +32,10 @@ def register(app: typer.Typer) -> None:
 
 def dlq(
     sink: str = typer.Argument(help="The sink."),
-    action: Action = typer.Argument(Action.list, help="What to do."),
+    action: Action = typer.Argument(Action.list, help="The action."),
     ids: list[int] = typer.Argument(None, help="Dead letters by id."),
-    every: bool = typer.Option(False, "--all", help="Retry or drop all of the sink."),
-    limit: int = typer.Option(100, "--limit", min=1, max=10_000, help="Most to list."),
+    every: bool = typer.Option(False, "--all", help="Retry or drop all dead letters of the sink."),
+    limit: int = typer.Option(100, "--limit", min=1, max=10_000, help="How many to list at most."),
     project: Path = ProjectOption,
     as_json: bool = JsonOption,
     api: str = ApiOption,
@@ -43,8 +43,8 @@ def dlq(
 ) -> None:
     """List, show, retry or drop dead letters of a sink.
 
-    They are the records it could not store, each with the reason. A retried record goes to the sink again, and is a
-    dead letter again if it fails again.
+    A dead letter is a record that the sink could not store, with the reason. A retried record is sent to the sink
+    again, and becomes a dead letter again if it fails again.
 
     Examples:
 
@@ -68,9 +68,9 @@ def _chosen(action: Action, ids: list[int], every: bool) -> list[int]:
     if action is Action.list and (ids or every):
         raise CommandError("list takes no ids", exit_code=EXIT_USAGE)
     if action is Action.show and not ids:
-        raise CommandError("say which: headgate dlq SINK show ID", exit_code=EXIT_USAGE)
+        raise CommandError("show needs an id: headgate dlq SINK show ID", exit_code=EXIT_USAGE)
     if action in (Action.retry, Action.drop) and bool(ids) == every:
-        raise CommandError(f"say which to {action}: ids, or --all", exit_code=EXIT_USAGE)
+        raise CommandError(f"{action} needs ids, or --all", exit_code=EXIT_USAGE)
     return ids
 
 
@@ -84,7 +84,7 @@ def _list(client: ApiClient, path: str, ids: list[int], limit: int, as_json: boo
     else:
         _print_table(letters)
         if answer["meta"]["hasnext"]:
-            print(f"and more; --limit shows more than {limit}")
+            print(f"more than {limit}: --limit lists more")
 
 
 def _show(client: ApiClient, path: str, ids: list[int], limit: int, as_json: bool) -> None:
@@ -134,7 +134,7 @@ def _print_table(letters: list[dict[str, Any]]) -> None:
     for name in ("id", "given up", "rule", "client", "reason"):
         table.add_column(name, justify="right" if name == "id" else "left", overflow="fold")
     for letter in letters:
-        # Clients choose their ids, and reasons quote what they sent: no markup, nothing a terminal would obey.
+        # Client ids and reasons hold text of clients: no markup, and no escape sequences for the terminal.
         texts = (str(letter["id"]), _time(letter["died_ms"]), letter["rule"], letter["client"], letter["reason"])
         table.add_row(*(Text(printable(text)) for text in texts))
     table_console().print(table)

@@ -13,7 +13,7 @@ from engine.errors import Problem
 from engine.model.jsontext import decode, encode
 
 _NAME = "statement"
-"""What a statement given on the command line is called in a report."""
+"""The name, in reports, of a statement given on the command line."""
 
 
 def register(app: typer.Typer) -> None:
@@ -23,17 +23,17 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     sql: str = typer.Argument(None, help="The statement."),
-    file: Path = typer.Option(None, "--file", "-f", help="A rule's file instead."),
-    jsonl: bool = typer.Option(False, "--jsonl", help="Statements come with their events, and so do answers."),
+    file: Path = typer.Option(None, "--file", "-f", help="The file of a rule, instead of SQL."),
+    jsonl: bool = typer.Option(False, "--jsonl", help="Read statements with their events as JSON lines."),
 ) -> None:
     """Run a statement over events from standard input.
 
-    Events are JSON lines, and so are the rows that are printed. An event is an object of columns, with event_type
-    where it is no publish. Exits with 1 when the statement is wrong or an event can't be evaluated.
+    Events are JSON lines, and rows are printed as JSON lines. An event is an object of columns; event_type names an
+    event other than a publish. Exits with 1 if the statement is invalid or an event can't be evaluated.
 
-    With --jsonl each line is an object with id, sql and event, and each is answered by one with id and kind: outputs
-    (with the rows as value), no_match, error or invalid. Without an event the statement is only compiled: valid, with
-    from, or invalid.
+    With --jsonl each line is an object with id, sql and event, and is answered by an object with id and kind: outputs
+    (with the rows as value), no_match, error or invalid. Without event the statement is only compiled, and the answer
+    is valid, with the topics of FROM as from, or invalid.
 
     Examples:
 
@@ -67,7 +67,7 @@ def _answer_lines() -> None:
 
 
 def _run(sql: str, name: str, lines: Iterable[bytes]) -> bool:
-    """Whether all went well."""
+    """Evaluate every event. Return whether all succeeded."""
     from engine.language.eval import evaluate_event
     from engine.language.sql import check_rule
 
@@ -100,6 +100,6 @@ def _run(sql: str, name: str, lines: Iterable[bytes]) -> bool:
 
 
 def _write(text: str) -> None:
-    """A line at once: whoever reads may wait for it before sending the next."""
+    """Write a line and flush: a program may wait for it before it sends the next event."""
     sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()

@@ -14,7 +14,7 @@ from engine.cli.report import CommandError
 from engine.cli.welcome import command_name
 
 _NAMES = {"gitignore": ".gitignore"}
-"""Files that have another name here, where their own would have an effect."""
+"""Files stored under another name, since their own would have an effect in this repository."""
 
 
 def register(app: typer.Typer) -> None:
@@ -22,10 +22,10 @@ def register(app: typer.Typer) -> None:
     app.command("init")(init)
 
 
-def init(directory: Path = typer.Argument(Path("."), help="The folder; made where it is missing.")) -> None:
+def init(directory: Path = typer.Argument(Path("."), help="The folder; created if it is missing.")) -> None:
     """Make a project folder with a sample rule and its test.
 
-    Nothing that exists is overwritten.
+    Existing files are never overwritten.
 
     Examples:
 
@@ -37,7 +37,7 @@ def init(directory: Path = typer.Argument(Path("."), help="The folder; made wher
     existing = [path for path in made if path.exists()]
     if existing:
         names = ", ".join(str(path.relative_to(directory)) for path in existing)
-        raise CommandError(f"{directory} has {names} already", remedy="take another folder, or move them away")
+        raise CommandError(f"{directory} has {names} already", remedy="name another folder, or move these files")
     for path, content in made.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

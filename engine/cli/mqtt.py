@@ -1,4 +1,4 @@
-"""The MQTT client behind ``headgate pub`` and ``headgate sub``: connecting, and saying clearly why that failed."""
+"""The MQTT client of ``headgate pub`` and ``headgate sub``."""
 
 from __future__ import annotations
 
@@ -32,11 +32,9 @@ _VERSIONS = {
 }  # fmt: skip
 
 _PASSING = (0x89, 0x8B, 0x8D)
-"""Reasons for which a broker closes a connection that may be had again: busy, shutting down, nothing heard."""
+"""Reason codes after which reconnecting can succeed: server busy, server shutting down, keep-alive timeout."""
 
-HostOption = typer.Option(
-    None, "--host", "-h", help="The broker.", show_default="that of the project here, else 127.0.0.1"
-)
+HostOption = typer.Option(None, "--host", "-h", help="The broker.", show_default="of the project here, else 127.0.0.1")
 PortOption = typer.Option(
     None,
     "--port",
@@ -44,9 +42,9 @@ PortOption = typer.Option(
     min=1,
     max=65535,
     help="Its port.",
-    show_default=f"that of the project here, else {DEFAULT_PORT}",
+    show_default=f"of the project here, else {DEFAULT_PORT}",
 )
-ClientIdOption = typer.Option("", "--id", "-i", help="Client id.", show_default="one the broker gives")
+ClientIdOption = typer.Option("", "--id", "-i", help="Client id.", show_default="assigned by the broker")
 UserOption = typer.Option(None, "--username", "-u", help="User name.")
 PasswordOption = typer.Option(None, "--password", "-P", help="Password.", envvar="HEADGATE_MQTT_PASSWORD")
 VersionOption = typer.Option("5", "--protocol-version", "-V", help="5, 311 or 31.")
@@ -55,7 +53,7 @@ QosOption = typer.Option(0, "--qos", "-q", min=0, max=2, help="Quality of servic
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """How to connect."""
+    """The options of a connection."""
 
     host: str | None
     port: int | None
@@ -69,13 +67,13 @@ class ClientOptions:
 class MqttClient:
     """A connection to a broker. Callbacks run in a thread of their own, which lives until `close`.
 
-    `on_closed` is told, as a sentence, why the broker has closed the connection for good.
+    `on_closed` is called with the reason, a sentence, when the broker has closed the connection for good.
     """
 
     def __init__(self, options: ClientOptions) -> None:
         version = _VERSIONS.get(options.version.lower())
         if version is None:
-            raise CommandError(f"{options.version!r} is no version of MQTT: 5, 311 or 31", exit_code=EXIT_USAGE)
+            raise CommandError(f"{options.version!r} is not a version of MQTT: 5, 311 or 31", exit_code=EXIT_USAGE)
         check_text(options.client_id, "the client id")
         self.host, self.port = _broker(options)
         self._keep_session = options.keep_session
@@ -85,7 +83,7 @@ class MqttClient:
         self.mqtt.on_disconnect = self._on_disconnect
         self.is_v5 = version == MQTTProtocolVersion.MQTTv5
         self.packet_bytes_max: int | None = None
-        """The largest packet that the broker takes, where it has said so."""
+        """The largest packet that the broker accepts, if it has announced one."""
         self.on_closed: Callable[[str], None] = lambda reason: None
         self._answered = threading.Event()
         self._refusal: str | None = None
@@ -106,7 +104,7 @@ class MqttClient:
             raise CommandError(f"the broker refused the connection: {self._refusal}", exit_code=EXIT_FAILED)
 
     def close(self) -> None:
-        """Disconnect, once what is queued has been sent."""
+        """Send the queued packets and disconnect."""
         self.mqtt.disconnect()
         self.mqtt.loop_stop()
 
@@ -123,7 +121,7 @@ class MqttClient:
     ) -> None:
         if reason.is_failure:
             self._refusal = str(reason).lower()
-            # Without this paho would try again and again.
+            # Without this paho would reconnect for ever.
             client.disconnect()
         self.packet_bytes_max = getattr(properties, "MaximumPacketSize", None)
         self._answered.set()
@@ -132,7 +130,7 @@ class MqttClient:
         self, client: mqtt.Client, userdata: Any, flags: mqtt.DisconnectFlags, reason: ReasonCode, properties: Any
     ) -> None:
         if flags.is_disconnect_packet_from_server and reason.value not in _PASSING:
-            # As above. Where another connection has taken this client's place, both would go on for ever.
+            # As above. After a takeover both clients would reconnect for ever, each closing the other.
             client.disconnect()
             self.on_closed(f"the broker closed the connection: {str(reason).lower()}")
 
@@ -145,7 +143,7 @@ class MqttClient:
 
 
 def check_text(text: str, name: str) -> None:
-    """Raise `CommandError` unless `text`, called `name`, can stand in a packet."""
+    """Raise `CommandError` unless `text`, called `name`, is valid in a packet."""
     try:
         is_short = len(text.encode()) <= TEXT_BYTES_MAX
     except UnicodeEncodeError:
@@ -155,7 +153,7 @@ def check_text(text: str, name: str) -> None:
 
 
 def _broker(options: ClientOptions) -> tuple[str, int]:
-    """The broker asked for, else that of the project in this folder when it runs, else the usual place."""
+    """Return the broker of the options, else that of the running project in this folder, else the default."""
     if options.host is None:
         running = read_run_file(locate(Path("."), os.environ).data_dir)
         for host, port in running.listeners if running is not None else ():

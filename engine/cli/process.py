@@ -1,4 +1,4 @@
-"""The running process, as other commands reach it: where its API is, and asking it."""
+"""Access to the running process from other commands, by its API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TokenOption = typer.Option(None, "--token", help="The API's token.", envvar="HEA
 
 @dataclass(frozen=True, slots=True)
 class RunningProcess:
-    """What ``run.json`` says of a process."""
+    """The content of ``run.json``, which a process writes into its data directory."""
 
     pid: int
     listeners: tuple[tuple[str, int], ...]
@@ -33,13 +33,13 @@ class RunningProcess:
 
 
 def read_run_file(data_dir: Path) -> RunningProcess | None:
-    """The process that works in `data_dir`, or None where no note of one can be read."""
+    """Return the process that uses `data_dir`, or None if its ``run.json`` is missing or unreadable."""
     try:
-        note = json.loads((data_dir / "run.json").read_text(encoding="utf-8"))
-        api = note.get("api")
+        content = json.loads((data_dir / "run.json").read_text(encoding="utf-8"))
+        api = content.get("api")
         return RunningProcess(
-            pid=int(note["pid"]),
-            listeners=tuple((_reachable(item["host"]), int(item["port"])) for item in note["listeners"]),
+            pid=int(content["pid"]),
+            listeners=tuple((_reachable(item["host"]), int(item["port"])) for item in content["listeners"]),
             api=None if not api else (_reachable(api["host"]), int(api["port"])),
         )
     except (OSError, ValueError, KeyError, TypeError):
@@ -47,19 +47,19 @@ def read_run_file(data_dir: Path) -> RunningProcess | None:
 
 
 def _reachable(host: str) -> str:
-    """What to connect to for something that listens on `host`."""
+    """Return the address to connect to for a listener on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 class ApiClient:
-    """Asks the API of a running process. What can't be answered raises `CommandError` with the exit code for it."""
+    """Client of the API of a running process. Failures raise `CommandError` with their exit code."""
 
     def __init__(self, url: str, token: str | None) -> None:
-        # httpx takes a tenth of a second to import; only commands that ask pay for it.
+        # Importing httpx takes a tenth of a second, which only commands that use it should pay.
         import httpx
 
         if token is not None and not is_token(token):
-            message = "the token can't be one: it holds letters, digits and signs of ASCII, no spaces"
+            message = "invalid token: expected ASCII letters, digits and signs, without spaces"
             raise CommandError(message, exit_code=EXIT_USAGE)
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         try:
@@ -68,12 +68,12 @@ class ApiClient:
             is_url = False
         if not is_url:
             remedy = "write it like http://127.0.0.1:18083"
-            raise CommandError(f"{url!r} is no URL of an API", exit_code=EXIT_USAGE, remedy=remedy)
+            raise CommandError(f"{url!r} is not a URL of an API", exit_code=EXIT_USAGE, remedy=remedy)
         self._client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
         self._url = url
 
     def ask(self, method: str, path: str, **parameters: Any) -> Any:
-        """The JSON that `path` answers."""
+        """Send a request and return the JSON of its answer."""
         import httpx
 
         try:
@@ -95,7 +95,7 @@ class ApiClient:
         raise CommandError(message, remedy=remedy)
 
     def all(self, path: str) -> list[Any]:
-        """Every entry of a list, page by page."""
+        """Return all entries of a list, reading it page by page."""
         entries: list[Any] = []
         page = 1
         while True:
@@ -107,11 +107,11 @@ class ApiClient:
 
 
 def find_api(project: Path, api: str | None, token: str | None, environ: Mapping[str, str] | None = None) -> ApiClient:
-    """The API at the URL `api`, or else that of the process that runs `project`."""
+    """Return the API at the URL `api`, or else that of the process that runs `project`."""
     if api is not None:
         return ApiClient(api if "://" in api or not api else f"http://{api}", token)
-    place = locate(project, os.environ if environ is None else environ)
-    running = read_run_file(place.data_dir)
+    location = locate(project, os.environ if environ is None else environ)
+    running = read_run_file(location.data_dir)
     if running is None:
         raise CommandError(
             f"Headgate is not running for the project in {project.resolve()}",
@@ -122,7 +122,7 @@ def find_api(project: Path, api: str | None, token: str | None, environ: Mapping
         raise CommandError(
             f"process {running.pid} runs the project without its API",
             exit_code=EXIT_UNREACHABLE,
-            remedy="take api: {enable: false} out of headgate.yaml",
+            remedy="remove api: {enable: false} from headgate.yaml",
         )
     host, port = running.api
-    return ApiClient(f"http://{f'[{host}]' if ':' in host else host}:{port}", token or place.token)
+    return ApiClient(f"http://{f'[{host}]' if ':' in host else host}:{port}", token or location.token)

@@ -27,9 +27,9 @@ from engine.cli.report import EXIT_UNREACHABLE, EXIT_USAGE, CommandError
 
 IN_FLIGHT_MAX = 100
 HEAD_BYTES_MAX = 10
-"""What a PUBLISH has beside topic and payload: fixed header, length of the topic, packet id, no properties."""
+"""Bytes of a PUBLISH beside topic and payload: fixed header, length of the topic, packet id, no properties."""
 PROGRESS_TIMEOUT_S = 30.0
-"""How long to wait for any acknowledgement before giving up."""
+"""How long to wait for any acknowledgement before failing."""
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +44,9 @@ def pub(
     file: Path = typer.Option(None, "--file", "-f", help="A file whose content is the payload."),
     null: bool = typer.Option(False, "--null", "-n", help="An empty payload; with -r it clears a retained message."),
     qos: int = QosOption,
-    retain: bool = typer.Option(False, "--retain", "-r", help="Let the broker keep it for those who subscribe later."),
+    retain: bool = typer.Option(
+        False, "--retain", "-r", help="Let the broker retain the message for later subscribers."
+    ),
     host: str = HostOption,
     port: int = PortOption,
     client_id: str = ClientIdOption,
@@ -52,9 +54,9 @@ def pub(
     password: str = PasswordOption,
     version: str = VersionOption,
 ) -> None:
-    """Publish to a broker. With QoS 1 and 2 it ends when everything is acknowledged.
+    """Publish messages. With QoS 1 and 2 the command ends when all are acknowledged.
 
-    Exits with 1 when a message is refused, and with 3 when there is no broker.
+    Exits with 1 if a message is refused, and with 3 if the broker is not reachable.
 
     Examples:
 
@@ -68,9 +70,11 @@ def pub(
     """
     given = [message is not None, lines, file is not None, null]
     if sum(given) != 1:
-        raise CommandError("say what to publish: one of -m, -l, -f and -n", exit_code=EXIT_USAGE)
+        raise CommandError("give the payload with one of -m, -l, -f and -n", exit_code=EXIT_USAGE)
     if not topic or "+" in topic or "#" in topic:
-        raise CommandError(f"{topic!r} is not a topic to publish to: no wildcards, not empty", exit_code=EXIT_USAGE)
+        raise CommandError(
+            f"{topic!r} is not a topic name: it must not be empty and has no wildcards", exit_code=EXIT_USAGE
+        )
     check_text(topic, "the topic")
     payloads = _lines() if lines else iter([_payload(message, file)])
     client = MqttClient(ClientOptions(host, port, client_id, username, password, version))
@@ -83,7 +87,7 @@ def pub(
 
 
 class Publisher:
-    """Publishes with a bounded number of messages under way. To be made before the client connects."""
+    """Publishes with a bounded number of messages in flight. To be created before the client connects."""
 
     def __init__(self, client: MqttClient) -> None:
         self._client = client
@@ -96,7 +100,7 @@ class Publisher:
         client.on_closed = self._on_closed
 
     def publish_all(self, topic: str, payloads: Iterator[bytes], qos: int, retain: bool) -> None:
-        """Raises `CommandError` where a message was refused or nothing is acknowledged any more."""
+        """Publish all payloads. Raises `CommandError` if one is refused or acknowledgements stop."""
         for payload in payloads:
             if self._is_too_large(topic, payload):
                 self._refused.append(f"larger than the {self._client.packet_bytes_max:,} bytes that the broker takes")
@@ -117,7 +121,7 @@ class Publisher:
             raise CommandError(self._closed)
 
     def _is_too_large(self, topic: str, payload: bytes) -> bool:
-        """A broker closes the connection on a packet that is too large, and QoS 0 would not even tell."""
+        """Whether the broker would close the connection because of the packet's size, which QoS 0 would not notice."""
         size_max = self._client.packet_bytes_max
         return size_max is not None and len(payload) + len(topic.encode()) + HEAD_BYTES_MAX > size_max
 
@@ -134,7 +138,7 @@ class Publisher:
 def _payload(message: str | None, file: Path | None) -> bytes:
     if file is not None:
         return file.read_bytes()
-    # As it was typed, whatever its encoding.
+    # The bytes that were typed, whatever their encoding.
     return b"" if message is None else os.fsencode(message)
 
 

@@ -1,4 +1,4 @@
-"""What went wrong, for people and for programs: the place, the line of the file, a caret, and what to do about it."""
+"""Reports of problems, for people and for programs: position, line of the file, caret and remedy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PIPE_WIDTH = 400
 
 
 class CommandError(HeadgateError):
-    """A command can't do what it was asked; ``exit_code`` says of which kind that is."""
+    """A command failed; ``exit_code`` is the exit code of the process."""
 
     def __init__(self, message: str, *, exit_code: int = EXIT_FAILED, remedy: str | None = None) -> None:
         super().__init__(message)
@@ -38,28 +38,28 @@ class CommandError(HeadgateError):
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How the parts of a report are set off; plain text unless it goes to a terminal."""
+    """Formatting of the parts of a report: colours on a terminal, else plain text."""
 
     is_colored: bool = False
 
     def bold(self, text: str) -> str:
-        """What the eye should find first."""
+        """Format a heading."""
         return self._set("1", text)
 
     def error(self, text: str) -> str:
-        """What is wrong."""
+        """Format an error."""
         return self._set("1;31", text)
 
     def warning(self, text: str) -> str:
-        """What may be wrong."""
+        """Format a warning."""
         return self._set("1;33", text)
 
     def faint(self, text: str) -> str:
-        """What only frames the rest."""
+        """Format margins and labels."""
         return self._set("2", text)
 
-    def help(self, text: str) -> str:
-        """What to do."""
+    def remedy(self, text: str) -> str:
+        """Format a remedy."""
         return self._set("36", text)
 
     def _set(self, code: str, text: str) -> str:
@@ -67,13 +67,13 @@ class Style:
 
 
 def render(problems: Iterable[Problem], texts: Mapping[str, str], style: Style | None = None) -> str:
-    """The whole report as text; `texts` has the files by the path a problem names."""
+    """Return the report as text; `texts` has the files by the path that a problem names."""
     style = style or Style()
     return "\n\n".join("\n".join(_lines(problem, texts, style)) for problem in problems)
 
 
 def render_json(problems: Sequence[Problem]) -> str:
-    """The report as one JSON object."""
+    """Return the report as one JSON object."""
     errors = sum(problem.severity == "error" for problem in problems)
     entries = [
         {
@@ -91,7 +91,7 @@ def render_json(problems: Sequence[Problem]) -> str:
 
 
 def summary(problems: Sequence[Problem]) -> str:
-    """``2 errors, 1 warning``."""
+    """Return the counts, as ``2 errors, 1 warning``."""
     errors = sum(problem.severity == "error" for problem in problems)
     warnings = len(problems) - errors
     counts = [count(errors, "error")] if errors or not warnings else []
@@ -99,56 +99,60 @@ def summary(problems: Sequence[Problem]) -> str:
 
 
 def table_console() -> Console:
-    """Where tables go: as wide as the terminal, and wide enough not to be cut where a program reads."""
+    """Return a console for tables: as wide as the terminal, or wide enough not to truncate them in a pipe."""
     from rich.console import Console
 
     is_wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(width=_PIPE_WIDTH if is_wide else None)
 
 
-def say(text: str, stream: TextIO) -> None:
-    """Print for whoever listens, in a process that goes on when nobody does."""
+def write_line(text: str, stream: TextIO) -> None:
+    """Print and flush. A closed stream is no error: the process goes on without its reader."""
     with suppress(OSError):
         print(text, file=stream, flush=True)
 
 
 def terminal_style(stream: TextIO) -> Style:
-    """Colours where `stream` is a terminal."""
+    """Return the style for `stream`: colours if it is a terminal."""
     return Style(stream.isatty())
 
 
 def print_failure(error: BaseException) -> int:
-    """Say on standard error why a command failed, without a traceback; answers the exit code."""
+    """Print the error of a command to standard error, without a traceback, and return the exit code."""
     style = terminal_style(sys.stderr)
     problems = getattr(error, "problems", None)
     if problems:
         print(render(problems, getattr(error, "texts", {}), style), file=sys.stderr)
         print(f"\n{summary(problems)}", file=sys.stderr)
         return EXIT_FAILED
-    message, remedy = _said(error)
+    message, remedy = _message_and_remedy(error)
     print(f"{style.error('error:')} {redact(message)}", file=sys.stderr)
     if remedy:
-        print(f"  {style.help(redact(remedy))}", file=sys.stderr)
+        print(f"  {style.remedy(redact(remedy))}", file=sys.stderr)
     return error.exit_code if isinstance(error, CommandError) else EXIT_FAILED
 
 
 def print_traceback() -> int:
-    """Show on standard error where the failure that is being handled came from; answers the exit code."""
+    """Print the traceback of the current exception to standard error and return the exit code."""
     print(redact(traceback.format_exc()), file=sys.stderr)
     return EXIT_FAILED
 
 
-def _said(error: BaseException) -> tuple[str, str | None]:
+def _message_and_remedy(error: BaseException) -> tuple[str, str | None]:
     if isinstance(error, (CommandError, ConfigError, RuleError)):
         return str(error), error.remedy
     if isinstance(error, HeadgateError):
         return str(error), None
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
-        remedy = "stop what listens there, or write another port in headgate.yaml" if _is_taken(error) else None
+        remedy = (
+            "stop the process that uses the port, or write another port in headgate.yaml" if _is_taken(error) else None
+        )
         return f"{name}{error.strerror or error}", remedy
     kind = type(error).__name__
-    return f"{kind}: {error}" if str(error) else kind, "this should not happen; headgate --debug … shows where it did"
+    return f"{kind}: {error}" if str(
+        error
+    ) else kind, "this is a bug in Headgate; headgate --debug … shows its traceback"
 
 
 def _is_taken(error: OSError) -> bool:
@@ -156,7 +160,7 @@ def _is_taken(error: OSError) -> bool:
 
 
 def count(number: int, word: str) -> str:
-    """``1 rule``, ``2 rules``."""
+    """Return a count with its noun: ``1 rule``, ``2 rules``."""
     return f"{number:,} {word}{'s' * (number != 1)}"
 
 
@@ -179,11 +183,11 @@ def _lines(problem: Problem, texts: Mapping[str, str], style: Style) -> Iterator
         yield f"{style.faint(number + ' |')} {shown}"
         yield f"{style.faint(margin + ' |')} {' ' * _width(before)}{mark(carets)}"
     if problem.remedy:
-        yield f"{margin} {style.faint('=')} {style.help(redact(problem.remedy))}"
+        yield f"{margin} {style.faint('=')} {style.remedy(redact(problem.remedy))}"
 
 
 def _source_line(text: str | None, number: int) -> str | None:
-    """The line as it can be shown: on one row, and not at all where it holds a secret."""
+    """Return a line in printable form, or None if it holds a secret."""
     lines = text.splitlines() if text is not None else []
     if not 1 <= number <= len(lines):
         return None
@@ -192,7 +196,7 @@ def _source_line(text: str | None, number: int) -> str | None:
 
 
 def _part(line: str, column: int) -> tuple[str, int]:
-    """What is shown of a line because of the place at `column`, from 0, and where the place is in that."""
+    """Return the part of a long line around `column` (from 0), and the column within that part."""
     if len(line) <= _LINE_CHARS_MAX:
         return line, column
     start = 0 if column < _LINE_CHARS_MAX else min(column - _LINE_CHARS_MAX // 2, len(line) - _LINE_CHARS_MAX)
@@ -202,12 +206,12 @@ def _part(line: str, column: int) -> tuple[str, int]:
 
 
 def printable(text: str) -> str:
-    """`text` on one row, without what a terminal would obey."""
+    """Return `text` on one line, without control characters and escape sequences."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _width(text: str) -> int:
-    """How many columns of a terminal `text` takes."""
+    """Return the columns of a terminal that `text` takes."""
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )

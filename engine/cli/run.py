@@ -1,7 +1,7 @@
 """``headgate run``: one running project, until a signal ends it.
 
 SIGTERM and SIGINT stop in order; a second one ends the process at once, which loses nothing that was acknowledged.
-SIGHUP, or a change of a file, reads the project again.
+SIGHUP, or a change of a file, reloads the project.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import typer
 
 from broker.origin import Address
 from engine.cli.process import ProjectOption
-from engine.cli.report import EXIT_USAGE, CommandError, render, say, summary, terminal_style
+from engine.cli.report import EXIT_USAGE, CommandError, render, summary, terminal_style, write_line
 from engine.cli.welcome import Target, target_of, welcome
 from engine.config.project import load_settings
 from engine.errors import Problem
@@ -42,13 +42,13 @@ def register(app: typer.Typer) -> None:
 
 def run(
     project: Path = ProjectOption,
-    demo: bool = typer.Option(False, "--demo", help="Let ten simulated devices publish."),
+    demo: bool = typer.Option(False, "--demo", help="Start ten simulated devices that publish."),
     watch: bool = typer.Option(True, "--watch/--no-watch", help="Reload when a file changes."),
 ) -> None:
     """Start the broker, rules and sinks of a project.
 
-    Rules and connectors are reloaded when a file changes; a broken edit keeps the running set and says why.
-    Ctrl-C stops in order: what is acknowledged is safe. A second Ctrl-C stops at once, and loses nothing either.
+    Rules and connectors are reloaded when a file changes; if the new files have errors, these are shown and the
+    running project stays. Ctrl-C stops in order. A second Ctrl-C stops at once; acknowledged messages are never lost.
 
     Examples:
 
@@ -71,7 +71,7 @@ def run(
 
 
 class Running:
-    """The life of the process: start, wait for a signal, stop."""
+    """The process from start to stop: starts, waits for a signal, stops."""
 
     def __init__(self, directory: Path, *, demo: bool, watch: bool) -> None:
         self._directory = directory
@@ -82,7 +82,7 @@ class Running:
         self._stop_asked = asyncio.Event()
 
     async def run(self) -> int:
-        """Answers the exit code. Raises what keeps the application from starting."""
+        """Run until a signal and return the exit code. Raises the error that keeps the application from starting."""
         from engine.app.runtime import App
 
         app = App(self._directory)
@@ -106,14 +106,14 @@ class Running:
         return 0
 
     async def _start_around(self, app: App) -> list[Callable[[], Awaitable[None]]]:
-        """Start what belongs to the command and not to the application; answers how each is stopped."""
+        """Start the services of the command itself and return the functions that stop them."""
         from engine.app.admin import AppAdmin
 
         port = AppAdmin(app)
         process = port.process()
         if app.project.problems:
-            say(f"{render(app.project.problems, app.project.texts, terminal_style(sys.stderr))}\n", sys.stderr)
-        say(_welcome(app, port), sys.stdout)
+            write_line(f"{render(app.project.problems, app.project.texts, terminal_style(sys.stderr))}\n", sys.stderr)
+        write_line(_welcome(app, port), sys.stdout)
         services: list[Callable[[], Awaitable[None]]] = [self._tasks.cancel]
         if self._watch:
             from engine.cli.watch import FileWatcher
@@ -138,7 +138,7 @@ class Running:
 
     def _on_stop_signal(self, number: int) -> None:
         if self._stop_asked.is_set():
-            # Acknowledgements are sent only for what is on disk, so that there is nothing left to save.
+            # Only messages on disk have been acknowledged, so that nothing is left to save.
             os._exit(128 + number)
         self._stop_asked.set()
 
@@ -146,11 +146,11 @@ class Running:
         await self._started.wait()
         problems = await app.reload()
         if problems:
-            say(reload_report(problems, self._directory), sys.stderr)
+            write_line(reload_report(problems, self._directory), sys.stderr)
 
 
 async def _failure_of(work: Awaitable[None]) -> Exception | None:
-    """What `work` raises, as a value: it is not the failure of a task that nobody looks after."""
+    """Return the exception of `work` as a value, so that it is not reported as the failure of a task."""
     try:
         await work
     except Exception as error:
@@ -159,14 +159,14 @@ async def _failure_of(work: Awaitable[None]) -> Exception | None:
 
 
 def reload_report(problems: Sequence[Problem], directory: Path) -> str:
-    """What is wrong with the files as they are now, and what that means."""
+    """Return the report of a reload: its problems, and whether the running project stays."""
     paths = {problem.path for problem in problems if problem.path is not None}
     texts = {
         path: (directory / path).read_text("utf-8-sig", "replace") for path in paths if (directory / path).is_file()
     }
     report = render(problems, texts, terminal_style(sys.stderr))
     if any(problem.severity == "error" for problem in problems):
-        return f"{report}\n\n{summary(problems)}: what was running goes on unchanged"
+        return f"{report}\n\n{summary(problems)}: the running project stays unchanged"
     return report
 
 
@@ -174,7 +174,7 @@ def _welcome(app: App, port: AdminPort) -> str:
     targets: list[Target] = [
         (entry.sink_id, entry.config.type, target_of(entry.config)) for entry in app.project.sinks.values()
     ]
-    # With a token a browser can't open the pages: it has no way to send one.
+    # With a token a browser can't open the pages: it can't send one.
     pages = "/api-docs" if app.project.files.settings.api.token is None else ", with its token"
     api = None if app.api is None else f"http://{app.api.address}{pages}"
     return welcome(port.process(), port.rules(), targets, api, terminal_style(sys.stdout))

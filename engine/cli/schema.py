@@ -1,4 +1,4 @@
-"""``headgate schema``: what the YAML files may hold, for editors."""
+"""``headgate schema``: JSON Schemas of the YAML files, for editors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 def schema(file: File = typer.Argument(help="Of headgate.yaml or of connectors.yaml.")) -> None:
     """Print the JSON Schema of a YAML file.
 
-    Editors complete and check the file by it.
+    Editors use it to complete and check the file.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""``headgate status``: how the rules and the sinks of a running project are doing."""
+"""``headgate status``: the state of the rules and sinks of a running project."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def status(
 ) -> None:
     """Show rules, sinks, backlog and last errors.
 
-    Of the process that runs the project, or of the API at a URL. Exits with 3 when it is not running.
+    Asks the process that runs the project, or the API at a URL. Exits with 3 if it is not running.
 
     Examples:
 
@@ -58,7 +58,7 @@ def status(
 
 
 def collect(client: ApiClient) -> dict[str, Any]:
-    """Everything that is shown, as one object."""
+    """Return the whole state as one object."""
     return {
         "process": client.ask("GET", "/api/v5/status"),
         "rules": client.all("/api/v5/rules"),
@@ -68,7 +68,7 @@ def collect(client: ApiClient) -> dict[str, Any]:
 
 
 def render(state: dict[str, Any]) -> RenderableType:
-    """The tables."""
+    """Return the state as tables."""
     return Group(_process(state["process"]), "", _rules(state["rules"]), "", _sinks(state["sinks"]))
 
 
@@ -134,7 +134,7 @@ def _table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
 
 
 def _with_errors(table: Table, entries: list[dict[str, Any]]) -> RenderableType:
-    """The table, and beneath it why what is not well is not well, and what last went wrong elsewhere."""
+    """Return the table, and below it the reasons of entries that are not well and the last error of others."""
     return Group(table, *(line for entry in entries for line in _errors(entry)))
 
 
@@ -157,7 +157,7 @@ def _count(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``850ms``, ``12s``, ``3m 20s``, ``5h 2m``, ``4d 1h``."""
+    """Return a duration as ``850ms``, ``12s``, ``3m 20s``, ``5h 2m`` or ``4d 1h``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms"
     whole = int(seconds)

@@ -1,4 +1,4 @@
-"""``headgate sub``: print what is published."""
+"""``headgate sub``: print messages as they are published."""
 
 from __future__ import annotations
 
@@ -38,12 +38,17 @@ def sub(
     qos: int = QosOption,
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Print the topic before each message."),
     as_json: bool = typer.Option(False, "--json", help="One JSON object a message: topic, payload, qos, retain."),
-    count: int = typer.Option(0, "--count", "-C", min=0, help="End after so many messages.", show_default="never"),
+    count: int = typer.Option(0, "--count", "-C", min=0, help="End after this many messages.", show_default="never"),
     timeout: float = typer.Option(
-        0.0, "--timeout", "-W", min=0, help="End after so many seconds; with 1 if -C is open.", show_default="never"
+        0.0,
+        "--timeout",
+        "-W",
+        min=0,
+        help="End after this many seconds; with exit code 1 if -C was not reached.",
+        show_default="never",
     ),
     keep_session: bool = typer.Option(
-        False, "--keep-session", "-c", help="Let the session outlive this command; needs -i."
+        False, "--keep-session", "-c", help="Keep the session when this command ends; needs -i."
     ),
     host: str = HostOption,
     port: int = PortOption,
@@ -65,7 +70,7 @@ def sub(
       headgate sub -t a/b -q 1 -c -i my-session
     """
     if keep_session and not client_id:
-        raise CommandError("a session that is kept needs a client id: -i", exit_code=EXIT_USAGE)
+        raise CommandError("--keep-session needs a client id: -i", exit_code=EXIT_USAGE)
     client = MqttClient(ClientOptions(host, port, client_id, username, password, version, keep_session))
     for topic_filter in topic:
         check_text(topic_filter, "the topic filter")
@@ -88,7 +93,7 @@ def sub(
 
 
 class Printer:
-    """Writes a message to standard output, as bytes: a payload need not be text."""
+    """Writes messages to standard output, as bytes, since a payload need not be text."""
 
     def __init__(self, as_json: bool, verbose: bool) -> None:
         self._as_json = as_json
@@ -96,7 +101,7 @@ class Printer:
         self._out = sys.stdout.buffer
 
     def print(self, message: mqtt.MQTTMessage) -> None:
-        """One line a message."""
+        """Write a message as one line."""
         self._out.write(self._line(message) + b"\n")
         self._out.flush()
 
@@ -109,7 +114,7 @@ class Printer:
 
 
 class Subscriber:
-    """Subscribes, again after each reconnect, and hands on what comes until there is enough."""
+    """Subscribes, again after each reconnect, and prints messages until their number is reached."""
 
     def __init__(self, client: MqttClient, topics: list[str], qos: int, printer: Printer, count: int) -> None:
         self.refusal: str | None = None
@@ -131,7 +136,7 @@ class Subscriber:
         self._subscribe()
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Until there is enough, or nothing can come; False when `timeout_s` passed before."""
+        """Wait until the number of messages is reached or none can come. Return False after `timeout_s`."""
         return self._done.wait(timeout_s)
 
     def _subscribe(self) -> None:
@@ -154,7 +159,7 @@ class Subscriber:
         try:
             self._printer.print(message)
         except BrokenPipeError:
-            # Whoever read this has enough; Python would complain once more while closing.
+            # The reader of the pipe has ended. Python would report that again when it closes the stream.
             sys.stdout = None
             self._end(None)
             return

@@ -1,4 +1,4 @@
-"""``headgate test``: the cases of a project's rules, without a broker."""
+"""``headgate test``: runs the test cases of a project's rules, without a broker."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def run_tests(
 ) -> None:
     """Run the cases of rules/*.test.yaml: an event in, the rows out.
 
-    The cases of hot_rooms.sql stand in hot_rooms.test.yaml; headgate init makes a sample of both. What does not hold
-    is shown at its place in the file. Exits with 1 when a case fails, or there is none.
+    The cases of hot_rooms.sql are in hot_rooms.test.yaml; headgate init makes a sample of both. A failure is shown at
+    its position in the file. Exits with 1 if a case fails or no case is found.
 
     Examples:
 
@@ -41,7 +41,9 @@ def run_tests(
     folder = directory / load_settings(directory, os.environ).rules.dir
     report = run_cases(folder, directory, rules or ())
     if not report.results and not report.problems:
-        raise CommandError(f"there are no cases in {folder}", remedy="they stand in files named RULE.test.yaml")
+        raise CommandError(
+            f"there are no cases in {folder}", remedy="cases of a rule are in a file named RULE.test.yaml beside it"
+        )
     problems = [*report.problems, *(problem for result in report.failed for problem in result.problems)]
     if as_json:
         entries = [
@@ -63,6 +65,6 @@ def run_tests(
         for result in report.failed:
             print(f"{style.error('failed:')} {result.name}\n{render(result.problems, report.texts, style)}\n")
         cases = count(len(report.results), "case")
-        print(f"{cases}, {len(report.failed)} failed" if problems else f"all is well: {cases}")
+        print(f"{cases}, {len(report.failed)} failed" if problems else f"OK: {cases}")
     if problems:
         raise typer.Exit(EXIT_FAILED)

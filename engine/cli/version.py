@@ -1,4 +1,4 @@
-"""``headgate version``: one line, or one object."""
+"""``headgate version``: prints the version."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def register(app: Typer) -> None:
 
 
 def print_version(as_json: bool) -> None:
-    """The version, with Python's where a program asks."""
+    """Print the version; as JSON with that of Python."""
     number = installed_version("headgate")
     print(json.dumps({"version": number, "python": platform.python_version()}) if as_json else f"headgate {number}")

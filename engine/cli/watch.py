@@ -1,4 +1,4 @@
-"""Notices that a file of the project has changed, so that `headgate run` can read it again."""
+"""Watches the files of a project, so that `headgate run` can reload them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from engine.service.tasks import Tasks
 log = structlog.get_logger()
 
 DEBOUNCE_MS = 300
-"""Changes that come closer together than this are one: editors write a file in several steps."""
+"""Changes within this time are handled as one: editors write a file in several steps."""
 
 
 class FileWatcher:
     """Calls `on_change` after each change of a rule or a configuration file. A `Service`.
 
-    Folders are watched, not files, so that files which are replaced, which is how editors save, stay in sight.
-    `rules_dir` says where the rules are now: a change of headgate.yaml may move them.
+    Folders are watched, not files: editors save by replacing a file, which ends a watch on the file itself.
+    `rules_dir` returns the current folder of the rules, which a change of headgate.yaml can move.
     """
 
     def __init__(
@@ -33,15 +33,15 @@ class FileWatcher:
         self._tasks = Tasks("watch")
 
     async def start(self) -> None:
-        """Watch from now on."""
+        """Start watching."""
         self._tasks.spawn(self._watch(), "files")
 
     async def stop(self) -> None:
-        """Watch no longer; a change being handled is given up."""
+        """Stop watching; the handling of a change is cancelled."""
         await self._tasks.cancel()
 
     def is_of_project(self, change: Change, path: str) -> bool:
-        """Whether a changed path is one that the project is made of."""
+        """Whether a changed path is a file or folder of the project."""
         changed = Path(path)
         if changed.parent == self._directory and changed.name in (SETTINGS_FILE, CONNECTORS_FILE):
             return True
@@ -52,15 +52,15 @@ class FileWatcher:
         try:
             await self._watch_folders(self._folders())
             while True:
-                # The rules' folder came, went or is another. What was written into it before it was watched is read
-                # now, and what was written while the watch began is read at its first answer.
+                # The folder of the rules was created, removed or is another. Files written before the watch are read
+                # now, those written while it starts at its first answer.
                 await self._on_change()
                 await self._watch_folders(self._folders(), is_behind=True)
         except OSError as error:
             log.warning("files are not watched; SIGHUP reloads", reason=str(error))
 
     async def _watch_folders(self, folders: list[Path], is_behind: bool = False) -> None:
-        """Returns when there are other folders to watch."""
+        """Watch `folders` until the folders to watch are others."""
         answers = awatch(
             *folders, watch_filter=self.is_of_project, debounce=DEBOUNCE_MS, recursive=False, yield_on_timeout=True
         )

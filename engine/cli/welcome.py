@@ -1,4 +1,4 @@
-"""What `headgate run` says when it is up: what runs, where the data goes, and what to try next."""
+"""The text that `headgate run` prints after its start: listeners, rules, sinks, and commands to try."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ NAMES_SHOWN_MAX = 6
 SINKS_SHOWN_MAX = 12
 
 _TARGET_OPTIONS = ("path", "url", "dsn", "brokers", "table", "topic")
-"""Options of sinks that say where rows end up, whatever the kind."""
+"""The options of sinks that name their target, of all kinds."""
 
 Target = tuple[str, str, str]
-"""Id and type of a sink, and where it puts things."""
+"""Id, type and target of a sink."""
 
 
 def welcome(
     process: ProcessView, rules: Sequence[RuleView], sinks: Sequence[Target], api: str | None, style: Style
 ) -> str:
-    """The whole text."""
+    """Return the text."""
     project = Path(process.project)
     lines = [f"{style.bold(f'Headgate {process.version}')} runs the project in {project}", ""]
     lines += [_row("devices", f"{item.type} {_address(item.host, item.port)}", style) for item in process.listeners]
@@ -42,7 +42,7 @@ def welcome(
 
 
 def target_of(config: Any) -> str:
-    """Where a sink puts its rows, without what may let somebody in: users, passwords and the queries of URLs."""
+    """Return the target of a sink, without users, passwords and URL queries, which can be credentials."""
     values = [getattr(config, name, None) for name in _TARGET_OPTIONS]
     return " ".join(filter(None, (_place(value) for value in values if value)))
 
@@ -55,13 +55,13 @@ def _place(value: Any) -> str:
     scheme, mark, rest = text.partition("://")
     if not mark:
         return "" if is_secret else text
-    # A password may hold any character, also one that ends the host elsewhere: the last @ is what counts.
+    # A password can hold any character, also those that end a host: the host begins at the last @.
     place = rest.rpartition("@")[2] if is_secret else rest
     return f"{scheme}://{place.partition('?')[0]}"
 
 
 def command_name(start: Path) -> str:
-    """How this command can be called again from the folder `start`: by its name where that is on the PATH."""
+    """Return the command that starts Headgate from the folder `start`: its name if that is on the PATH."""
     if shutil.which("headgate") is not None:
         return "headgate"
     path = Path(sys.argv[0])

@@ -108,10 +108,10 @@ async def test_without_a_broker_it_says_so_and_exits_with_3(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("pub", "-t", "a"), "say what to publish"),
-        (("pub", "-t", "a", "-m", "x", "-n"), "say what to publish"),
+        (("pub", "-t", "a"), "give the payload"),
+        (("pub", "-t", "a", "-m", "x", "-n"), "give the payload"),
         (("pub", "-t", "a/+", "-m", "x"), "no wildcards"),
-        (("pub", "-t", "a", "-m", "x", "-V", "7"), "no version of MQTT"),
+        (("pub", "-t", "a", "-m", "x", "-V", "7"), "not a version of MQTT"),
         (("pub", "-t", "a", "-m", "x", "-q", "3"), "-q"),
         (("pub", "-m", "x"), "-t"),
         (("pub", "-t", "a", "-m", "x", "-p", "-5"), "-p"),

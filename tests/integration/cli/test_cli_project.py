@@ -67,7 +67,7 @@ async def test_run_where_there_is_no_project_says_how_to_make_one(tmp_path: Path
     finished = await headgate("run", cwd=tmp_path)
 
     assert finished.code == 1
-    assert "is no project" in finished.err
+    assert "is not a project" in finished.err
     assert "headgate init" in finished.err
     assert "Traceback" not in finished.err
 

@@ -85,7 +85,7 @@ async def test_a_wrong_token_is_said_to_be_wrong(project: Path) -> None:
     finished = await headgate("status", "--token", "wr0ng", cwd=project)
 
     assert finished.code == 1
-    assert "the API wants its token" in finished.err
+    assert "the API requires its token" in finished.err
 
 
 @pytest.mark.parametrize("token", ["tök3n", "t0k\n3n", "t0k 3n"])
@@ -94,7 +94,7 @@ async def test_a_token_that_can_be_none_is_refused_without_showing_it(project: P
     finished = await headgate("status", "--token", token, cwd=project)
 
     assert (finished.code, finished.out) == (2, "")
-    assert finished.err == "error: the token can't be one: it holds letters, digits and signs of ASCII, no spaces\n"
+    assert finished.err == "error: invalid token: expected ASCII letters, digits and signs, without spaces\n"
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "127.0.0.1:x", "ftp://127.0.0.1"])
@@ -103,7 +103,7 @@ async def test_an_api_that_is_no_url_is_a_wrong_command_line(tmp_path: Path, url
     finished = await headgate("status", "--api", url, cwd=tmp_path)
 
     assert finished.code == 2
-    assert f"{url}' is no URL of an API\n  write it like http://" in finished.err
+    assert f"{url}' is not a URL of an API\n  write it like http://" in finished.err
 
 
 async def test_dead_letters_are_listed_shown_retried_and_dropped(project: Path, app: FakeApp) -> None:
@@ -149,7 +149,7 @@ async def test_an_unknown_sink_is_answered_with_the_nearest(project: Path) -> No
     [
         (("retry",), 2, "ids, or --all"),
         (("drop", "1", "--all"), 2, "ids, or --all"),
-        (("show",), 2, "say which"),
+        (("show",), 2, "show needs an id"),
         (("list", "1"), 2, "takes no ids"),
         (("show", "99"), 1, "sink 'readings' has no dead letter 99"),
         (("retry", "1", "99"), 1, "1 of the 2 ids"),

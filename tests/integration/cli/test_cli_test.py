@@ -16,7 +16,7 @@ async def test_the_cases_of_a_new_project_hold(tmp_path: Path) -> None:
     finished = await headgate("test", "--project", "plant", cwd=tmp_path)
     named = await headgate("test", "hot_rooms", cwd=tmp_path / "plant")
 
-    assert (finished.code, finished.out, finished.err) == (0, "all is well: 3 cases\n", "")
+    assert (finished.code, finished.out, finished.err) == (0, "OK: 3 cases\n", "")
     assert (named.code, named.out) == (0, finished.out)
 
 

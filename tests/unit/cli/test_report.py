@@ -112,7 +112,7 @@ def test_a_summary_counts(severities: list[str], said: str) -> None:
         (
             ZeroDivisionError("x"),
             1,
-            "error: ZeroDivisionError: x\n  this should not happen; headgate --debug … shows where it did\n",
+            "error: ZeroDivisionError: x\n  this is a bug in Headgate; headgate --debug … shows its traceback\n",
         ),
     ],
 )
