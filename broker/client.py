@@ -339,6 +339,8 @@ class Client:
         core, connection, info = self._core, self._connection, self.info
         # First of all, so that leaving gives the session back, whatever fails behind this line.
         self._connected = Connected(core, connection, self._gate, session, info, opening.will, self.flush)
+        if core.topic_stage is not None:
+            connection.rename = partial(core.topic_stage.delivery, info)
         connack = opening.connack(present=present)
         events = connection.accept(session.received, connack, info.keep_alive, opening.packet_size_max)
         session.start_sending(connection, min(info.receive_maximum, core.config.max_inflight))

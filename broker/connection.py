@@ -45,7 +45,7 @@ class Connection:
 
     __slots__ = (
         "_aliases", "_config", "_early", "_held", "_out", "_parser", "_quota", "_received", "_released", "_wake",
-        "keep_alive", "last_received", "packet_size_max", "phase", "version", "writable",
+        "keep_alive", "last_received", "packet_size_max", "phase", "rename", "version", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +73,8 @@ class Connection:
         self.keep_alive = 0
         self.last_received = now
         self.writable = True
+        self.rename: Callable[[str], str] | None = None
+        """The topic stage of this client's deliveries."""
 
     # Receiving
 
@@ -213,6 +215,8 @@ class Connection:
 
     def send_publish(self, outgoing: OutgoingPublish, delivery: Delivery, packet_id: int) -> bool:
         """Send a copy of a message; False when it is larger than the peer accepts [3.1.2-24]."""
+        if self.rename is not None:
+            outgoing = outgoing.renamed(self.rename)
         head, tail = outgoing.parts(self.version, delivery.qos, delivery.retain, delivery.identifiers)
         if len(head) + len(tail) + (2 if packet_id else 0) > self.packet_size_max:
             return False
@@ -227,6 +231,8 @@ class Connection:
 
     def resend_publish(self, outgoing: OutgoingPublish, delivery: Delivery, packet_id: int) -> bool:
         """Send a copy again on a new connection, marked as a duplicate [4.4.0-1]; False when it is too large for it."""
+        if self.rename is not None:
+            outgoing = outgoing.renamed(self.rename)
         head, tail = outgoing.parts(self.version, delivery.qos, delivery.retain, delivery.identifiers)
         if len(head) + len(tail) + 2 > self.packet_size_max:
             return False

@@ -16,6 +16,7 @@ from broker.retained import RetainedStore
 from broker.router import Router
 from broker.stats import Stats
 from broker.topics import TopicNames
+from broker.topicstage import TopicStage
 
 
 class Transport(Protocol):
@@ -56,6 +57,7 @@ class Core:
     config: BrokerConfig
     hooks: Hooks
     access: Access
+    topic_stage: TopicStage | None
     router: Router
     exchange: Exchange
     registry: Registry

@@ -16,6 +16,7 @@ from broker.codec.reasons import Reason
 from broker.core import Core
 from broker.hooks import ClientInfo
 from broker.receipt import ACCEPTED, Hold, Receipt, join
+from broker.topicstage import Taken, TopicStage
 
 Permits = Sequence[bool | None]
 """Whether each publish of a run is allowed; None where access control has to be asked."""
@@ -42,7 +43,9 @@ def take_in(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int) -> 
             if permit is not True:
                 permits: list[bool | None] = [True] * index
                 return _take_in_checked(core, info, fresh, [*permits, permit], now_ms)
-    return _hand_on_all(core, info, fresh, now_ms)
+    if core.topic_stage is None:
+        return _hand_on_all(core, info, fresh, now_ms)
+    return _hand_on_allowed(core, info, fresh, [True] * len(fresh), now_ms)
 
 
 def take_in_answered(
@@ -112,7 +115,7 @@ def _hand_on_all(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int
 
 
 def _hand_on_allowed(core: Core, info: ClientInfo, fresh: Sequence[Publish], permits: Permits, now_ms: int) -> Receipt:
-    """Hand on what this client may publish. The rest counts as done in MQTT 3, which cannot say no [3: 3.3.5-2]."""
+    """Hand on what this client may publish, as the topic stage has it [3: 3.3.5-2 for the rest in MQTT 3]."""
     codes = bytearray(len(fresh))
     allowed = []
     for index, permit in enumerate(permits):
@@ -120,12 +123,47 @@ def _hand_on_allowed(core: Core, info: ClientInfo, fresh: Sequence[Publish], per
             allowed.append(index)
         else:
             core.stats.messages_refused += 1
-            codes[index] = Reason.NOT_AUTHORIZED if info.protocol_version == 5 else Reason.SUCCESS
+            codes[index] = _refusal(info, Reason.NOT_AUTHORIZED)
+    staged: Hold | None = None
+    if core.topic_stage is not None:
+        allowed, staged = _pass_stage(core, core.topic_stage, info, fresh, allowed, codes)
     hook = core.hooks.published
     offered = [fresh[index] for index in allowed]
     receipt = hook(info, offered, now_ms) if hook is not None and allowed else ACCEPTED
     hold = _route_accepted(core, info, fresh, allowed, receipt, codes, now_ms)
-    return Receipt(hold, codes)
+    return Receipt(join(staged, hold), codes)
+
+
+def _pass_stage(
+    core: Core,
+    stage: TopicStage,
+    info: ClientInfo,
+    fresh: Sequence[Publish],
+    allowed: Sequence[int],
+    codes: bytearray,
+) -> tuple[list[int], Hold | None]:
+    """Pass publishes (`allowed`, indices of `fresh`) through the topic stage and note the codes of those it refuses.
+
+    Returns the indices of those that go on, under the topics they have now, and the hold of those that the stage took.
+    """
+    passed = []
+    hold: Hold | None = None
+    for index in allowed:
+        result = stage.publish(info, fresh[index])
+        if isinstance(result, str):
+            fresh[index].topic = result
+            passed.append(index)
+        elif isinstance(result, Taken):
+            hold = join(hold, result.hold)
+        else:
+            core.stats.messages_refused += 1
+            codes[index] = _refusal(info, result)
+    return passed, hold
+
+
+def _refusal(info: ClientInfo, reason_code: int) -> int:
+    """Return the code for a publish that its client may not publish: before MQTT 5 there is none but success."""
+    return reason_code if info.protocol_version == 5 else Reason.SUCCESS
 
 
 def _route_accepted(

@@ -29,6 +29,7 @@ from broker.router import Router
 from broker.stats import Stats
 from broker.store import MemorySessions, SessionStore
 from broker.topics import TopicNames, check_topic_name
+from broker.topicstage import TopicStage
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Broker:
         hooks: Hooks,
         *,
         access: Access | None = None,
+        topic_stage: TopicStage | None = None,
         sessions: SessionStore | None = None,
         retained: RetainedStore | None = None,
         now_ms: Callable[[], int] = _now_ms,
@@ -64,6 +66,7 @@ class Broker:
             config=config,
             hooks=hooks,
             access=AllowAll() if access is None else access,
+            topic_stage=topic_stage,
             router=router,
             exchange=Exchange(config, hooks, router, retained, stats),
             registry=Registry(config, router, sessions, self._publish_will, self._spawn, self._on_change),

@@ -16,6 +16,7 @@ from broker.hooks import ClientInfo, SessionSubscribed, SessionUnsubscribed
 from broker.session import Session
 from broker.subscriber import Subscribed
 from broker.topics import check_topic_filter, has_wildcard, split_shared
+from broker.topicstage import TopicStage
 
 
 def permits_of(core: Core, info: ClientInfo, packet: Subscribe) -> list[bool | None]:
@@ -53,6 +54,12 @@ def subscribe(
     codes = []
     with_retained = []
     for subscription, permit in zip(packet.subscriptions, permits, strict=True):
+        if core.topic_stage is not None:
+            staged = _staged(core.topic_stage, session.info, subscription.topic_filter)
+            if isinstance(staged, int):
+                codes.append(staged if permit else int(Reason.NOT_AUTHORIZED))
+                continue
+            subscription = replace(subscription, topic_filter=staged)
         refusal = check_subscription(subscription, session, core.config)
         if refusal is None and not permit:
             refusal = Reason.NOT_AUTHORIZED
@@ -75,7 +82,11 @@ def subscribe(
 def unsubscribe(core: Core, session: Session, packet: Unsubscribe) -> list[int]:
     """End the subscriptions of `packet`. Return their reason codes."""
     codes = []
-    for topic_filter in packet.topic_filters:
+    for named_filter in packet.topic_filters:
+        topic_filter = named_filter
+        if core.topic_stage is not None:
+            staged = _staged(core.topic_stage, session.info, named_filter)
+            topic_filter = staged if isinstance(staged, str) else named_filter
         subscribed = session.unsubscribe(topic_filter)
         if subscribed is None:
             codes.append(int(Reason.NO_SUBSCRIPTION_EXISTED))
@@ -88,6 +99,17 @@ def unsubscribe(core: Core, session: Session, packet: Unsubscribe) -> list[int]:
                 SessionUnsubscribed(session.info, topic_filter, qos, packet.properties or {})
             )
     return codes
+
+
+def _staged(stage: TopicStage, info: ClientInfo, full_filter: str) -> str | int:
+    """Return what the topic stage makes of a filter, its share name kept. An ill-formed filter stays as it is."""
+    try:
+        share, topic_filter = split_shared(full_filter)
+        check_topic_filter(topic_filter, levels_max=len(topic_filter) + 1)
+    except InvalidTopic:
+        return full_filter
+    staged = stage.subscription(info, topic_filter)
+    return staged if share is None or isinstance(staged, int) else f"$share/{share}/{staged}"
 
 
 def check_subscription(subscription: Subscription, session: Session, config: BrokerConfig) -> Reason | None:

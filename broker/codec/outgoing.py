@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from broker.codec.properties import encode_properties
@@ -26,6 +26,11 @@ class OutgoingPublish:
         self._payload = payload
         self._properties = properties
         self._variants: dict[int, tuple[bytes, bytes]] = {}
+
+    def renamed(self, rename: Callable[[str], str]) -> OutgoingPublish:
+        """Return the same message under the topic that `rename` gives it."""
+        topic = rename(self._topic)
+        return self if topic == self._topic else OutgoingPublish(topic, self._payload, self._properties)
 
     def parts(self, version: int, qos: int, retain: bool, identifiers: tuple[int, ...] = ()) -> tuple[bytes, bytes]:
         """Return head and tail of the packet. Between them belongs the packet identifier of QoS 1 and 2."""

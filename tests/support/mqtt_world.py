@@ -28,6 +28,7 @@ from broker.retained import RetainedStore
 from broker.server import Broker
 from broker.store import SessionStore
 from broker.topics import TopicNames
+from broker.topicstage import TopicStage
 
 
 class ListTransport:
@@ -159,6 +160,7 @@ class World:
 
     config: BrokerConfig = field(default_factory=BrokerConfig)
     access: Access | None = None
+    topic_stage: TopicStage | None = None
     sessions: SessionStore | None = None
     retained: RetainedStore | None = None
 
@@ -172,7 +174,8 @@ class World:
         ):  # fmt: skip
             setattr(self.hooks, name, self.events.append)
         self.broker = Broker(
-            self.config, self.hooks, access=self.access, sessions=self.sessions, retained=self.retained,
+            self.config, self.hooks, access=self.access, topic_stage=self.topic_stage, sessions=self.sessions,
+            retained=self.retained,
             now_ms=self.now_ms, monotonic=lambda: self.seconds,
         )  # fmt: skip
         self._ports = iter(range(40000, 65535))
