@@ -16,12 +16,13 @@ from engine.language.template.kind import TEMPLATE_KINDS
 PIECES = st.sampled_from(
     ["${", "}", "${a}", "${a.b}", "${.}", "${$}", "${a[0]}", '${"a"}', "${x:-", "!}", "'", '"', "\\", "{", "[", "/",
      "--", "{{", "}}", "{{ a }}", "{{ a.b[0] }}", "{% if a %}", "{% endif %}", "{% for b in a %}", "{% endfor %}",
-     "|upper", "$$"]
+     "|upper", "$$", r"{{ '\ud800' }}", "\ud800"]
 )  # fmt: skip
 TEXTS = st.lists(PIECES | st.text(max_size=3), max_size=6).map("".join)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8) | st.binary(max_size=8)
-    | st.sampled_from(["..", "/", "a/+/b", "$SYS", '{"b":[1]}', "[", "\r\n"]),
+    | st.sampled_from(["..", "/", "a/+/b", "$SYS", '{"b":[1]}', "[", "\r\n", "\ud800"])
+    | st.builds(lambda bits: -(1 << bits), st.sampled_from([64, 80_000])),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
 )  # fmt: skip
 ROWS = st.dictionaries(st.sampled_from(["a", "b", "x"]), VALUES)

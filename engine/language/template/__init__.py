@@ -108,19 +108,22 @@ def _from_jinja(source: str, kind: TemplateKind, missing: Missing | None, allow_
     compiled = jinja.compile_jinja(source, kind, missing or kind.missing)
     if kind.is_confined and not allow_unconfined:
         _check_confined(source, compiled.prefix, kind)
-    return Template(
-        source, kind.name, False, compiled.names, compiled.render, lambda columns: compiled.render(columns).encode(),
-        compiled.render,
-    )  # fmt: skip
+
+    def render_bytes(columns: ColumnValues) -> bytes:
+        return compiled.render(columns).encode()
+
+    return Template(source, kind.name, False, compiled.names, compiled.render, render_bytes, compiled.render)
 
 
 def _constant(source: str, text: str, kind: TemplateKind) -> Template:
     try:
+        data = text.encode()
         if kind.check is not None:
             kind.check(text, text)
     except TemplateError as error:
         raise ConfigError(error.message) from error
-    data = text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(kind.not_unicode()) from error
     return Template(source, kind.name, True, (), lambda _: text, lambda _: data, lambda _: text)
 
 
@@ -144,24 +147,27 @@ def _renderers(
     prefix = steps[0] if isinstance(steps[0], str) else ""
     compose = _composer(steps)
 
-    def render(columns: ColumnValues) -> str:
-        text = compose(columns)
-        if type(text) is not str:
-            raise TemplateError(kind.not_text())
-        return text
+    check = kind.check
 
-    def render_checked(columns: ColumnValues) -> str:
-        text = compose(columns)
-        if type(text) is not str:
-            raise TemplateError(kind.not_text())
-        kind.check(text, prefix)  # type: ignore[misc]
+    def render(columns: ColumnValues) -> str:
+        try:
+            text = compose(columns)
+            if type(text) is not str:
+                raise TemplateError(kind.not_text())
+            if check is not None:
+                check(text, prefix)
+        except UnicodeEncodeError as error:
+            raise TemplateError(kind.not_unicode()) from error
         return text
 
     def render_bytes(columns: ColumnValues) -> bytes:
-        text = compose(columns)
-        return text.encode() if type(text) is str else text
+        try:
+            text = compose(columns)
+            return text.encode() if type(text) is str else text
+        except UnicodeEncodeError as error:
+            raise TemplateError(kind.not_unicode()) from error
 
-    return (render if kind.check is None else render_checked), render_bytes
+    return render, render_bytes
 
 
 def _composer(steps: Sequence[Any]) -> Callable[[ColumnValues], Any]:

@@ -64,8 +64,11 @@ def _renderer(template: JinjaTemplate, kind: TemplateKind, prefix: str) -> Calla
     def render(columns: Mapping[str, Any]) -> str:
         try:
             text = _bounded(template, columns)
+            text.encode()  # an escape in an expression can be half of a surrogate pair
         except TemplateError:
             raise
+        except UnicodeEncodeError as error:
+            raise TemplateError(kind.not_unicode()) from error
         except JinjaError as error:
             raise TemplateError(f"the template: {error.message}") from error
         except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -193,6 +193,10 @@ class TemplateKind:
         """Return the error of a value that is not text."""
         return f"expected text in the {self.title}, found bytes that are not UTF-8"
 
+    def not_unicode(self) -> str:
+        """Return the error of a text that UTF-8 can't encode."""
+        return f"expected Unicode text in the {self.title}, found half of a surrogate pair"
+
 
 TEMPLATE_KINDS: dict[str, TemplateKind] = {
     kind.name: kind

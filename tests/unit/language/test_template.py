@@ -110,6 +110,13 @@ def test_binary_data_is_unchanged_in_rendered_bytes() -> None:
         template.render(ROW)
 
 
+@pytest.mark.parametrize("text", ["${x}", "a${x}", "ü${raw}${x}", "{{ x }}", r"{{ '\ud83d' }}"])
+def test_half_of_a_surrogate_pair_rejects_the_record(text: str) -> None:
+    """UTF-8 has no such text: an error of the encoder would end the batch of the record."""
+    with pytest.raises(TemplateError, match="half of a surrogate pair"):
+        Template.compile(text, kind="text").render_bytes(ROW | {"x": "\ud83d"})
+
+
 def test_constant_templates_and_column_names_are_known_when_compiled() -> None:
     """A sink prepares a constant route once, and makes records only where a template needs them."""
     constant = Template.compile("a/${$}b", kind="topic")
