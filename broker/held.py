@@ -84,12 +84,18 @@ class HeldAcks:
             codes = bytes(len(fresh))
         elif not codes.isascii():  # a code of 0x80 or more
             self._note_refusals(batch, codes)
+        elif batch.new_ids is None and hold is not None and self.refusal is None:
+            # The hot path: QoS 0 and 1, nothing refused.
+            acks = encode_acks(fresh, codes, self._version)
+            # PUBACKs of one batch have one length, which their second byte tells: no loop has to count them.
+            self._enqueue(_Entry(hold, fresh, codes, acks, len(acks) // (2 + acks[1]) if acks else 0, batch.size))
+            return
         if batch.new_ids is None:
-            self._add(fresh, codes, hold, batch.size, has_qos2=False)
+            self._add(fresh, codes, hold, batch.size)
             return
         hold = self._received.remember(batch.new_ids, hold)
         if len(batch.answers) == len(fresh):
-            self._add(fresh, codes, hold, batch.size, has_qos2=True)
+            self._add(fresh, codes, hold, batch.size)
         else:
             self._add_with_duplicates(batch, codes, hold)
 
@@ -118,28 +124,28 @@ class HeldAcks:
         """Return the packet ids of the QoS 1 publishes that wait."""
         return {publish.packet_id for entry in self._queue for publish in entry.publishes if publish.qos == 1}
 
-    def _add(
-        self, publishes: Sequence[Publish], codes: bytes | bytearray, hold: Hold | None, size: int, *, has_qos2: bool
-    ) -> None:
+    def _add(self, publishes: Sequence[Publish], codes: bytes | bytearray, hold: Hold | None, size: int) -> None:
         if self.refusal is not None:
             return
         refused = not codes.isascii()
-        if hold is None and not self._queue:
-            if refused:
-                self._answer_refused(publishes, codes)
-            else:
-                self._send(encode_acks(publishes, codes, self._version))
-            return
-        acks = b"" if refused else encode_acks(publishes, codes, self._version)
-        # PUBACKs of one batch have one length, which their second byte tells: counting bytes is quicker than a loop.
-        quota = _quota(publishes, codes) if has_qos2 or not acks else len(acks) // (2 + acks[1])
-        self._queue.append(_Entry(hold, publishes, codes, acks, quota, size))
-        self.quota += quota
-        self.count += len(publishes)
-        self.size += size
-        self.release()
+        if hold is not None or self._queue:
+            acks = b"" if refused else encode_acks(publishes, codes, self._version)
+            self._enqueue(_Entry(hold, publishes, codes, acks, _quota(publishes, codes), size))
+        elif refused:
+            self._answer_refused(publishes, codes)
+        else:
+            self._send(encode_acks(publishes, codes, self._version))
+
+    def _enqueue(self, entry: _Entry) -> None:
+        self._queue.append(entry)
+        self.quota += entry.quota
+        self.count += len(entry.publishes)
+        self.size += entry.size
+        hold = entry.hold
+        if hold is None or hold.done:
+            self.release()
         # All batches of one group commit share its hold: one call of ``released`` serves them all.
-        if hold is not None and hold is not self._last_hold and not hold.done:
+        elif hold is not self._last_hold:
             self._last_hold = hold
             hold.add_done_callback(self._released)
 
@@ -148,10 +154,10 @@ class HeldAcks:
         index = 0
         for publish in batch.answers:
             if index < len(batch.fresh) and batch.fresh[index] is publish:
-                self._add([publish], codes[index : index + 1], hold, batch.size // len(batch.answers), has_qos2=True)
+                self._add([publish], codes[index : index + 1], hold, batch.size // len(batch.answers))
                 index += 1
             else:
-                self._add([publish], b"\0", self._received.hold_of(publish.packet_id), 0, has_qos2=True)
+                self._add([publish], b"\0", self._received.hold_of(publish.packet_id), 0)
 
     def _note_refusals(self, batch: Publishes, codes: bytes | bytearray) -> None:
         """Take the packet ids of refused publishes out of those to be remembered.

@@ -46,11 +46,11 @@ class ClientInfo:
     """Belongs to whoever listens to the hooks: what it wants to remember of this connection."""
 
 
-class IncomingPublish(Protocol):
-    """What a hook may read of a PUBLISH packet, and set: its ``message_id`` then stands in all events about it."""
+class PublishView(Protocol):
+    """The fields of a publish that its receivers may read."""
 
-    message_id: str | None
-
+    @property
+    def message_id(self) -> str | None: ...
     @property
     def topic(self) -> str: ...
     @property
@@ -65,7 +65,13 @@ class IncomingPublish(Protocol):
     def properties(self) -> Properties | None: ...
     @property
     def is_will(self) -> bool:
-        """Whether nobody would hear of its being refused: the client it comes from is gone."""
+        """Whether it is a will: the client it comes from is gone and can't be told of a refusal."""
+
+
+class IncomingPublish(PublishView, Protocol):
+    """A PUBLISH packet as a hook gets it: it may set the ``message_id``, which then stands in all events about it."""
+
+    message_id: str | None
 
 
 class RoutedMessage(Struct, frozen=True):

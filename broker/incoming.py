@@ -108,7 +108,9 @@ def _hand_on_all(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int
     receipt = hook(info, fresh, now_ms) if hook is not None and fresh else ACCEPTED
     if receipt.codes is None:
         routed = core.exchange.publish(fresh, info, now_ms)
-        return routed if receipt.hold is None else Receipt(join(receipt.hold, routed.hold), routed.codes)
+        if receipt.hold is None:
+            return routed
+        return Receipt(receipt.hold if routed.hold is None else join(receipt.hold, routed.hold), routed.codes)
     codes = bytearray(len(fresh))
     hold = _route_accepted(core, info, fresh, range(len(fresh)), receipt, codes, now_ms)
     return Receipt(hold, codes)

@@ -1,7 +1,7 @@
-"""The one room that speaks both vocabularies: broker hooks to messages and events, republished messages back.
+"""The bridge between broker and engine: hook calls become runs of messages, republished messages become publishes.
 
-Hooks of the broker are set only where a rule selects from their event, so that an event nobody asks for costs the
-broker one comparison.
+Hooks of the broker are set only where a rule selects from their event, so that an event without rules costs the broker
+one comparison.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from broker.hooks import (
     SessionSubscribed,
     SessionUnsubscribed,
 )
-from broker.receipt import ACCEPTED, Hold, Receipt, join_all, refusing
+from broker.receipt import Hold, Receipt, join_all
 from broker.server import Broker
 from engine.connector import Publication
 from engine.errors import DeliveryError, RejectError, RetryableError
-from engine.intake.dispatch import Dispatcher, Outcome
+from engine.intake.intake import Intake, Run
 from engine.model.message import NODE, UNDEFINED, ClientIdentity, Occurrence, new_message_id, property_columns
 from engine.service.clock import Clock
 
@@ -41,20 +41,20 @@ Columns = dict[str, Any]
 
 
 class Bridge:
-    """Sits between a broker and a dispatcher."""
+    """Listens to the hooks of a broker on behalf of an intake, and publishes for rules."""
 
-    def __init__(self, hooks: Hooks, dispatcher: Dispatcher, clock: Clock) -> None:
+    def __init__(self, hooks: Hooks, intake: Intake, clock: Clock) -> None:
         self._hooks = hooks
-        self._dispatcher = dispatcher
+        self._intake = intake
         self._clock = clock
         self._publishers: dict[str, tuple[ClientInfo, ClientIdentity]] = {}
         self._now_ms = clock.now_ms
         self._names_messages = False
-        self._publishes = dispatcher.publishes
+        self._take = intake.take
 
     def listen(self) -> None:
         """Set the hooks that the rules in service ask for; called again after every swap."""
-        hooks, wanted = self._hooks, self._dispatcher.listens_to
+        hooks, wanted = self._hooks, self._intake.listens_to
         hooks.published = self.on_published
         hooks.client_connected = self.on_connected if wanted(CONNECTED) else None
         hooks.client_disconnected = self.on_disconnected if wanted(DISCONNECTED) else None
@@ -68,16 +68,11 @@ class Bridge:
         self._names_messages = any(map(wanted, (DELIVERED, ACKED, DROPPED, DELIVERY_DROPPED)))
 
     def on_published(self, info: ClientInfo, publishes: Sequence[IncomingPublish], now_ms: int) -> Receipt:
-        """The publishes of one read: run the rules, and say what their acknowledgements wait for."""
+        """Take over the publishes of one read."""
         if self._names_messages:
             for publish in publishes:
                 publish.message_id = new_message_id(now_ms)
-        outcome = self._publishes(
-            info.context or client_of(info), publishes, now_ms, sends_again=info.protocol_version < 5
-        )
-        if outcome is None:
-            return ACCEPTED
-        return refusing(len(publishes), outcome.refused, outcome.ticket) if outcome.refused else Receipt(outcome.ticket)
+        return self._take(Run(publishes, info.context or client_of(info), now_ms, (), info.protocol_version < 5))
 
     async def publish(self, broker: Broker, publications: Sequence[Publication]) -> Mapping[int, DeliveryError]:
         """Publish what rules made; returns once all of it is as safe as an acknowledged publish.
@@ -100,11 +95,11 @@ class Bridge:
                 else:
                     run[index] = item
             info, client = self._publisher(rule_id)
-            outcome = self._publishes(client, list(run.values()), now_ms, trail) or Outcome()
-            if outcome.ticket is not None:
-                holds.append(outcome.ticket)
+            taken = self._take(Run(list(run.values()), client, now_ms, trail))
+            if taken.hold is not None:
+                holds.append(taken.hold)
             for position, (index, item) in enumerate(run.items()):
-                if outcome.refused and position in outcome.refused:
+                if taken.codes is not None and taken.codes[position] >= 0x80:
                     refused[index] = RetryableError(f"a sink that takes {item.topic} is full", code="queue_full")
                 else:
                     receipt = broker.publish(
@@ -117,7 +112,7 @@ class Bridge:
             await _committed(hold)
         return refused
 
-    def on_connected(self, event: ClientConnected) -> None:
+    def on_connected(self, event: ClientConnected) -> Receipt:
         info = event.client
         columns = {
             **_session_columns(info),
@@ -133,9 +128,9 @@ class Bridge:
             "connected_at": info.connected_at,
             "session_present": event.session_present,
         }
-        self._occur(CONNECTED, "client.connected", columns, info)
+        return self._occur(CONNECTED, "client.connected", columns, info)
 
-    def on_disconnected(self, event: ClientDisconnected) -> None:
+    def on_disconnected(self, event: ClientDisconnected) -> Receipt:
         info = event.client
         columns = {
             **_session_columns(info),
@@ -146,41 +141,42 @@ class Bridge:
             "disconnected_at": event.disconnected_at,
             "connected_at": info.connected_at,
         }
-        self._occur(DISCONNECTED, "client.disconnected", columns, info)
+        return self._occur(DISCONNECTED, "client.disconnected", columns, info)
 
-    def on_subscribed(self, event: SessionSubscribed) -> None:
+    def on_subscribed(self, event: SessionSubscribed) -> Receipt:
         columns = {**_peer_columns(event.client), "topic": event.topic_filter, "qos": event.qos}
         columns["sub_props"] = property_columns(event.properties)
-        self._occur(SUBSCRIBED, "session.subscribed", columns, event.client)
+        return self._occur(SUBSCRIBED, "session.subscribed", columns, event.client)
 
-    def on_unsubscribed(self, event: SessionUnsubscribed) -> None:
+    def on_unsubscribed(self, event: SessionUnsubscribed) -> Receipt:
         columns = {**_peer_columns(event.client), "topic": event.topic_filter, "qos": event.qos}
         columns["unsub_props"] = property_columns(event.properties)
-        self._occur(UNSUBSCRIBED, "session.unsubscribed", columns, event.client)
+        return self._occur(UNSUBSCRIBED, "session.unsubscribed", columns, event.client)
 
-    def on_delivered(self, event: MessageDelivered) -> None:
-        self._occur(DELIVERED, "message.delivered", _delivery_columns(event.client, event.message), event.client)
+    def on_delivered(self, event: MessageDelivered) -> Receipt:
+        return self._occur(DELIVERED, "message.delivered", _delivery_columns(event.client, event.message), event.client)
 
-    def on_acked(self, event: MessageAcked) -> None:
+    def on_acked(self, event: MessageAcked) -> Receipt:
         columns = _delivery_columns(event.client, event.message)
         columns["puback_props"] = property_columns(event.properties)
-        self._occur(ACKED, "message.acked", columns, event.client)
+        return self._occur(ACKED, "message.acked", columns, event.client)
 
-    def on_dropped(self, event: MessageDropped) -> None:
+    def on_dropped(self, event: MessageDropped) -> Receipt:
         publisher = event.message.publisher
         columns = {**_peer_columns(publisher), **_message_columns(event.message), "reason": event.reason}
         del columns["client_attrs"]
-        self._occur(DROPPED, "message.dropped", columns, publisher)
+        return self._occur(DROPPED, "message.dropped", columns, publisher)
 
-    def on_delivery_dropped(self, event: DeliveryDropped) -> None:
+    def on_delivery_dropped(self, event: DeliveryDropped) -> Receipt:
         columns = _delivery_columns(event.client, event.message)
         columns["reason"] = event.reason
-        self._occur(DELIVERY_DROPPED, "delivery.dropped", columns, event.client)
+        return self._occur(DELIVERY_DROPPED, "delivery.dropped", columns, event.client)
 
-    def _occur(self, topic: str, event: str, columns: Columns, info: ClientInfo) -> None:
+    def _occur(self, topic: str, event: str, columns: Columns, info: ClientInfo) -> Receipt:
         now_ms = self._now_ms()
         columns.update(event=event, timestamp=now_ms, node=NODE)
-        self._dispatcher.occurrence(Occurrence(topic, columns, info.context or client_of(info), now_ms))
+        client = info.context or client_of(info)
+        return self._take(Run([Occurrence(topic, columns, client, now_ms)], client, now_ms, is_event=True))
 
     def _publisher(self, rule_id: str) -> tuple[ClientInfo, ClientIdentity]:
         """Who a republished message comes from: a client named like the rule."""

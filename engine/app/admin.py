@@ -16,7 +16,7 @@ from engine.app.project import Project
 from engine.delivery import DeliveryService, Outbox, StoredLetter
 from engine.delivery.journal import Journal
 from engine.errors import Problem
-from engine.intake.dispatch import Dispatcher
+from engine.intake.intake import Intake
 from engine.model.jsontext import decode, encode
 from engine.service.clock import Clock
 from engine.service.log import redact
@@ -35,7 +35,7 @@ class RunningApp(Protocol):
     journal: Journal
     delivery: DeliveryService
     broker: Broker
-    dispatcher: Dispatcher
+    intake: Intake
     outboxes: dict[str, Outbox]
 
     async def reload(self) -> list[Problem]:
@@ -149,8 +149,8 @@ class AppAdmin:
     def _rule(self, rule_id: str) -> RuleView:
         app = self._app
         rule = app.project.ruleset.rules[rule_id]
-        route = app.dispatcher.routes[rule_id]
-        counters = route.counters
+        active = app.intake.rules[rule_id]
+        counters = active.counters
         return RuleView(
             id=rule_id,
             sql=app.texts.get(rule.path, ""),
@@ -165,7 +165,7 @@ class AppAdmin:
             emitted=counters.emitted,
             refused=counters.refused,
             records=counters.records,
-            last_error=_redacted(route.last_error),
+            last_error=_redacted(active.last_error),
         )
 
     def _sink(self, sink_id: str) -> SinkView:

@@ -31,7 +31,8 @@ from engine.connector import Publication, Sink
 from engine.delivery import DeliveryService, Outbox
 from engine.delivery.journal import Journal
 from engine.errors import DeliveryError, Problem
-from engine.intake.dispatch import Dispatcher, Route
+from engine.intake.active import ActiveRule
+from engine.intake.intake import Intake
 from engine.language.ruleloader import RuleLoader
 from engine.language.ruleset import Ruleset
 from engine.service.clock import Clock, SystemClock
@@ -128,8 +129,8 @@ class App:
 
         hooks = Hooks()
         self.broker = Broker(settings.broker_config(), hooks, now_ms=self.clock.now_ms, monotonic=self.clock.monotonic)
-        self.dispatcher = Dispatcher(self.delivery.hold, self.delivery.pressure)
-        self.bridge = Bridge(hooks, self.dispatcher, self.clock)
+        self.intake = Intake(self.delivery.hold, self.delivery.pressure)
+        self.bridge = Bridge(hooks, self.intake, self.clock)
         self.outboxes: dict[str, Outbox] = {}
         await self._open_sinks(project, project.active_sinks.values())
         self._activate(project.ruleset)
@@ -185,10 +186,11 @@ class App:
         )
 
     def _activate(self, ruleset: Ruleset) -> None:
-        routes = {
-            rule.id: Route(rule, self.outboxes, self.delivery.rule_counters(rule.id)) for rule in ruleset.rules.values()
+        active = {
+            rule.id: ActiveRule(rule, self.outboxes, self.delivery.rule_counters(rule.id))
+            for rule in ruleset.rules.values()
         }
-        self.dispatcher.swap(ruleset, routes)
+        self.intake.swap(ruleset, active)
         self.bridge.listen()
 
     async def _publish(self, publications: Sequence[Publication]) -> Mapping[int, DeliveryError]:

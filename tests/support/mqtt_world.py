@@ -79,6 +79,11 @@ class ManualHold:
         else:
             self._callbacks.append(callback)
 
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._callbacks)
+
     def finish(self, *, failed: bool = False) -> None:
         self.done, self.failed = True, failed
         for callback in self._callbacks:

@@ -19,6 +19,7 @@ from engine.app.admin import AppAdmin
 from engine.app.datadir import DataDirectoryInUseError
 from engine.app.project import ProjectError, check_project
 from engine.app.runtime import App
+from engine.intake.intake import Run
 from engine.model.message import ClientIdentity
 
 SETTINGS = "listeners: [{bind: '127.0.0.1:0'}]\napi: {enable: false}\n"
@@ -62,7 +63,7 @@ class Publish:
 
 async def publish(app: App, *values: int) -> None:
     """As a device would: until it is acknowledged."""
-    app.dispatcher.publishes(ClientIdentity("c"), [Publish(value) for value in values], 1)
+    app.intake.take(Run([Publish(value) for value in values], ClientIdentity("c"), 1))
     await app.delivery.hold().wait()
 
 
@@ -137,7 +138,7 @@ async def test_rules_change_at_once_though_a_changed_sink_hangs(app: App, write:
         write("rules/r.sql", RULE.replace('"t"', '"other"'))
         reload = asyncio.create_task(app.reload())
         async with asyncio.timeout(10):
-            while app.dispatcher.routes["r"].rule.topics != ("other",):
+            while app.intake.rules["r"].rule.topics != ("other",):
                 await asyncio.sleep(0.01)
         assert not reload.done()
         assert await reload == []
@@ -202,7 +203,7 @@ async def test_a_dead_letter_with_bytes_can_be_shown(app: App, tmp_path: Path, w
     assert await app.reload() == []
     publication = Publish(0)
     publication.payload = b"\xff\x00"
-    app.dispatcher.publishes(ClientIdentity("c"), [publication], 1)
+    app.intake.take(Run([publication], ClientIdentity("c"), 1))
     await app.delivery.hold().wait()
     await app.outboxes["rows"].drained()
     transport = httpx.ASGITransport(create_api(AppAdmin(app)))

@@ -167,7 +167,7 @@ async def test_a_change_of_the_lane_key_keeps_order_too(world: World) -> None:
 
 
 async def test_replacing_a_sink_keeps_the_outbox_and_everything_that_waits(world: World) -> None:
-    """A reload must not lose what arrives in its middle: the dispatcher goes on putting to the same object."""
+    """A reload must not lose what arrives in its middle: intake goes on putting to the same object."""
     release: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     old, new = FlakySink(writes=[lambda _: release]), MemorySink()
     outbox = await world.open(old)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -22,15 +22,18 @@ from broker.hooks import (
     SessionUnsubscribed,
 )
 from broker.origin import Address, Origin
-from broker.receipt import ACCEPTED, Receipt
+from broker.receipt import ACCEPTED, Receipt, refusing
 from engine.bridge import Bridge
 from engine.connector import Publication
 from engine.errors import RejectError, RetryableError
-from engine.intake.dispatch import Dispatcher, Outcome
+from engine.intake.intake import Intake, Run
 from engine.language.events import EVENTS
-from engine.model.message import ClientIdentity, Occurrence
+from engine.model.message import Occurrence
 from engine.service.clock import SystemClock
-from support.mqtt_world import World
+from support.mqtt_world import ManualHold, World
+
+FAILED = ManualHold()
+FAILED.finish(failed=True)
 
 SOCKET = Address("10.0.0.1", 1883)
 CLIENT = ClientInfo("dev-1", "u", Origin("tcp:10.0.0.1:1883", Address("10.0.0.7", 5000), SOCKET), connected_at=1)
@@ -49,42 +52,25 @@ OCCASIONS: dict[str, object] = {
 }
 
 
-class Listening(Dispatcher):
-    """A dispatcher that keeps what happens, and listens to everything or nothing."""
+class Recorder(Intake):
+    """An intake that keeps what it is given, and listens to every event or to none."""
 
-    def __init__(self, *, wanted: bool, outcome: Outcome | None = None) -> None:
-        super().__init__(lambda: Ticket())
+    def __init__(self, *, wanted: bool, receipt: Receipt = ACCEPTED) -> None:
+        super().__init__(lambda: ManualHold())
         self.wanted = wanted
-        self.outcome = outcome
+        self.receipt = receipt
         self.events: list[Occurrence] = []
         self.runs: list[tuple[str, list[str], tuple[str, ...]]] = []
 
     def listens_to(self, event_topic: str) -> bool:
         return self.wanted
 
-    def occurrence(self, event: Occurrence) -> None:
-        self.events.append(event)
-
-    def publishes(
-        self,
-        client: ClientIdentity,
-        publishes: Sequence[Any],
-        now_ms: int,
-        trail: tuple[str, ...] = (),
-        sends_again: bool = False,
-    ) -> Outcome | None:
-        self.runs.append((client.clientid, [publish.topic for publish in publishes], trail))
-        return self.outcome
-
-
-class Ticket:
-    def __init__(self, *, done: bool = True, failed: bool = False) -> None:
-        self.done = done
-        self.failed = failed
-        self.callbacks: list[Callable[[], None]] = []
-
-    def add_done_callback(self, callback: Callable[[], None]) -> None:
-        self.callbacks.append(callback)
+    def take(self, run: Run) -> Receipt:
+        if run.is_event:
+            self.events += run.messages  # type: ignore[arg-type]
+        else:
+            self.runs.append((run.client.clientid, [publish.topic for publish in run.messages], run.trail))
+        return self.receipt
 
 
 class Broker:
@@ -101,9 +87,9 @@ class Broker:
         return ACCEPTED
 
 
-def bridge_to(dispatcher: Dispatcher) -> tuple[Bridge, Hooks]:
+def bridge_to(intake: Intake) -> tuple[Bridge, Hooks]:
     hooks = Hooks()
-    bridge = Bridge(hooks, dispatcher, SystemClock())
+    bridge = Bridge(hooks, intake, SystemClock())
     bridge.listen()
     return bridge, hooks
 
@@ -111,10 +97,10 @@ def bridge_to(dispatcher: Dispatcher) -> tuple[Bridge, Hooks]:
 @pytest.mark.parametrize("name", OCCASIONS)
 def test_an_event_has_the_columns_that_the_catalogue_lists(name: str) -> None:
     """The reference is made from the catalogue; a rule must find there what it will see."""
-    dispatcher = Listening(wanted=True)
-    _, hooks = bridge_to(dispatcher)
+    intake = Recorder(wanted=True)
+    _, hooks = bridge_to(intake)
     getattr(hooks, name.replace(".", "_"))(OCCASIONS[name])
-    (event,) = dispatcher.events
+    (event,) = intake.events
     assert event.topic == EVENTS[name].topic
     assert event.columns()["event"] == name
     assert set(event.columns()) == set(EVENTS[name].columns)
@@ -122,15 +108,15 @@ def test_an_event_has_the_columns_that_the_catalogue_lists(name: str) -> None:
 
 def test_events_nobody_selects_from_are_not_listened_to() -> None:
     """A fan-out must not pay for `message.delivered` when no rule asks for it."""
-    _, hooks = bridge_to(Listening(wanted=False))
+    _, hooks = bridge_to(Recorder(wanted=False))
     assert hooks.published is not None
     assert [hooks.client_connected, hooks.message_delivered, hooks.message_dropped] == [None] * 3
 
 
 def test_the_id_of_a_message_is_the_same_in_all_events_about_it() -> None:
     """It is what joins a publish with its deliveries."""
-    dispatcher = Listening(wanted=True)
-    bridge, hooks = bridge_to(dispatcher)
+    intake = Recorder(wanted=True)
+    bridge, hooks = bridge_to(intake)
 
     class Publish:
         topic, payload, qos, retain, dup, properties = "t", b"", 1, False, False, None
@@ -143,32 +129,32 @@ def test_the_id_of_a_message_is_the_same_in_all_events_about_it() -> None:
     message = RoutedMessage("t", b"", 1, False, None, CLIENT, 5, publish.message_id)
     assert hooks.message_delivered is not None
     hooks.message_delivered(MessageDelivered(RECEIVER, message))
-    assert dispatcher.events[0].column("id") == publish.message_id
+    assert intake.events[0].column("id") == publish.message_id
 
 
 def publication(topic: str, rule_id: str = "r", trail: tuple[str, ...] = ("r",)) -> Publication:
     return Publication(topic, b"x", 1, False, {}, rule_id, trail)
 
 
-async def republish(dispatcher: Dispatcher, *publications: Publication) -> tuple[Mapping[int, Any], Broker]:
-    bridge, _ = bridge_to(dispatcher)
+async def republish(intake: Intake, *publications: Publication) -> tuple[Mapping[int, Any], Broker]:
+    bridge, _ = bridge_to(intake)
     broker = Broker()
     return await bridge.publish(broker, publications), broker  # type: ignore[arg-type]
 
 
 async def test_republished_messages_run_through_rules_and_reach_subscribers() -> None:
     """They are publishes like any other, by a client named like the rule."""
-    dispatcher = Listening(wanted=False)
-    refused, broker = await republish(dispatcher, publication("a"), publication("b"), publication("c", "s", ("s",)))
+    intake = Recorder(wanted=False)
+    refused, broker = await republish(intake, publication("a"), publication("b"), publication("c", "s", ("s",)))
     assert refused == {}
-    assert dispatcher.runs == [("r", ["a", "b"], ("r",)), ("s", ["c"], ("s",))]
+    assert intake.runs == [("r", ["a", "b"], ("r",)), ("s", ["c"], ("s",))]
     assert [topic for topic, _ in broker.published] == ["a", "b", "c"]
 
 
 async def test_what_a_full_sink_refuses_is_neither_routed_nor_called_published() -> None:
     """It comes again; its subscribers must not get it twice."""
-    dispatcher = Listening(wanted=False, outcome=Outcome(None, {1: 0x97}))
-    refused, broker = await republish(dispatcher, publication("a"), publication("b"))
+    intake = Recorder(wanted=False, receipt=refusing(2, {1: 0x97}))
+    refused, broker = await republish(intake, publication("a"), publication("b"))
     assert list(refused) == [1]
     assert isinstance(refused[1], RetryableError)
     assert [topic for topic, _ in broker.published] == ["a"]
@@ -176,28 +162,27 @@ async def test_what_a_full_sink_refuses_is_neither_routed_nor_called_published()
 
 async def test_what_the_broker_does_not_take_reaches_no_rule() -> None:
     """It becomes a dead letter of its own record; a device that chooses the expiry must not stop the others."""
-    dispatcher = Listening(wanted=False, outcome=Outcome(None, {1: 0x97}))
+    intake = Recorder(wanted=False, receipt=refusing(3, {1: 0x97}))
     bad = Publication("b", b"x", 1, False, {"message_expiry_interval": 10**12}, "r", ("r",))
-    refused, broker = await republish(dispatcher, publication("a"), bad, publication("c"), publication("d"))
+    refused, broker = await republish(intake, publication("a"), bad, publication("c"), publication("d"))
     assert {index: type(error) for index, error in refused.items()} == {1: RejectError, 2: RetryableError}
     assert "1000000000000 is not a value of the property message_expiry_interval" in refused[1].message
-    assert dispatcher.runs == [("r", ["a", "c", "d"], ("r",))]
+    assert intake.runs == [("r", ["a", "c", "d"], ("r",))]
     assert [topic for topic, _ in broker.published] == ["a", "d"]
 
 
 async def test_republishing_waits_for_the_journal() -> None:
     """A record is delivered only when the new message is as safe as an acknowledged one."""
-    ticket = Ticket(done=False)
-    task = asyncio.ensure_future(republish(Listening(wanted=False, outcome=Outcome(ticket)), publication("a")))
-    while not ticket.callbacks:
+    hold = ManualHold()
+    task = asyncio.ensure_future(republish(Recorder(wanted=False, receipt=Receipt(hold)), publication("a")))
+    while not hold.has_callbacks:
         await asyncio.sleep(0)
     assert not task.done()
-    ticket.done = True
-    ticket.callbacks[0]()
+    hold.finish()
     assert (await task)[0] == {}
 
 
 async def test_a_journal_that_can_not_be_written_makes_republishing_try_again() -> None:
     """Nothing counts as published that could be lost."""
     with pytest.raises(RetryableError, match="journal"):
-        await republish(Listening(wanted=False, outcome=Outcome(Ticket(failed=True))), publication("a"))
+        await republish(Recorder(wanted=False, receipt=Receipt(FAILED)), publication("a"))
