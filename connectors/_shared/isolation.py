@@ -46,10 +46,11 @@ def isolate(function: Callable[[Item], Result], items: Iterable[tuple[int, Item]
 
 def rejection(error: Exception, prefix: str = "") -> RejectError:
     """Return the rejection of the one record whose value caused `error`, with a reason in words."""
-    return RejectError(prefix + _reason(error))
+    return RejectError(prefix + reason_of(error))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return the reason in words of an exception that a value caused."""
     if isinstance(error, UnicodeEncodeError):
         return "the text holds a lone surrogate (half of a UTF-16 pair), which UTF-8 can't encode"
     if isinstance(error, RecursionError):

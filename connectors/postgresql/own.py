@@ -1,16 +1,15 @@
-"""A statement of the user's: its placeholders are bound as parameters, converted to the types the server infers."""
+"""The user's own statement of `sql`: its placeholders are bound as parameters of the types that the server infers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from connectors._shared.routing import columns_for
-from connectors.postgresql.statement import Column, Execute, Run, Values, make_run, parameter
+from connectors._shared.planning import PlannedBatch, parameters
+from connectors.postgresql.statement import Column, Execute, WriteStatement, converted, parameter
 from connectors.postgresql.types import converter, text_converter
-from engine.errors import DeliveryError, HoldError, RejectError
+from engine.errors import HoldError
 from engine.language.template import sql_parameters
 from engine.model.record import Batch
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class OwnStatement:
-    """The statement of `sql`: its placeholders are bound as parameters, converted to the types the server infers."""
+    """Planner by the user's own statement."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -29,7 +28,7 @@ class OwnStatement:
         self._types: tuple[asyncpg.Type, ...] = ()
 
     async def look(self, connection: Connection) -> bool:
-        self._types = types = await self._look_at_types(connection)
+        self._types = types = await self._read_types(connection)
         if len(types) != len(self._templates):
             raise HoldError(
                 f"`sql` has {len(self._templates)} placeholders where values can stand, and the server sees "
@@ -47,24 +46,16 @@ class OwnStatement:
         return True
 
     async def has_changed(self, connection: Connection) -> bool:
-        return await self._look_at_types(connection) != self._types
+        return await self._read_types(connection) != self._types
 
-    async def _look_at_types(self, connection: Connection) -> tuple[asyncpg.Type, ...]:
+    def plan(self, batch: Batch, *, check_all: bool = False) -> PlannedBatch[WriteStatement]:
+        bound = parameters(batch, self._templates)
+        planned = converted(self._statement, self._columns, bound.indices, bound.results, check_all=check_all)
+        return PlannedBatch([group for group in planned.groups if group.rows], bound.failures | planned.failures)
+
+    async def _read_types(self, connection: Connection) -> tuple[asyncpg.Type, ...]:
         # Without a name: a pooler of transactions would leave one behind at the server.
         return tuple((await connection.prepare(self._sql, name="")).get_parameters())
-
-    def runs(self, batch: Batch, failures: dict[int, DeliveryError], *, check_all: bool = False) -> Sequence[Run]:
-        indices: list[int] = []
-        rows: list[Values] = []
-        for index, columns in enumerate(columns_for(batch, self._templates)):
-            try:
-                rows.append(tuple([template.value(columns) for template in self._templates]))
-            except RejectError as error:
-                failures[index] = error
-            else:
-                indices.append(index)
-        run = make_run(self._statement, self._columns, indices, rows, failures, check_all=check_all)
-        return [run] if run.rows else []
 
 
 async def _column(connection: Connection, name: str, kind: asyncpg.Type, position: int) -> Column:

@@ -1,52 +1,59 @@
-"""The statements that store rows in PostgreSQL, the rows each one gets, and which row it is when one fails."""
+"""Statements that store rows in PostgreSQL, the conversion of values for them, and the row that an error is about."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from operator import is_
 from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 
+from connectors._shared.isolation import VALUE_ERRORS, isolate, reason_of
+from connectors._shared.planning import PlannedBatch, RowGroup, Values, WritePlanner
 from connectors.postgresql.errors import reason
 from connectors.postgresql.types import Converter, shown
-from engine.errors import DeliveryError, RejectError
+from engine.connector import ALL_STORED, Failures
+from engine.errors import RejectError
 from engine.model.record import Batch
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
 
-Values = tuple[Any, ...]
+
+class WriteStatement(Protocol):
+    """A statement that stores rows."""
+
+    async def store(self, connection: Connection, rows: Sequence[Values]) -> None:
+        """Store all `rows` or none."""
+
+    def faulty_row(self, error: asyncpg.PostgresError) -> int | None:
+        """Return the index of the row that `error` is about, None where it does not say."""
+
+    def for_retry(self) -> WriteStatement:
+        """Return the statement to use when the batch is stored again."""
 
 
-class Rows(Protocol):
-    """How rows become statements: by the table's columns, or by a statement of the user's."""
+Group = RowGroup[WriteStatement]
+
+
+class PostgresPlanner(WritePlanner[WriteStatement], Protocol):
+    """Planner of a sink's statements."""
 
     async def look(self, connection: Connection) -> bool:
-        """Learn what the table, or the statement, takes; whether that is at least what it took before.
+        """Read the types of the table or statement. Return whether it still takes all rows that it took before.
 
-        Raises `HoldError` when it is not what the options say.
+        Raise `HoldError` where it does not fit the options.
         """
 
     async def has_changed(self, connection: Connection) -> bool:
-        """Whether what was learnt is no longer so."""
+        """Whether the types differ from those that `look` read."""
 
-    def runs(self, batch: Batch, failures: dict[int, DeliveryError], *, check_all: bool = False) -> Sequence[Run]:
-        """The statements that store `batch`, in order; records that can't be stored go to `failures`.
-
-        With `check_all`, every value is checked in full.
-        """
-
-
-class MisfitError(RejectError):
-    """The row's columns are not those of the table."""
-
-
-def misfits(failures: Mapping[int, DeliveryError]) -> list[MisfitError]:
-    return [error for error in failures.values() if isinstance(error, MisfitError)]
+    def plan(self, batch: Batch, *, check_all: bool = False) -> PlannedBatch[WriteStatement]:
+        """Plan `batch`. With `check_all`, every value is converted and checked on its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,40 +65,29 @@ class Column:
     position: int
     converter: Converter
     cast: str | None = None
-    """Its type has no converter: the server makes it from text, as this type."""
+    """The type that the server makes the value from text as; None where there is a converter for the type."""
     has_default: bool = False
     is_required: bool = False
     is_identity: bool = False
-    """GENERATED ALWAYS AS IDENTITY: an INSERT has to insist on a value of its own."""
-    is_computed: bool = False
+    """GENERATED ALWAYS AS IDENTITY: an INSERT needs OVERRIDING SYSTEM VALUE to bring a value."""
+    is_generated: bool = False
     """GENERATED ALWAYS AS an expression: it takes no value."""
 
     def one(self, value: Any) -> Any:
-        """One value converted and checked. Raises `RejectError` saying what is wrong."""
+        """Return `value` converted and checked. Raise `RejectError` with the column and the reason."""
         if value is None:
             return None
         try:
             return self.converter.one(value)
-        except (ValueError, OverflowError) as error:
+        except VALUE_ERRORS as error:
             raise RejectError(
-                f"column {self.name} ({self.type_name}) can't take {shown(value)}: {error}", code="22000"
+                f"column {self.name} ({self.type_name}) can't take {shown(value)}: {reason_of(error)}", code="22000"
             ) from error
 
 
 def parameter(number: int, cast: str | None) -> str:
-    """A parameter of a statement, made from text by the server where a `cast` says so."""
+    """Return a parameter of a statement, which the server makes from text where `cast` says so."""
     return f"${number}" if cast is None else f"CAST(${number}::text AS {cast})"
-
-
-class Statement(Protocol):
-    async def store(self, connection: Connection, rows: Sequence[Values]) -> None:
-        """Store all `rows` or none."""
-
-    def faulty_row(self, error: asyncpg.PostgresError) -> int | None:
-        """The index of the row that `error` is about, where it says so."""
-
-    def for_retry(self) -> Statement:
-        """What to store the rows with when the batch is stored again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +98,7 @@ class Copy:
     schema: str | None
     columns: tuple[str, ...]
     insert: Execute | None = None
-    """The INSERT that passes over rows which are there already; COPY can't."""
+    """The INSERT that skips rows which are there already; COPY can't."""
 
     async def store(self, connection: Connection, rows: Sequence[Values]) -> None:
         await connection.copy_records_to_table(self.table, records=rows, columns=self.columns, schema_name=self.schema)
@@ -112,7 +108,7 @@ class Copy:
         match = re.search(rf"^COPY {re.escape(self.table)}, \D*(\d+)", error.context or "", re.MULTILINE)
         return int(match[1]) - 1 if match else None
 
-    def for_retry(self) -> Statement:
+    def for_retry(self) -> WriteStatement:
         return self.insert or self
 
 
@@ -128,54 +124,48 @@ class Execute:
     def faulty_row(self, error: asyncpg.PostgresError) -> int | None:
         return None
 
-    def for_retry(self) -> Statement:
+    def for_retry(self) -> WriteStatement:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Records of a batch that one statement stores; ``indices`` are their places in the batch."""
-
-    statement: Statement
-    indices: Sequence[int]
-    rows: Sequence[Values]
-
-    def retried(self) -> Run:
-        return Run(self.statement.for_retry(), self.indices, self.rows)
-
-    def without_fault(self, error: asyncpg.PostgresError, failures: dict[int, DeliveryError]) -> Sequence[Run]:
-        """The rest in order: without the row at fault, which goes to `failures`, or in halves where it is unknown."""
-        count = len(self.rows)
-        place = 0 if count == 1 else self.statement.faulty_row(error)
-        if place is None or place >= count:
-            return self._part(0, count // 2), self._part(count // 2, count)
-        failures[self.indices[place]] = RejectError(reason(error), code=error.sqlstate)
-        return [part for part in (self._part(0, place), self._part(place + 1, count)) if part.rows]
-
-    def _part(self, start: int, stop: int) -> Run:
-        return Run(self.statement, self.indices[start:stop], self.rows[start:stop])
+def for_retry(group: Group) -> Group:
+    """Return `group` as it is stored when the batch is stored again."""
+    return RowGroup(group.statement.for_retry(), group.indices, group.rows)
 
 
-def make_run(
-    statement: Statement,
+def without_fault(group: Group, error: asyncpg.PostgresError) -> tuple[Sequence[Group], Failures]:
+    """Return the rest of a group that failed with `error`: without the row at fault, or in halves where it is unknown.
+
+    The failures hold the row at fault.
+    """
+    count = len(group.rows)
+    place = 0 if count == 1 else group.statement.faulty_row(error)
+    if place is None or place >= count:
+        return (group.part(0, count // 2), group.part(count // 2, count)), ALL_STORED
+    failure = Failures({group.indices[place]: RejectError(reason(error), code=error.sqlstate)})
+    return [part for part in (group.part(0, place), group.part(place + 1, count)) if part.rows], failure
+
+
+def converted(
+    statement: WriteStatement,
     columns: Sequence[Column],
     indices: Sequence[int],
     rows: Sequence[Values],
-    failures: dict[int, DeliveryError],
     *,
     check_all: bool,
-) -> Run:
-    """`rows` with their values converted, column by column; where that fails, row by row, to find which it is."""
+) -> PlannedBatch[WriteStatement]:
+    """Plan `rows` for `statement`, with their values converted column by column, or row by row where that fails."""
     if not check_all and rows and columns:
         values = list(zip(*rows, strict=True))
-        with suppress(ValueError, OverflowError):
+        with suppress(*VALUE_ERRORS):
             done = [column.converter.column(each) for column, each in zip(columns, values, strict=True)]
-            converted = rows if all(map(is_, done, values)) else list(zip(*done, strict=True))
-            return Run(statement, indices, converted)
-    fitting: dict[int, Values] = {}
-    for index, row in zip(indices, rows, strict=True):
-        try:
-            fitting[index] = tuple([column.one(value) for column, value in zip(columns, row, strict=True)])
-        except RejectError as error:
-            failures[index] = error
-    return Run(statement, list(fitting), list(fitting.values()))
+            # A column that needs no conversion comes back as the same object; usually all do.
+            fitting = rows if all(map(is_, done, values)) else list(zip(*done, strict=True))
+            return PlannedBatch([RowGroup(statement, indices, fitting)], ALL_STORED)
+    checked = isolate(partial(_converted_row, columns), zip(indices, rows, strict=True))
+    groups = [RowGroup(statement, checked.indices, checked.results)] if checked.results else []
+    return PlannedBatch(groups, checked.failures)
+
+
+def _converted_row(columns: Sequence[Column], row: Values) -> Values:
+    return tuple([column.one(value) for column, value in zip(columns, row, strict=True)])

@@ -1,61 +1,61 @@
-"""The table rows go to: its columns as the server describes them, and a statement for each set of keys."""
+"""The table of a PostgreSQL sink: its columns as the server describes them, and a statement for each set of columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
 
-from connectors.postgresql.statement import (
-    Column,
-    Copy,
-    Execute,
+from connectors._shared.planning import (
     MisfitError,
-    Run,
-    Statement,
+    PlanCache,
+    PlannedBatch,
+    RowGroup,
+    RowPicker,
     Values,
-    make_run,
-    parameter,
+    neighbours,
 )
+from connectors._shared.table import (
+    computed_column,
+    no_column,
+    no_columns,
+    no_table,
+    no_unique_index,
+    no_value,
+    quoted,
+    same_column,
+)
+from connectors.postgresql.statement import Column, Copy, Execute, WriteStatement, converted, parameter
 from connectors.postgresql.types import converter, text_converter
-from engine.errors import DeliveryError, HoldError
+from engine.connector import ALL_STORED, Failures
+from engine.errors import HoldError, RejectError
 from engine.model.record import Batch, Row
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
 
-_MADE_BY_OTHERS = (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError)
-"""What CREATE TABLE may fail with when somebody else has made the table just now: a table brings a type of its name."""
-
-PLANS_MAX = 256
-"""Sets of columns remembered, one for each that rows come with."""
+_CREATED_BY_OTHERS = (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError)
+"""Errors of CREATE TABLE where another program creates the table at the same time: a table brings a type of its name,
+which can be the first to collide."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """How rows of the same keys are stored: a column of the table for each key, in the table's order."""
+class _TablePlan:
+    """A statement for rows of the same keys: a column of the table for each key, in the table's order."""
 
     keys: tuple[str, ...]
     columns: tuple[Column, ...]
-    statement: Statement
-
-    def pick(self, rows: Sequence[Row]) -> list[Values]:
-        """The values of `rows` in the order of the columns. Raises `KeyError` where a row lacks a key."""
-        if len(self.keys) == 1:
-            (key,) = self.keys
-            return [(row[key],) for row in rows]
-        return list(map(itemgetter(*self.keys), rows))
+    statement: WriteStatement
+    picker: RowPicker
 
 
 @dataclass(frozen=True, slots=True)
-class TableOptions:
-    """What the sink's options say of the table."""
+class PostgresTableOptions:
+    """The sink's options about its table; their meaning is described there."""
 
     table: str
     mode: Literal["copy", "insert", "upsert"] = "copy"
@@ -64,28 +64,32 @@ class TableOptions:
     create_table: str | None = None
 
 
-class Table:
-    """The table of `table`: its columns, and a plan for each set of keys that rows come with."""
+_Planned = tuple[Sequence[int], Sequence[Row], _TablePlan]
+"""The indices of neighbouring rows of the same keys, the rows, and their plan."""
 
-    def __init__(self, options: TableOptions) -> None:
+
+class PostgresTable:
+    """Planner by the columns of a table."""
+
+    def __init__(self, options: PostgresTableOptions) -> None:
         self._options = options
         self._full_name = options.table
         schema, _, self._name = options.table.rpartition(".")
         self._schema = schema or None
-        self._quoted = ".".join(_quoted(part) for part in (schema, self._name) if part)
+        self._quoted = ".".join(quoted(part) for part in (schema, self._name) if part)
         self._columns: dict[str, Column] = {}
         self._by_folded: dict[str, str] = {}
         self._is_view = False
-        self._plans: dict[tuple[str, ...], _Plan | MisfitError] = {}
+        self._plans: PlanCache[_TablePlan] = PlanCache()
 
     async def look(self, connection: Connection) -> bool:
         if not await self._exists(connection):
             if self._options.create_table is None:
                 raise await self._no_table(connection)
-            with suppress(*_MADE_BY_OTHERS):
+            with suppress(*_CREATED_BY_OTHERS):
                 await connection.execute(self._options.create_table)
             if not await self._exists(connection):
-                raise HoldError(f"`create_table` did not make the table {self._full_name}", code="42P01")
+                raise HoldError(f"`create_table` did not create the table {self._full_name}", code="42P01")
         before, self._columns = self._columns, await self._read_columns(connection)
         self._is_view = await connection.fetchval(_IS_VIEW_QUERY, self._quoted)
         self._by_folded = {name.lower(): name for name in self._columns}
@@ -97,89 +101,83 @@ class Table:
     async def has_changed(self, connection: Connection) -> bool:
         return await self._read_columns(connection) != self._columns
 
-    def runs(self, batch: Batch, failures: dict[int, DeliveryError], *, check_all: bool = False) -> Sequence[Run]:
+    def plan(self, batch: Batch, *, check_all: bool = False) -> PlannedBatch[WriteStatement]:
         rows = batch.rows
         plan = self._plan(tuple(rows[0]))
-        if isinstance(plan, _Plan) and set(map(len, rows)) == {len(plan.keys)}:
-            with suppress(KeyError):  # the same number of keys, but not the same keys
-                picked = plan.pick(rows)
-                return [make_run(plan.statement, plan.columns, range(len(rows)), picked, failures, check_all=check_all)]
-        return self._runs_of_several_plans(rows, failures, check_all)
+        # The usual batch has rows of equal columns.
+        if isinstance(plan, _TablePlan) and (values := plan.picker.pick(rows)) is not None:
+            return converted(plan.statement, plan.columns, range(len(rows)), values, check_all=check_all)
+        planned, failures = self._plan_neighbours(rows)
+        groups: list[RowGroup[WriteStatement]] = []
+        for columns, same_columns in groupby(self._widened(planned), key=lambda item: item[2].columns):
+            members = list(same_columns)
+            found = converted(
+                members[0][2].statement,
+                columns,
+                [index for indices, _, _ in members for index in indices],
+                [value for _, rows_, plan_ in members for value in _values(rows_, plan_.keys)],
+                check_all=check_all,
+            )
+            groups += [group for group in found.groups if group.rows]
+            failures |= found.failures
+        return PlannedBatch(groups, failures)
 
-    def _runs_of_several_plans(
-        self, rows: Sequence[Row], failures: dict[int, DeliveryError], check_all: bool
-    ) -> list[Run]:
-        planned: list[tuple[int, _Plan]] = []
-        for index, row in enumerate(rows):
-            plan = self._plan(tuple(row))
-            if isinstance(plan, MisfitError):
-                failures[index] = plan
+    def _plan_neighbours(self, rows: Sequence[Row]) -> tuple[list[_Planned], Failures]:
+        planned: list[_Planned] = []
+        failures = ALL_STORED
+        for keys, indices, members in neighbours(rows):
+            plan = self._plan(keys)
+            if isinstance(plan, RejectError):
+                failures |= Failures.of(indices, plan)
             else:
-                planned.append((index, plan))
-        planned = self._widened(planned)
-        runs = []
-        for columns, group in groupby(planned, key=lambda item: item[1].columns):
-            members = list(group)
-            plan = members[0][1]
-            picked = [tuple([rows[index].get(key) for key in each.keys]) for index, each in members]
-            indices = [index for index, _ in members]
-            runs.append(make_run(plan.statement, columns, indices, picked, failures, check_all=check_all))
-        return [run for run in runs if run.rows]
+                planned.append((indices, members, plan))
+        return planned, failures
 
-    def _widened(self, planned: list[tuple[int, _Plan]]) -> list[tuple[int, _Plan]]:
-        """The same with columns added that some rows lack, so that most rows share one statement.
+    def _widened(self, planned: Sequence[_Planned]) -> Sequence[_Planned]:
+        """Return the plans with columns added that some rows lack, so that most rows share one statement.
 
         A column without a default is null where a row lacks it. Not for an upsert, which would put that null in
         place of the value that is there.
         """
         if self._options.mode == "upsert":
             return planned
-        names = {column.name for _, plan in planned for column in plan.columns if not column.has_default}
-        wide: dict[tuple[str, ...], _Plan] = {}
-        for _, plan in planned:
+        names = {column.name for _, _, plan in planned for column in plan.columns if not column.has_default}
+        wide: dict[tuple[str, ...], _TablePlan] = {}
+        for _, _, plan in planned:
             if plan.keys not in wide:
                 lacking = names.difference(column.name for column in plan.columns)
                 wide[plan.keys] = self._compile((*plan.keys, *lacking)) if lacking else plan
-        return [(index, wide[plan.keys]) for index, plan in planned]
+        return [(indices, rows, wide[plan.keys]) for indices, rows, plan in planned]
 
-    def _plan(self, keys: tuple[str, ...]) -> _Plan | MisfitError:
-        plan = self._plans.get(keys)
-        if plan is None:
-            if len(self._plans) >= PLANS_MAX:
-                self._plans.clear()
-            try:
-                plan = self._compile(keys)
-            except MisfitError as error:
-                plan = error.with_traceback(None)
-            self._plans[keys] = plan
-        return plan
+    def _plan(self, keys: tuple[str, ...]) -> _TablePlan | RejectError:
+        return self._plans.get(keys, self._compile)
 
-    def _compile(self, keys: tuple[str, ...]) -> _Plan:
+    def _compile(self, keys: tuple[str, ...]) -> _TablePlan:
         found: dict[Column, str] = {}
         for key in keys:
             column = self._column(key)
             if column in found:
-                raise MisfitError(f"{found[column]} and {key} are the same column of {self._full_name}")
+                raise MisfitError(same_column(self._full_name, found[column], key))
             found[column] = key
         lacking = [name for name, column in self._columns.items() if column.is_required and column not in found]
         lacking += [name for name in self._options.conflict_key if self._columns[name] not in found]
-        if lacking or not keys:
-            needed = lacking[0] if lacking else "any column"
-            raise MisfitError(f"the row has no value for {needed}, which {self._full_name} needs", code="23502")
+        if lacking:
+            raise MisfitError(no_value(self._full_name, lacking[0]), code="23502")
+        if not keys:
+            raise MisfitError(no_columns(self._full_name), code="23502")
         columns = tuple(sorted(found, key=lambda column: column.position))
         ordered = tuple(found[column] for column in columns)
-        return _Plan(ordered, columns, self._statement(columns))
+        return _TablePlan(ordered, columns, self._statement(columns), RowPicker(ordered))
 
     def _column(self, key: str) -> Column:
         column = self._columns.get(key) or self._columns.get(self._by_folded.get(key.lower(), ""))
         if column is None:
-            near = _nearest(key, self._columns)
-            raise MisfitError(f"the table {self._full_name} has no column {key}{near}", code="42703")
-        if column.is_computed:
-            raise MisfitError(f"the column {column.name} of {self._full_name} is computed by the server", code="428C9")
+            raise MisfitError(no_column(self._full_name, key, self._columns), code="42703")
+        if column.is_generated:
+            raise MisfitError(computed_column(self._full_name, column.name), code="428C9")
         return column
 
-    def _statement(self, columns: Sequence[Column]) -> Statement:
+    def _statement(self, columns: Sequence[Column]) -> WriteStatement:
         # COPY has no place for the cast that makes such a type from text, and takes no view.
         if self._options.mode == "copy" and not self._is_view and all(column.cast is None for column in columns):
             names = tuple(column.name for column in columns)
@@ -187,7 +185,7 @@ class Table:
         return self._insert(columns)
 
     def _insert(self, columns: Sequence[Column]) -> Execute:
-        names = ", ".join(_quoted(column.name) for column in columns)
+        names = ", ".join(quoted(column.name) for column in columns)
         values = ", ".join(parameter(number, column.cast) for number, column in enumerate(columns, 1))
         # As COPY does it.
         overriding = "OVERRIDING SYSTEM VALUE " if any(column.is_identity for column in columns) else ""
@@ -198,10 +196,10 @@ class Table:
         options = self._options
         if not options.conflict_key:
             return ""
-        others = [_quoted(column.name) for column in columns if column.name not in options.conflict_key]
+        others = [quoted(column.name) for column in columns if column.name not in options.conflict_key]
         updates = options.on_conflict == "update" and others
         action = f"UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in others)}" if updates else "NOTHING"
-        return f" ON CONFLICT ({', '.join(map(_quoted, options.conflict_key))}) DO {action}"
+        return f" ON CONFLICT ({', '.join(map(quoted, options.conflict_key))}) DO {action}"
 
     async def _exists(self, connection: Connection) -> bool:
         return await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", self._quoted) is True
@@ -213,11 +211,7 @@ class Table:
             "ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'f', 'v') "
             "AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
         )
-        near = _nearest(self._full_name, [row["name"] for row in names])
-        return HoldError(
-            f"there is no table {self._full_name} in this database{near}; create it, or set `create_table`",
-            code="42P01",
-        )
+        return no_table(self._full_name, [row["name"] for row in names], "42P01")
 
     async def _read_columns(self, connection: Connection) -> dict[str, Column]:
         # Without a name: a pooler of transactions would leave one behind at the server.
@@ -235,7 +229,7 @@ class Table:
             if not await connection.fetchval(_MAY_WRITE_QUERY, self._quoted, right):
                 user = await connection.fetchval("SELECT current_user")
                 raise HoldError(
-                    f"{user} may not write to {self._full_name}; GRANT {wanted} ON {self._quoted} TO {_quoted(user)}",
+                    f"{user} may not write to {self._full_name}; GRANT {wanted} ON {self._quoted} TO {quoted(user)}",
                     code="42501",
                 )
 
@@ -243,27 +237,23 @@ class Table:
         key = self._options.conflict_key
         for name in key:
             if name not in self._columns:
-                near = _nearest(name, self._columns)
-                raise HoldError(f"the table {self._full_name} has no column {name}{near}", code="42703")
+                raise HoldError(no_column(self._full_name, name, self._columns), code="42703")
         if not key:
             return
-        names = ", ".join(map(_quoted, key))
+        names = ", ".join(map(quoted, key))
         nulls = ", ".join("NULL" for _ in key)
         try:  # only a plan is asked for: whether there is such an index is not looked at before
             await connection.fetch(
                 f"EXPLAIN INSERT INTO {self._quoted} ({names}) VALUES ({nulls}) ON CONFLICT ({names}) DO NOTHING"
             )
         except asyncpg.InvalidColumnReferenceError as error:
-            raise HoldError(
-                f"the table {self._full_name} has no unique index on exactly its conflict_key ({', '.join(key)})",
-                code=error.sqlstate,
-            ) from error
+            raise no_unique_index(self._full_name, key, error.sqlstate) from error
 
 
 _COLUMNS_QUERY = """
     SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type_name,
            format_type(a.atttypid, -1) AS bare_type_name, t.typtype = 'e' AS is_enum,
-           a.attidentity = 'a' AS is_identity, a.attgenerated <> '' AS is_computed,
+           a.attidentity = 'a' AS is_identity, a.attgenerated <> '' AS is_generated,
            a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL AS has_default,
            a.attnotnull OR t.typnotnull AS not_null
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -295,14 +285,10 @@ def _make_column(row: asyncpg.Record, position: int, drivers_name: str) -> Colum
         has_default=row["has_default"],
         is_required=row["not_null"] and not row["has_default"],
         is_identity=row["is_identity"],
-        is_computed=row["is_computed"],
+        is_generated=row["is_generated"],
     )
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def _values(rows: Sequence[Row], keys: Sequence[str]) -> list[Values]:
+    """Return the values of rows that may lack some of `keys`."""
+    return [tuple([row.get(key) for key in keys]) for row in rows]

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from connectors import postgresql as module
-from connectors.postgresql import PostgresqlConfig, PostgresqlSink
+from connectors.postgresql import PostgresqlSink
+from connectors.postgresql.options import PostgresqlConfig
 from engine.connector import SinkContext
 from engine.errors import (
     ConfigError,
@@ -227,7 +228,7 @@ async def test_missing_required_column_holds(target: Target) -> None:
     """A column that must have a value and that no row brings can only be a mistake."""
     target.execute("CREATE TABLE readings (device text NOT NULL, temp float8)")
     message = await held(lambda: _connect_and_write(target, {"temp": 1.0}))
-    assert "no value for device" in message
+    assert "no value for the column device" in message
 
 
 async def _connect_and_write(target: Target, row: Row) -> None:
@@ -449,7 +450,7 @@ async def test_columns_that_the_server_fills(target: Target, mode: str) -> None:
     assert await write(sink, {"n": 1}, {"id": 70, "n": 2}) == {}
     failures = await write(sink, {"n": 3}, {"n": 4, "twice": 8})
     assert {place: error.message for place, error in failures.items()} == {
-        1: "the column twice of readings is computed by the server"
+        1: "the column twice of readings is computed by the database and takes no value"
     }
     assert target.values("SELECT * FROM readings ORDER BY n") == [(1, 1, 2), (70, 2, 4), (2, 3, 6)]
 
