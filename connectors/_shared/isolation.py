@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from engine.connector import Failures
 from engine.errors import DeliveryError, RejectError
+from engine.model import jsontext
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+VALUE_CHARACTERS_MAX = 60
+"""Characters of a value that a reason quotes."""
 
 VALUE_ERRORS = (ValueError, TypeError, OverflowError, RecursionError)
 """Exceptions that a value of a row may cause in an encoder, a template or a driver."""
@@ -59,3 +63,12 @@ def reason_of(error: Exception) -> str:
     if text.startswith("Exceeds the limit"):  # Python's own limit, set against quadratic conversion time
         return f"an integer has more than {sys.get_int_max_str_digits()} digits"
     return text or type(error).__name__
+
+
+def shown(value: Any) -> str:
+    """Return a value for a reason: as JSON where it has that form, cut where it is long."""
+    try:
+        text = repr(value) if isinstance(value, bytes) else jsontext.encode(value).decode()
+    except VALUE_ERRORS:
+        return f"this {type(value).__name__}"
+    return text if len(text) <= VALUE_CHARACTERS_MAX else f"{text[: VALUE_CHARACTERS_MAX - 3]}..."

@@ -1,4 +1,4 @@
-"""What an error of Kafka asks for."""
+"""The instruction in an error of Kafka or its client."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from aiokafka import errors as kafka
 from engine.errors import DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
 
 TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
-"""The batch is larger than the topic allows; smaller ones may do."""
+"""The batch is larger than the topic allows; smaller ones may be accepted."""
 
 
 class InvalidRecordError(kafka.BrokerResponseError):  # type: ignore[misc]
-    """The broker refused a record for what it is: without a key in a compacted topic, for example."""
+    """The broker refused a record by its content: one without a key in a compacted topic, for example."""
 
     errno = 87
     message = "INVALID_RECORD"
     description = "The broker takes no such record; a compacted topic wants a key."
 
 
-# The client knows no code from 73 on, and would call this one unknown.
+# The client knows no code above 72, and would report this one as unknown.
 kafka.kafka_errors.setdefault(InvalidRecordError.errno, InvalidRecordError)
 
 FAULT_OF_RECORD = (kafka.InvalidTimestampError, kafka.UnsupportedForMessageFormatError, InvalidRecordError)
-"""Some record of the batch can't be stored."""
+"""A record of the batch can't be stored."""
 
 NEW_PRODUCER = (
     kafka.OutOfOrderSequenceNumber,
@@ -34,7 +34,7 @@ NEW_PRODUCER = (
     kafka.ProducerFenced,
     kafka.ProducerClosed,
 )
-"""The producer lost its place; a new one has no past."""
+"""The broker no longer knows the producer's sequence; a new producer starts another one."""
 
 _HOLD = (
     kafka.SaslAuthenticationFailed,
@@ -64,9 +64,9 @@ _ADVICE: dict[type[Exception], str] = {
 
 
 def classify(error: Exception, where: str) -> DeliveryError:
-    """The instruction in an error of the client or the server. What is not listed is tried again."""
+    """Return the instruction in an error of the client or the server. An error that is not listed is retried."""
     code = type(error).__name__
-    message = f"{where}: {said(error)}"
+    message = f"{where}: {reason(error)}"
     advice = _ADVICE.get(type(error))
     if isinstance(error, _HOLD):
         return HoldError(f"{message}; {advice}" if advice else message, code=code)
@@ -77,8 +77,8 @@ def classify(error: Exception, where: str) -> DeliveryError:
     return RetryableError(message, code=code)
 
 
-def said(error: Exception) -> str:
-    """The reason in words: a broker's code comes without any, but the client describes each."""
+def reason(error: Exception) -> str:
+    """Return the reason in words. Brokers send codes alone; the client has a description of each."""
     text = str(error).strip()
     if not isinstance(error, kafka.BrokerResponseError):
         return text or type(error).__name__

@@ -1,4 +1,4 @@
-"""What rows become: messages with a topic, a partition, a key and a value, in queues of one partition each."""
+"""Messages made of rows: topic, partition, key, value and headers, in one queue for each partition."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 from aiokafka.partitioner import murmur2
 
+from connectors._shared.isolation import VALUE_ERRORS, isolate, rejection, shown
 from connectors._shared.routing import columns_for
+from engine.connector import Failures
 from engine.errors import DeliveryError, RejectError
 from engine.language.template import Template
 from engine.model import jsontext
@@ -16,21 +18,23 @@ from engine.model.record import Batch, Chunk, Record, Row
 
 Headers = list[tuple[str, bytes]]
 Message = tuple[int, int, bytes | None, bytes, Headers]
-"""Index in the batch, time in milliseconds, key, value, headers. A tuple, for there are many."""
+"""Index in the batch, time in milliseconds, key, value, headers. A tuple, the cheapest of all: there are many."""
 Queue = list[Message]
-Queues = dict[tuple[str, int], Queue]
-"""Messages in order, by topic and partition."""
+Partition = tuple[str, int]
+"""A topic, and the number of a partition in it."""
+Queues = dict[Partition, Queue]
+"""Messages in order, by partition."""
 
 NO_HEADERS: Headers = []
 
 HASHES_MAX = 65_536
-"""Keys whose hash is remembered: the client hashes in plain Python, a microsecond for every four bytes."""
+"""Keys whose hash is cached: the client hashes in plain Python, at a microsecond for every four bytes."""
 OVERHEAD_BYTES = 100
-"""What a message of its own costs beside key, value and headers: the batch's head and the lengths."""
+"""Bytes of a message sent alone besides key, value and headers: 61 of the batch's head, up to 36 of lengths."""
 
 
 class KeyHash:
-    """The place of a key among partitions, as the Java client and all its relatives compute it."""
+    """Positive murmur2 hashes of keys, as the Java client and all compatible clients compute them."""
 
     def __init__(self) -> None:
         self._hashes: dict[bytes, int] = {}
@@ -45,7 +49,7 @@ class KeyHash:
 
 
 class Composer:
-    """Makes messages by the sink's templates. Without any, which is the usual case, no record is looked at twice."""
+    """Makes messages by the sink's templates, or without any, which is the usual case, in one pass over the rows."""
 
     def __init__(
         self,
@@ -58,7 +62,7 @@ class Composer:
     ) -> None:
         self._topic = topic
         self.fixed_topic = topic.render({}) if topic.is_constant else None
-        """The only topic there is, if it does not depend on the record."""
+        """The only topic, if it does not depend on the record."""
         self._key = key
         self._value = value
         self._headers = headers
@@ -68,35 +72,29 @@ class Composer:
         self._bytes_max = message_bytes_max
         self._hash = KeyHash()
 
-    def topics(self, batch: Batch, failures: dict[int, DeliveryError]) -> list[str | None]:
-        """The topic of each record; None for those that have none, which go to `failures`."""
-        topics: list[str | None] = []
-        for index, columns in enumerate(columns_for(batch, [self._topic])):
-            try:
-                topics.append(self._topic.render(columns))
-            except RejectError as error:
-                failures[index] = error
-                topics.append(None)
-        return topics
+    def topics(self, batch: Batch) -> tuple[list[str | None], Failures]:
+        """Return the topic of each record, None for the records that failed."""
+        rendered = isolate(self._topic.render, enumerate(columns_for(batch, [self._topic])))
+        topics: list[str | None] = [None] * len(batch)
+        for index, topic in zip(rendered.indices, rendered.results, strict=True):
+            topics[index] = topic
+        return topics, rendered.failures
 
     def queues(
-        self,
-        batch: Batch,
-        topics: Sequence[str | None] | None,
-        counts: Mapping[str, int],
-        failures: dict[int, DeliveryError],
-    ) -> Queues:
-        """The messages of `batch`; records that can't be one go to `failures`.
+        self, batch: Batch, topics: Sequence[str | None] | None, counts: Mapping[str, int]
+    ) -> tuple[Queues, Failures]:
+        """Return the messages of `batch`, and the records that can't be a message.
 
-        `topics` are those of `topics()`, or None for the fixed one; `counts` are the numbers of their partitions.
-        Records of a topic without a number are left out.
+        `topics` are those of `topics()`, or None for the fixed one; `counts` are their numbers of partitions. Records
+        of a topic without a number are left out of both.
         """
         if self._is_plain and self.fixed_topic is not None:
-            return self._plain_queues(batch, self.fixed_topic, counts[self.fixed_topic], failures)
-        return self._rendered_queues(batch, topics or [self.fixed_topic] * len(batch), counts, failures)
+            return self._plain_queues(batch, self.fixed_topic, counts[self.fixed_topic])
+        return self._rendered_queues(batch, topics or [self.fixed_topic] * len(batch), counts)
 
-    def _plain_queues(self, batch: Batch, topic: str, count: int, failures: dict[int, DeliveryError]) -> Queues:
+    def _plain_queues(self, batch: Batch, topic: str, count: int) -> tuple[Queues, Failures]:
         queues: Queues = {}
+        errors: dict[int, DeliveryError] = {}
         encode, bytes_max = jsontext.encode, self._bytes_max - OVERHEAD_BYTES
         numbered = enumerate(batch.rows)
         for origin, row_count in batch.origins():
@@ -106,45 +104,34 @@ class Composer:
             for index, row in islice(numbered, row_count):
                 try:
                     value = encode(row)
-                except ValueError as error:
-                    failures[index] = RejectError(str(error))
+                except VALUE_ERRORS as error:
+                    errors[index] = rejection(error)
                     continue
                 if len(value) <= size_max:
                     queue.append((index, time_ms, key, value, NO_HEADERS))
                 else:
-                    failures[index] = self._too_large(len(value) + len(key))
-        return queues
+                    errors[index] = self._too_large(len(value) + len(key))
+        return queues, Failures(errors)
 
     def _rendered_queues(
-        self,
-        batch: Batch,
-        topics: Sequence[str | None],
-        counts: Mapping[str, int],
-        failures: dict[int, DeliveryError],
-    ) -> Queues:
-        queues: Queues = {}
+        self, batch: Batch, topics: Sequence[str | None], counts: Mapping[str, int]
+    ) -> tuple[Queues, Failures]:
         origins = [origin for origin, row_count in batch.origins() for _ in range(row_count)]
-        for index, (origin, columns) in enumerate(zip(origins, columns_for(batch, self._templates), strict=True)):
+        columns = columns_for(batch, self._templates)
+        parts = zip(range(len(batch)), batch.rows, columns, origins, strict=True)
+        made = isolate(self._message, ((part[0], part) for part in parts if topics[part[0]] in counts))
+        queues: Queues = {}
+        for message in made.results:
+            index, key = message[0], message[2]
             topic = topics[index]
-            if topic is None or topic not in counts:
-                continue
-            try:
-                message = self._message(index, batch.rows[index], columns, origin)
-            except RejectError as error:
-                failures[index] = error
-            except ValueError as error:
-                failures[index] = RejectError(str(error))
-            else:
-                # A message without a key goes where its client's others go, so that their order is kept.
-                key = origin.client_id.encode() if message[2] is None else message[2]
-                place = (topic, self._hash(key) % counts[topic])
-                if place in queues:
-                    queues[place].append(message)
-                else:
-                    queues[place] = [message]
-        return queues
+            assert topic is not None
+            # A message without a key goes where its client's others go, so that their order is kept.
+            hashed = self._hash(origins[index].client_id.encode() if key is None else key)
+            queues.setdefault((topic, hashed % counts[topic]), []).append(message)
+        return queues, made.failures
 
-    def _message(self, index: int, row: Row, columns: Mapping[str, Any], origin: Chunk | Record) -> Message:
+    def _message(self, part: tuple[int, Row, Mapping[str, Any], Chunk | Record]) -> Message:
+        index, row, columns, origin = part
         key = origin.client_id.encode() if self._key is None else _bytes(self._key, columns)
         value = jsontext.encode(row) if self._value is None else self._value.render_bytes(columns)
         size = len(value) if key is None else len(value) + len(key)
@@ -164,7 +151,7 @@ class Composer:
 
 
 def _bytes(template: Template, columns: Mapping[str, Any]) -> bytes | None:
-    """What a template gives, or None where a lone placeholder has no value."""
+    """Return the rendered template, or None where it is a lone placeholder without a value."""
     value = template.value(columns)
     if value is None or isinstance(value, bytes):
         return value
@@ -178,5 +165,5 @@ def _time_ms(template: Template, columns: Mapping[str, Any]) -> int:
     except (TypeError, ValueError, OverflowError):
         time_ms = -1
     if isinstance(value, bool) or not 0 <= time_ms < 2**63:
-        raise RejectError(f"{value!r} is no timestamp: milliseconds since 1970 are needed", code="timestamp")
+        raise RejectError(f"`timestamp` is not a number of milliseconds since 1970: {shown(value)}", code="timestamp")
     return time_ms

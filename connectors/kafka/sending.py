@@ -1,7 +1,7 @@
-"""Sends queues of messages: batches of all partitions at once, those of one partition one after the other.
+"""Sending of queues: batches of all partitions at once, the batches of one partition one after the other.
 
-A batch that is refused for its size or for a record in it is sent again in smaller ones until the record at fault is
-alone. Where that happens the next batch waits, so that the order within a partition is that of its queue.
+A batch that is refused for its size, or for a record in it, is sent again in smaller ones until the record at fault is
+alone. The next batch of its partition waits for that, so that the order within a partition is that of its queue.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownError
 from aiokafka.structs import RecordMetadata
 
-from connectors.kafka.errors import FAULT_OF_RECORD, TOO_LARGE, classify, said
-from connectors.kafka.link import Link
-from connectors.kafka.message import Queue, Queues
+from connectors.kafka.errors import FAULT_OF_RECORD, TOO_LARGE, classify, reason
+from connectors.kafka.message import Partition, Queue, Queues
+from connectors.kafka.producer import SharedProducer
+from engine.connector import ALL_STORED, Failures
 from engine.errors import DeliveryError, NotConnectedError, RejectError
 
-LOOK_EVERY_S = 1.0
-"""A batch that is not confirmed makes the sender look so often whether its topic is still there."""
-
-Place = tuple[str, int]
-Failures = dict[int, DeliveryError]
+CHECK_TOPIC_EVERY_S = 1.0
+"""Pause between two checks of whether the topic of an unconfirmed batch still exists: for a deleted one, the library
+waits without end."""
 
 
 @dataclass(slots=True)
-class _Parcel:
+class _PendingBatch:
     """A batch under way: the first `count` messages of a queue."""
 
-    place: Place
+    partition: Partition
     queue: Queue
     count: int
     size: int
@@ -40,45 +39,50 @@ class _Parcel:
 
 
 class Sender:
-    """Sends over the link that `lend` gives, which is asked for a fresh one after every refused batch."""
+    """Sends over the producer that `lend` returns, which is asked for another one after every refused batch."""
 
-    def __init__(self, where: str, lend: Callable[[], Awaitable[Link]]) -> None:
+    def __init__(self, where: str, lend: Callable[[], Awaitable[SharedProducer]]) -> None:
         self._where = where
         self._lend = lend
         self._bytes_max: dict[str, int] = {}
-        """Most bytes of a batch by topic, where that was found to be less than the options say."""
+        """Most bytes of a batch by topic, where the broker was found to take less than the options say."""
 
-    async def send(self, queues: Queues, failures: Failures) -> None:
-        """Send all of `queues`; what could not be stored goes to `failures`.
+    async def send(self, queues: Queues) -> Failures:
+        """Send all of `queues` and return the messages that could not be stored.
 
-        Raises `NotConnectedError` where a topic has gone, and an unknown error as it is: of what was sent, nothing is
-        certain then. As after cancelling, the link is doubtful and must be given up.
+        Raise `NotConnectedError` where a topic has gone, and an unknown error as it is: the outcome of all that was
+        sent is unknown then. As after cancelling, the producer is doubtful and must be aborted.
         """
-        counts_max: dict[Place, int] = {}
+        failures = ALL_STORED
+        counts_max: dict[Partition, int] = {}
         while queues:
             try:
-                link = await self._lend()
+                shared = await self._lend()
             except DeliveryError as error:
-                _fail(queues.values(), error, failures)
-                return
-            async with link.use() as producer:
+                return failures | _failed(queues.values(), error)
+            async with shared.use() as producer:
                 try:
-                    parcels = [await self._post(producer, place, queue, counts_max) for place, queue in queues.items()]
-                    await self._wait(link, parcels)
+                    batches = [await self._start(producer, *item, counts_max) for item in queues.items()]
+                    await self._wait(shared, batches)
                 except BaseException:
-                    link.is_doubtful = True
+                    shared.is_doubtful = True
                     raise
-            queues = {parcel.place: self._rest(link, parcel, counts_max, failures) for parcel in parcels}
-            queues = {place: queue for place, queue in queues.items() if queue}
+            queues = {}
+            for batch in batches:
+                rest, failed = self._settle(shared, batch, counts_max)
+                failures |= failed
+                if rest:
+                    queues[batch.partition] = rest
+        return failures
 
-    async def _post(
-        self, producer: AIOKafkaProducer, place: Place, queue: Queue, counts_max: dict[Place, int]
-    ) -> _Parcel:
-        topic, partition = place
+    async def _start(
+        self, producer: AIOKafkaProducer, partition: Partition, queue: Queue, counts_max: dict[Partition, int]
+    ) -> _PendingBatch:
+        topic, number = partition
         builder = producer.create_batch()
         bytes_max = self._bytes_max.get(topic)
         count = 0
-        for _, time_ms, key, value, headers in islice(queue, counts_max.get(place)):
+        for _, time_ms, key, value, headers in islice(queue, counts_max.get(partition)):
             if bytes_max is not None and count and builder.size() + len(value) > bytes_max:
                 break
             if builder.append(timestamp=time_ms, key=key, value=value, headers=headers) is None:
@@ -86,48 +90,50 @@ class Sender:
             count += 1
         builder.close()
         try:
-            confirmed = await producer.send_batch(builder, topic, partition=partition)
+            confirmed = await producer.send_batch(builder, topic, partition=number)
         except KafkaError as error:
             confirmed = asyncio.get_running_loop().create_future()
             confirmed.set_exception(error)
-        confirmed.add_done_callback(_look_at)
-        return _Parcel(place, queue, count, builder.size(), confirmed)
+        confirmed.add_done_callback(_see_exception)
+        return _PendingBatch(partition, queue, count, builder.size(), confirmed)
 
-    async def _wait(self, link: Link, parcels: list[_Parcel]) -> None:
-        waiting = {parcel.confirmed for parcel in parcels}
+    async def _wait(self, shared: SharedProducer, batches: list[_PendingBatch]) -> None:
+        waiting = {batch.confirmed for batch in batches}
         while waiting:
-            _, waiting = await asyncio.wait(waiting, timeout=LOOK_EVERY_S)
-            for topic in {parcel.place[0] for parcel in parcels if parcel.confirmed in waiting}:
-                if await link.has_lost(topic):
+            _, waiting = await asyncio.wait(waiting, timeout=CHECK_TOPIC_EVERY_S)
+            for topic in {batch.partition[0] for batch in batches if batch.confirmed in waiting}:
+                if await shared.has_lost(topic):
                     raise NotConnectedError(f"{self._where}: the topic {topic} is gone", code="unknown_topic")
 
-    def _rest(self, link: Link, parcel: _Parcel, counts_max: dict[Place, int], failures: Failures) -> Queue:
-        """What is still to be sent of the parcel's queue."""
-        error: Any = parcel.confirmed.exception()
+    def _settle(
+        self, shared: SharedProducer, batch: _PendingBatch, counts_max: dict[Partition, int]
+    ) -> tuple[Queue, Failures]:
+        """Return the messages of the batch's queue that are still to be sent, and those that failed."""
+        error: Any = batch.confirmed.exception()
         if error is None:
-            return parcel.queue[parcel.count :]
-        link.spend()
+            return batch.queue[batch.count :], ALL_STORED
+        shared.batch_refused()
         if isinstance(error, UnknownError):
             raise error
         if not isinstance(error, TOO_LARGE + FAULT_OF_RECORD):
-            _fail([parcel.queue], classify(error, f"{self._where}, topic {parcel.place[0]}"), failures)
-            return []
-        if parcel.count == 1:
-            failures[parcel.queue[0][0]] = RejectError(said(error), code=type(error).__name__)
-            counts_max.pop(parcel.place, None)
-            return parcel.queue[1:]
+            found = classify(error, f"{self._where}, topic {batch.partition[0]}")
+            return [], _failed([batch.queue], found)
+        if batch.count == 1:
+            counts_max.pop(batch.partition, None)
+            rejection = RejectError(reason(error), code=type(error).__name__)
+            return batch.queue[1:], Failures({batch.queue[0][0]: rejection})
         if isinstance(error, TOO_LARGE):
-            self._bytes_max[parcel.place[0]] = parcel.size // 2
+            self._bytes_max[batch.partition[0]] = batch.size // 2
         else:
-            counts_max[parcel.place] = parcel.count // 2
-        return parcel.queue
+            counts_max[batch.partition] = batch.count // 2
+        return batch.queue, ALL_STORED
 
 
-def _look_at(confirmed: asyncio.Future[RecordMetadata | None]) -> None:
-    """An error that comes when nobody waits any more is no news."""
+def _see_exception(confirmed: asyncio.Future[RecordMetadata | None]) -> None:
+    """Mark an error as seen: asyncio logs those that come when nobody waits any more."""
     if not confirmed.cancelled():
         confirmed.exception()
 
 
-def _fail(queues: Iterable[Queue], error: DeliveryError, failures: Failures) -> None:
-    failures.update((message[0], error) for queue in queues for message in queue)
+def _failed(queues: Iterable[Queue], error: DeliveryError) -> Failures:
+    return Failures.of((message[0] for queue in queues for message in queue), error)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncpg
 
-from connectors._shared.isolation import VALUE_ERRORS, isolate, reason_of
+from connectors._shared.isolation import VALUE_ERRORS, isolate, reason_of, shown
 from connectors._shared.planning import PlannedBatch, RowGroup, Values, WritePlanner
 from connectors.postgresql.errors import reason
-from connectors.postgresql.types import Converter, shown
+from connectors.postgresql.types import Converter
 from engine.connector import ALL_STORED, Failures
 from engine.errors import RejectError
 from engine.model.record import Batch

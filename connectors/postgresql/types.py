@@ -106,15 +106,6 @@ def text_form(value: Any) -> str:
     return jsontext.encode(value).decode()
 
 
-def shown(value: Any) -> str:
-    """A value for a message: as JSON where it has such a form, cut where it is long."""
-    try:
-        text = repr(value) if isinstance(value, bytes) else jsontext.encode(value).decode()
-    except ValueError:
-        return f"this {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def _check_text(text: str) -> None:
     if "\0" in text:
         raise ValueError("PostgreSQL stores no text with a zero byte in it")

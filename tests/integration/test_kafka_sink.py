@@ -16,8 +16,8 @@ from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import ConsumerRecord
 from pydantic import ValidationError
 
-from connectors import kafka as module
-from connectors.kafka import KafkaConfig, KafkaSink
+from connectors.kafka import KafkaSink, topics
+from connectors.kafka.options import KafkaConfig
 from engine.connector import SinkContext
 from engine.errors import ConfigError, DeliveryError, HoldError, NotConnectedError, RejectError, RetryableError
 from engine.model.record import Batch, Chunk, Row
@@ -257,7 +257,7 @@ async def test_topic_of_a_template_that_stays_missing_is_rejected(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One device with an odd area must not stop the sink for ever; it is retried for a while, then set aside."""
-    monkeypatch.setattr(module, "FIND_TOPIC_S", 0.3)
+    monkeypatch.setattr(topics, "FIND_TOPIC_S", 0.3)
     name = f"area-{uuid.uuid4().hex[:8]}"
     target.server.create_topic(f"{name}-north")
     sink = await target.connected(f"{name}-${{area}}")
@@ -275,8 +275,8 @@ async def test_topic_of_a_template_that_stays_missing_is_rejected(
 
 async def test_many_missing_topics_are_looked_for_at_once(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that names areas at random must not take the whole time of a batch, time and again."""
-    monkeypatch.setattr(module, "FIND_TOPIC_S", 0.5)
-    monkeypatch.setattr(module, "MISSING_MAX", 10)
+    monkeypatch.setattr(topics, "FIND_TOPIC_S", 0.5)
+    monkeypatch.setattr(topics, "MISSING_MAX", 10)
     name = f"area-{uuid.uuid4().hex[:8]}"
     target.server.create_topic(f"{name}-north")
     sink = await target.connected(f"{name}-${{area}}", request_timeout=4)
@@ -284,8 +284,8 @@ async def test_many_missing_topics_are_looked_for_at_once(target: Target, monkey
     failures = await write(sink, *rows)
     assert {type(error) for error in failures.values()} == {RetryableError}
     assert sorted(failures) == list(range(1, 31))
-    assert sink._link is not None
-    assert sink._link.producer.client._topics == {f"{name}-north"}
+    assert sink._shared is not None
+    assert sink._shared.producer.client._topics == {f"{name}-north"}
     await target.clock.advance(31)
     failures = await write(sink, *rows[1:])
     assert {type(error) for error in failures.values()} == {RejectError}
@@ -394,7 +394,7 @@ async def test_a_server_that_hangs_is_left_in_time(target: Target, kafka_topic: 
     await asyncio.to_thread(target.server.pause)
     try:
         async with asyncio.timeout(5):
-            with pytest.raises(NotConnectedError, match="confirmed nothing within 1 s"):
+            with pytest.raises(NotConnectedError, match="did not confirm the batch in time"):
                 await write(sink, {"n": 2})
     finally:
         await asyncio.to_thread(target.server.resume)

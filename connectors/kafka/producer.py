@@ -1,8 +1,8 @@
-"""One producer and those who use it: started, shared by the lanes, and given up in a bounded time.
+"""A producer that all lanes share: started, used, and closed in a bounded time.
 
-A producer that failed a batch for good can't go on where idempotence is on: its sequence numbers have a gap. It is
-replaced, and ends once the last lane is done with it. One that does not answer is abandoned: an idempotent batch
-never expires, and would otherwise be sent long after the same records went out by another way.
+An idempotent producer can't go on after a batch that the broker refused for good: its sequence numbers have a gap. It
+is replaced, and closed once the last lane has left it. A producer that does not answer is aborted: an idempotent batch
+never expires, and would otherwise be sent long after another producer has sent the same records.
 """
 
 from __future__ import annotations
@@ -17,44 +17,46 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
-ABANDON_TIMEOUT_S = 1.0
-"""Longest wait for each step of giving a producer up."""
-_STEPS = 5
+ABORT_TIMEOUT_S = 1.0
+"""Longest wait for each step of aborting a producer."""
+_CANCEL_ATTEMPTS = 5
+"""Attempts to cancel the library's sender, within `ABORT_TIMEOUT_S`."""
 _ASK_AGAIN_S = 0.1
+"""Pause between two metadata requests for a topic that is not known yet."""
 
 
-class Link:
-    """A started producer. Used by lanes at once, by `use`."""
+class SharedProducer:
+    """A started producer with the number of its users."""
 
     def __init__(self, producer: AIOKafkaProducer, *, is_idempotent: bool) -> None:
         self.producer = producer
         self.is_doubtful = False
-        """A batch was left with it that nobody waits for."""
+        """Whether it holds a batch that no lane waits for any more."""
         self.is_spent = False
-        """A batch was refused, and the next one needs a new producer."""
+        """Whether the next batch needs another producer."""
         self._is_idempotent = is_idempotent
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
 
     @classmethod
-    async def open(cls, options: Mapping[str, Any], client: Mapping[str, Any], timeout_s: float) -> Link:
-        """Connect a producer with its own `options` and those any `client` takes.
+    async def open(cls, options: Mapping[str, Any], client: Mapping[str, Any], timeout_s: float) -> SharedProducer:
+        """Connect a producer; `client` are the options that it shares with an administrative client.
 
-        Raises the error of the way there: `KafkaError`, `OSError`, `TimeoutError`.
+        Raise `KafkaError`, `OSError` or `TimeoutError` where that fails.
         """
-        link = cls(AIOKafkaProducer(**options, **client), is_idempotent=options["enable_idempotence"])
+        shared = cls(AIOKafkaProducer(**options, **client), is_idempotent=options["enable_idempotence"])
         try:
             async with asyncio.timeout(timeout_s):
-                await _start(link.producer, client)
+                await _start(shared.producer, client)
         except BaseException:
-            await link.abandon()
+            await shared.abort()
             raise
-        return link
+        return shared
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[AIOKafkaProducer]:
-        """The producer, which stays as long as somebody is in here (unless it is abandoned)."""
+        """Use the producer: it is not closed meanwhile, unless it is aborted."""
         self._users += 1
         self._unused.clear()
         try:
@@ -64,16 +66,16 @@ class Link:
             if not self._users:
                 self._unused.set()
 
-    def spend(self) -> None:
-        """A batch was refused for good: with idempotence, its sequence numbers are a gap nothing passes."""
+    def batch_refused(self) -> None:
+        """Note that the broker refused a batch for good, which leaves a gap in an idempotent producer's sequence."""
         self.is_spent = self.is_spent or self._is_idempotent
 
     def partition_count(self, topic: str) -> int:
-        """How many partitions a topic has as far as is known; 0 where the topic is not known."""
+        """Return the number of partitions of a topic; 0 where the topic is not known."""
         return len(self.producer.client.cluster.partitions_for_topic(topic) or ())
 
     async def find_topics(self, topics: Sequence[str], timeout_s: float) -> None:
-        """Ask the cluster for topics that are not known, until all are or the time is over."""
+        """Ask the cluster for topics that are not known, until all are known or the time is over."""
         client = self.producer.client
         try:
             with suppress(TimeoutError):
@@ -84,36 +86,36 @@ class Link:
                         await client.force_metadata_update()
                         await asyncio.sleep(_ASK_AGAIN_S)
         finally:
-            # What is not there would be asked for with every look at the cluster, and rows can name any number.
+            # The library would ask for absent topics with every metadata request, and rows can name any number of them.
             client._topics.difference_update(topic for topic in topics if not self.partition_count(topic))
 
     def is_forbidden(self, topic: str) -> bool:
-        """Whether the user may not know of a topic."""
+        """Whether the user is not allowed to see a topic."""
         return topic in self.producer.client.cluster.unauthorized_topics
 
     async def has_lost(self, topic: str) -> bool:
-        """Whether a topic that was known is gone."""
+        """Whether a topic that was known is gone from the cluster."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(ABANDON_TIMEOUT_S):
+            async with asyncio.timeout(ABORT_TIMEOUT_S):
                 await self.producer.client.force_metadata_update()
         return self.partition_count(topic) == 0
 
     async def retire(self, timeout_s: float) -> None:
-        """End the producer when nobody uses it any more, or when the time is over."""
+        """Close the producer once nobody uses it any more, or when the time is over."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._unused.wait()
         except TimeoutError:
             pass
         finally:
-            await self.abandon()
+            await self.abort()
 
-    def hurry(self) -> None:
-        """Let `retire` wait no longer."""
+    def stop_waiting(self) -> None:
+        """Let `retire` close the producer now."""
         self._unused.set()
 
-    async def abandon(self) -> None:
-        """End the producer now. Whoever waits for a batch gets an error; what was on its way may have arrived."""
+    async def abort(self) -> None:
+        """Close the producer now. Whoever waits for a batch gets an error; a batch under way may have been stored."""
         # The library's own stop() waits until every batch is delivered, which an idempotent one may never be; there is
         # no public way to end the sender, so it is ended first, and stop() finds nothing left to wait for.
         await _bounded(self.producer.client.close())
@@ -124,11 +126,11 @@ class Link:
     def _fail_batches(self) -> None:
         accumulator = self.producer._message_accumulator
         waiting = [batch for batches in accumulator._batches.values() for batch in batches]
-        # A batch that was to be sent again is no longer among the pending ones, where its end would be looked for.
+        # A batch that is to be sent again is not among the pending ones, which are the only ones that fail_all() fails.
         accumulator._pending_batches.update(waiting)
-        accumulator.fail_all(KafkaConnectionError("the connection was given up"))
+        accumulator.fail_all(KafkaConnectionError("the connection was closed"))
         for batch in waiting:
-            # Nobody waits for it to be taken any more.
+            # Mark its error as seen: nobody waits for the batch to be drained any more.
             batch._drain_waiter.exception()
 
     async def _end_sender(self) -> None:
@@ -136,10 +138,10 @@ class Link:
         if sender is None:
             return
         client = self.producer.client
-        for _ in range(_STEPS):
+        for _ in range(_CANCEL_ATTEMPTS):
             sender.cancel()
-            # It first waits for its requests, and they for metadata that will never come from a closed client.
-            done, _ = await asyncio.wait([sender], timeout=ABANDON_TIMEOUT_S / _STEPS)
+            # It waits for its requests first, and they for metadata that a closed client never gets.
+            done, _ = await asyncio.wait([sender], timeout=ABORT_TIMEOUT_S / _CANCEL_ATTEMPTS)
             if done:
                 return
             if client._md_update_fut is not None and not client._md_update_fut.done():
@@ -147,7 +149,7 @@ class Link:
 
 
 async def create_topics(topics: Sequence[str], client: Mapping[str, Any]) -> dict[str, KafkaError]:
-    """Create topics with the cluster's own defaults; fine where they are there. Why some could not be; `KafkaError`."""
+    """Create topics with the cluster's defaults, unless they exist. Return the errors by topic. Raise `KafkaError`."""
     admin = AIOKafkaAdminClient(**client)
     try:
         await admin.start()
@@ -169,7 +171,7 @@ async def _start(producer: AIOKafkaProducer, client: Mapping[str, Any]) -> None:
 
 
 async def _reason(producer: AIOKafkaProducer, client: Mapping[str, Any]) -> Exception | None:
-    """Why no broker could be reached: the library only says that none could, so the first is asked once more."""
+    """Return why no broker could be reached. The library does not say, so the first one is connected once more."""
     host, port, _ = producer.client.hosts[0]
     options = {key: value for key, value in client.items() if key not in ("bootstrap_servers", "metadata_max_age_ms")}
     try:
@@ -182,5 +184,5 @@ async def _reason(producer: AIOKafkaProducer, client: Mapping[str, Any]) -> Exce
 
 async def _bounded(step: Any) -> None:
     with suppress(TimeoutError, KafkaError, OSError):
-        async with asyncio.timeout(ABANDON_TIMEOUT_S):
+        async with asyncio.timeout(ABORT_TIMEOUT_S):
             await step
