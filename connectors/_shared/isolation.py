@@ -38,9 +38,7 @@ def isolate(function: Callable[[Item], Result], items: Iterable[tuple[int, Item]
     for index, item in items:
         try:
             result = function(item)
-        except RejectError as error:
-            errors[index] = error
-        except VALUE_ERRORS as error:
+        except (RejectError, *VALUE_ERRORS) as error:
             errors[index] = rejection(error)
         else:
             indices.append(index)
@@ -49,7 +47,9 @@ def isolate(function: Callable[[Item], Result], items: Iterable[tuple[int, Item]
 
 
 def rejection(error: Exception, prefix: str = "") -> RejectError:
-    """Return the rejection of the one record whose value caused `error`, with a reason in words."""
+    """Return the rejection of the one record that caused `error`, with a reason in words; a rejection as it is."""
+    if isinstance(error, RejectError):
+        return error.with_traceback(None)  # whose frames would keep the batch in memory
     return RejectError(prefix + reason_of(error))
 
 

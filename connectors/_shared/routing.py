@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from connectors._shared.isolation import isolate
+from connectors._shared.isolation import VALUE_ERRORS, rejection
 from engine.connector import ALL_STORED, Failures
+from engine.errors import DeliveryError, RejectError
 from engine.language.template import Template
 from engine.model.record import Batch
 
@@ -41,11 +42,13 @@ class Routing:
         """Return the groups, in the order of their first records, and the records without a destination."""
         if self.constant is not None:
             return [(self.constant, range(len(batch)))], ALL_STORED
-        routed = isolate(self._destination, enumerate(columns_for(batch, self._templates)))
         groups: dict[Destination, list[int]] = {}
-        for index, destination in zip(routed.indices, routed.results, strict=True):
-            groups.setdefault(destination, []).append(index)
-        return list(groups.items()), routed.failures
-
-    def _destination(self, columns: Mapping[str, Any]) -> Destination:
-        return tuple([template.render(columns) for template in self._templates])
+        errors: dict[int, DeliveryError] = {}
+        for index, columns in enumerate(columns_for(batch, self._templates)):
+            try:
+                destination = tuple([template.render(columns) for template in self._templates])
+            except (RejectError, *VALUE_ERRORS) as error:
+                errors[index] = rejection(error)
+            else:
+                groups.setdefault(destination, []).append(index)
+        return list(groups.items()), Failures(errors)

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka.partitioner import murmur2
 
-from connectors._shared.isolation import VALUE_ERRORS, isolate, rejection, shown
+from connectors._shared.isolation import VALUE_ERRORS, rejection, shown
 from connectors._shared.routing import columns_for
 from engine.connector import Failures
 from engine.errors import DeliveryError, RejectError
@@ -74,11 +74,15 @@ class Composer:
 
     def topics(self, batch: Batch) -> tuple[list[str | None], Failures]:
         """Return the topic of each record, None for the records that failed."""
-        rendered = isolate(self._topic.render, enumerate(columns_for(batch, [self._topic])))
-        topics: list[str | None] = [None] * len(batch)
-        for index, topic in zip(rendered.indices, rendered.results, strict=True):
-            topics[index] = topic
-        return topics, rendered.failures
+        topics: list[str | None] = []
+        errors: dict[int, DeliveryError] = {}
+        for index, columns in enumerate(columns_for(batch, [self._topic])):
+            try:
+                topics.append(self._topic.render(columns))
+            except (RejectError, *VALUE_ERRORS) as error:
+                errors[index] = rejection(error)
+                topics.append(None)
+        return topics, Failures(errors)
 
     def queues(
         self, batch: Batch, topics: Sequence[str | None] | None, counts: Mapping[str, int]
@@ -116,22 +120,28 @@ class Composer:
     def _rendered_queues(
         self, batch: Batch, topics: Sequence[str | None], counts: Mapping[str, int]
     ) -> tuple[Queues, Failures]:
-        origins = [origin for origin, row_count in batch.origins() for _ in range(row_count)]
-        columns = columns_for(batch, self._templates)
-        parts = zip(range(len(batch)), batch.rows, columns, origins, strict=True)
-        made = isolate(self._message, ((part[0], part) for part in parts if topics[part[0]] in counts))
         queues: Queues = {}
-        for message in made.results:
-            index, key = message[0], message[2]
+        errors: dict[int, DeliveryError] = {}
+        origins = [origin for origin, row_count in batch.origins() for _ in range(row_count)]
+        for index, (origin, columns) in enumerate(zip(origins, columns_for(batch, self._templates), strict=True)):
             topic = topics[index]
-            assert topic is not None
+            if topic is None or topic not in counts:
+                continue
+            try:
+                message = self._message(index, batch.rows[index], columns, origin)
+            except (RejectError, *VALUE_ERRORS) as error:
+                errors[index] = rejection(error)
+                continue
             # A message without a key goes where its client's others go, so that their order is kept.
-            hashed = self._hash(origins[index].client_id.encode() if key is None else key)
-            queues.setdefault((topic, hashed % counts[topic]), []).append(message)
-        return queues, made.failures
+            key = origin.client_id.encode() if message[2] is None else message[2]
+            partition = (topic, self._hash(key) % counts[topic])
+            if partition in queues:
+                queues[partition].append(message)
+            else:
+                queues[partition] = [message]
+        return queues, Failures(errors)
 
-    def _message(self, part: tuple[int, Row, Mapping[str, Any], Chunk | Record]) -> Message:
-        index, row, columns, origin = part
+    def _message(self, index: int, row: Row, columns: Mapping[str, Any], origin: Chunk | Record) -> Message:
         key = origin.client_id.encode() if self._key is None else _bytes(self._key, columns)
         value = jsontext.encode(row) if self._value is None else self._value.render_bytes(columns)
         size = len(value) if key is None else len(value) + len(key)
