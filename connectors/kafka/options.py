@@ -15,7 +15,7 @@ from engine.config.units import Duration, Size
 from engine.connector import ConnectorConfig
 from engine.errors import ConfigError
 from engine.language.template import Template
-from engine.language.template.field import templated
+from engine.language.template.option import templated
 
 _BROKER = re.compile(r"[^\s/@]+:\d{1,5}")
 
