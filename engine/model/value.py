@@ -2,6 +2,8 @@
 
 A value is `UNDEFINED`, None (JSON null), bool, int, float, str, bytes, `Bits`, list or dict. Binary data that is valid
 UTF-8 is always held as text: `from_bytes` converts, so that equal data always compare equal.
+
+Kinds are tested with ``type(value) is``, not `isinstance`: to the latter a bool is an int.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Functions with any arguments: they return a value or raise `EvaluationError`, within a second."""
+"""Functions with any arguments: they return a value or raise `EvaluationError`, within a second of CPU time."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def test_function_returns_a_value_or_raises_evaluation_error(function: Function,
     arguments: list[object] = [data.draw(VALUES) for _ in range(data.draw(st.integers(function.min_args, most)))]
     if function.needs_message:
         arguments.insert(0, Occurrence("t", data.draw(COLUMNS), ClientIdentity("c"), 0))
-    started = time.perf_counter()
+    started = time.thread_time()
     with suppress(EvaluationError):
         result = function.call(*arguments)
         assert _is_value(result), f"{result!r} is not a value"
         assert not function.returns_bool or type(result) is bool
-    assert time.perf_counter() - started < 1
+    assert time.thread_time() - started < 1
 
 
 def _is_value(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""MD4 (RFC 1320), which OpenSSL 3 no longer offers."""
+"""MD4 (RFC 1320): OpenSSL 3, and hashlib with it, no longer has it."""
 
 from __future__ import annotations
 

@@ -32,5 +32,6 @@ def uuid_v4() -> str:
 @function(("strlen(uuid_v4_no_hyphen())", 32), pure=False)
 def uuid_v4_no_hyphen() -> str:
     """Return a new random UUID (version 4) without hyphens."""
+    # RFC 9562: four bits are the version (4), two bits the variant (binary 10).
     bits = _random.getrandbits(128) & ~(0xF << 76 | 0x3 << 62) | 4 << 76 | 2 << 62
     return f"{bits:032x}"

@@ -28,8 +28,7 @@ _OUTPUTS_MAX = 10_000
 """Bound of the outputs of a program: ``range(1e9)`` has a result of gigabytes for a value of one byte."""
 _TIMEOUT_MS = 1_000
 _TIMEOUT_MS_MAX = 60_000
-"""Default and bound of the deadline. EMQX's default is ten seconds, in a process of its own for each client; here the
-event loop waits for the program."""
+"""Default and bound of the deadline. EMQX's default is ten seconds; here the event loop waits for the program."""
 
 _ENDLESS = re.compile(
     r"\[\s*\]|\.\.|\b(?:map|map_values|with_entries|any|all|paths|leaf_paths|\w+_by|del|tostream|flatten|combinations)\b"
@@ -47,7 +46,7 @@ regular expressions; the environment, text times a number of the value, assignme
 @function(
     ("jq('.', '{\"b\": 2}')", [{"b": 2}]),
     ("jq('.t, .t * 2', '{\"t\": 10}')", [10, 20]),
-    pure=False,  # a program may use up its time, which no rule may while it is loaded
+    pure=False,  # calls of pure functions are evaluated while a rule is loaded, where an endless program would block
     extra="jq",
 )
 def jq(program: str, value: Any, timeout_ms: int = _TIMEOUT_MS) -> list[Any]:

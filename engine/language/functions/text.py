@@ -133,6 +133,7 @@ def split(text: str, separator: str, option: str = "") -> list[Text]:
     whole, by = (text, separator) if _are_texts(text, separator) else alike("split", text, separator)
     if option != "":
         word("split", 3, option, _SPLITS)
+    # An option is a side, "notrim", or both joined: it is read by its beginning and its end.
     if not by:
         parts = [whole]
     elif option[:7] == "leading":

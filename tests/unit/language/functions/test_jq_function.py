@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -77,10 +76,10 @@ def test_program_of_quadratic_time_is_ended_at_its_deadline(program: str) -> Non
     """Half a megabyte from one device blocked the broker for 15 seconds in spite of the deadline."""
     pytest.importorskip("jq")
     value = {"a": list(range(20_000)), "b": list(range(20_000, 40_000))}
-    started = time.perf_counter()
+    _, may_not_end = jsonquery._compiled(program)
+    assert may_not_end, "it would run in this process, whose deadline is read between two outputs only"
     with pytest.raises(EvaluationError, match="within 200 ms"):
         FUNCTIONS["jq"].call(program, value, 200)
-    assert time.perf_counter() - started < 1.5
 
 
 def test_programs_do_not_see_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,12 +89,13 @@ def test_programs_do_not_see_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     assert "hidden" not in str(FUNCTIONS["jq"].call("env, $ENV", "1"))
 
 
-def test_no_program_runs_while_its_rule_is_loaded() -> None:
+def test_no_program_runs_while_its_rule_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten rules with endless programs would delay the start by ten seconds."""
     pytest.importorskip("jq")
-    started = time.perf_counter()
+    requests: list[str] = []
+    monkeypatch.setattr(jsonquery._workers, "ask", requests.append)
     compile_rule("SELECT jq('def f: f; f', '1') AS x FROM \"t\"", rule_id="r")
-    assert time.perf_counter() - started < 0.9
+    assert not requests
 
 
 def test_rule_that_needs_a_missing_library_is_refused_when_it_is_loaded() -> None:
