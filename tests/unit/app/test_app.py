@@ -96,6 +96,21 @@ async def test_a_good_edit_swaps_and_keeps_what_was_counted(app: App, tmp_path: 
     assert (rule.received, rule.filtered, rule.emitted) == (3, 1, 2)
 
 
+async def test_reload_leaves_unchanged_rules_in_service_as_they_are(app: App, write: Write) -> None:
+    """An edit of one rule of 1,000 must not set up the others again; another sink may concern any of them."""
+    write("rules/other.sql", RULE)
+    await app.reload()
+    before = dict(app.intake.rules)
+    write("rules/r.sql", RULE.replace("payload.v AS v", "1 AS v"))
+    await app.reload()
+    assert app.intake.rules["other"] is before["other"]
+    assert app.intake.rules["r"] is not before["r"]
+    assert app.intake.rules["r"].counters is before["r"].counters
+    write("connectors.yaml", SINKS + "  more: {type: discard}\n")
+    await app.reload()
+    assert app.intake.rules["other"] is not before["other"]
+
+
 async def test_a_broken_edit_keeps_the_running_set_and_says_why(app: App, tmp_path: Path, write: Write) -> None:
     """A typing mistake at three in the morning must not stop the plant."""
     write("rules/r.sql", "SELEC nothing")
