@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from bench import broker, pipeline, report
+from bench import broker, pipeline, reload, report
 from bench.meter import Figure
 
 CONNECTIONS = (1, 50)
@@ -69,6 +69,8 @@ def _measure_all(folder: Path, only: str, messages: int, rows: int) -> str:
     if only in "backlog":
         backlogs = [pipeline.drain(folder / f"backlog-{kind}", kind, rows) for kind in DRAINED_INTO]
         parts.append(report.backlog_table(backlog for backlog in backlogs if backlog is not None))
+    if only in "reload":
+        parts.append(report.reload_table(reload.measure(folder / "reload")))
     if only in "memory":
         parts.append(report.memory_line(broker.idle_memory(folder / "memory")))
     return "\n\n".join(parts)

@@ -35,6 +35,16 @@ class Figure:
     cpu_us: float
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of one step, in milliseconds of CPU; of a reload also what the event loop paid."""
+
+    name: str
+    cpu_ms: float
+    loop_ms: float | None = None
+    longest_turn_ms: float | None = None
+
+
 def measure(name: str, pid: int, load: Load, *, settle: Callable[[], None] | None = None) -> Figure:
     """Warm the server up, publish `load` a few times, each time until it has `settle`d; the run that cost least."""
     process = psutil.Process(pid)

@@ -1,4 +1,4 @@
-"""Loading and reloading 1,000 rules: ``PYTHONPATH=tests python -m bench.reload``.
+"""Loading and reloading 1,000 rules; ``PYTHONPATH=tests python -m bench.reload`` shows PUBACK latency as well.
 
 A reload of one file is measured in a running process without clients: CPU of the whole process, CPU of the thread
 of the event loop, and the longest time for which the loop did not come round.
@@ -12,12 +12,13 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import structlog
 
+from bench import report
+from bench.meter import Cost
 from connectors import load_kind
 from engine.app.project import read_project
 from engine.app.runtime import App
@@ -58,16 +59,6 @@ SELECT clientid AS device, event, reason, peername AS address, timestamp AS at
 FROM "$events/client/connected", "$events/client/disconnected" WHERE clientid =~ 'site/{n}/+'
 """,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """The cost of one step, in milliseconds of CPU; of a reload also what the event loop paid."""
-
-    name: str
-    cpu_ms: float
-    loop_ms: float | None = None
-    longest_turn_ms: float | None = None
 
 
 def make_project(directory: Path, rules: int) -> Path:
@@ -184,20 +175,21 @@ def _median(name: str, costs: list[Cost]) -> Cost:
     )
 
 
-def main() -> None:
-    """Measure and print."""
+def measure(directory: Path) -> list[Cost]:
+    """Measure loads and reloads of a project that is made in `directory`."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    project = make_project(directory, RULES)
+    return [*load_costs(project), *asyncio.run(reload_costs(project, RELOADS))]
+
+
+def main() -> None:
+    """Measure and print, PUBACK latency under reloads included."""
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder:
-        directory = make_project(Path(folder) / "project", RULES)
-        costs = [*load_costs(directory), *asyncio.run(reload_costs(directory, RELOADS))]
-        for cost in costs:
-            loop = "" if cost.loop_ms is None else f"  loop {cost.loop_ms:6.1f} ms"
-            turn = "" if cost.longest_turn_ms is None else f"  longest delay {cost.longest_turn_ms:6.1f} ms"
-            print(f"{cost.name:45} CPU {cost.cpu_ms:7.1f} ms{loop}{turn}")
+        print(report.reload_table(measure(Path(folder) / "project")))
         for name, every_s in (("PUBACK without reloads", None), ("PUBACK, one rule edited twice a second", 0.5)):
             found = puback_latencies(Path(folder) / name, 10.0, every_s)
             p50, p99 = found[len(found) // 2], found[len(found) * 99 // 100]
-            print(f"{name:45} p50 {p50:.2f} ms  p99 {p99:.2f} ms  max {found[-1]:.2f} ms")
+            print(f"{name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {found[-1]:.2f} ms")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.broker import Memory
-from bench.meter import RUNS, Figure
+from bench.meter import RUNS, Cost, Figure
 from bench.pipeline import Backlog
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -47,6 +47,19 @@ def backlog_table(backlogs: Iterable[Backlog]) -> str:
     ]
     head = ("a backlog drained into", "rows", "rows/s", "CPU µs/row", "memory before", "with the backlog", "most")
     return table(head, rows)
+
+
+def reload_table(costs: Iterable[Cost]) -> str:
+    """CPU of loading rules, and the share of the event loop."""
+    rows = [
+        (cost.name, _milliseconds(cost.cpu_ms), *map(_milliseconds, (cost.loop_ms, cost.longest_turn_ms)))
+        for cost in costs
+    ]
+    return table(("1,000 rules", "CPU ms", "of the event loop", "longest delay ms"), rows)
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}"
 
 
 def memory_line(memory: Memory) -> str:
