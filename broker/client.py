@@ -119,6 +119,8 @@ class Client:
             self._connection.lose()
             self._depart(reason, {})
             self._core.flush()
+        if self._ended:
+            self._connection.detach()
         self._core.on_change()
 
     def check(self, now: float) -> None:
@@ -197,6 +199,8 @@ class Client:
             self._transport.close()
             self._core.deadlines.set(self, self._core.monotonic() + self._core.config.send_timeout)
         self._depart(reason, properties or {})
+        if self._is_lost:
+            self._connection.detach()
 
     def _depart(self, reason: str, properties: Properties) -> None:
         """Report the end and give the session back. Packets that wait for a permission are forgotten."""

@@ -140,7 +140,7 @@ class Connected:
         try:
             codes, with_retained = subscribe(self._core, self.session, packet, permits)
         except WireError as error:
-            return Failed(error.with_traceback(None))  # the traceback refers to this frame, and this frame to the error
+            return Failed(error.detach())
         self._connection.send(SubAck(packet.packet_id, codes))
         if with_retained:
             self.outgoing.replay(with_retained)

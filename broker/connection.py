@@ -134,6 +134,17 @@ class Connection:
         self._out.clear()
         self.close()
 
+    def detach(self) -> None:
+        """Drop what refers back to the client, and what was received: the client has ended and its peer is gone.
+
+        The client and its connection are a cycle; broken here, both are freed at once. Acknowledgements that still wait
+        for a hold keep them until it is done, when the session has to know.
+        """
+        self._parser.close()
+        self._wake = self._released = _ignore
+        if self._held is not None:
+            self._held.detach()
+
     def close(self) -> None:
         """Nothing more is received or sent."""
         self.phase = Phase.CLOSED
@@ -164,7 +175,7 @@ class Connection:
             read.sort(packets)
             error = self._parser.error
         except WireError as raised:
-            error = raised
+            error = raised.detach()
         if error is not None:
             read.events.append(Failed(error))
         return read.events
@@ -260,3 +271,7 @@ class Connection:
         if not self._out:
             self._wake()
         self._out.append(data)
+
+
+def _ignore() -> None:
+    """Stand in for the callbacks of a client that has ended."""

@@ -12,7 +12,7 @@ Garbage from the network raises `WireError` and nothing else.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 
 class BrokerError(Exception):
@@ -29,6 +29,15 @@ class WireError(BrokerError):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.message!r}, {self.reason_code:#04x})"
+
+    def detach(self) -> Self:
+        """Return this error, to be kept, without traceback and cause.
+
+        Their frames refer to the parser and the connection, which refer to the error: such a cycle keeps all that a
+        connection has received until the next garbage collection.
+        """
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class MalformedPacket(WireError):

@@ -120,6 +120,10 @@ class HeldAcks:
             else:
                 self._answer_refused(entry.publishes, entry.codes)
 
+    def detach(self) -> None:
+        """Send nothing any more, and drop what refers back to the connection and the client."""
+        self._send = self._released = _ignore
+
     def held_ids(self) -> set[int]:
         """Return the packet ids of the QoS 1 publishes that wait."""
         return {publish.packet_id for entry in self._queue for publish in entry.publishes if publish.qos == 1}
@@ -196,3 +200,7 @@ def _quota(publishes: Sequence[Publish], codes: bytes | bytearray) -> int:
 def _failed(codes: bytes | bytearray) -> bytes:
     """Return the codes of publishes whose hold failed; those that were refused anyway keep their reason."""
     return bytes(code if code >= 0x80 else HOLD_FAILED for code in codes)
+
+
+def _ignore(*_: object) -> None:
+    """Stand in for the callbacks of a connection that is gone."""

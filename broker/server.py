@@ -236,34 +236,48 @@ class Broker:
         publish_will(self._core, will, info)
 
     def _spawn(self, work: Awaitable[Any], done: Callable[[Any], None]) -> Work:
-        """Wait for `work` as a task of this broker and give its result, or its exception, to `done`."""
-
-        async def run() -> None:
-            # `done` is called inside of the handler: a name for the exception in this frame, which the exception's
-            # traceback refers to, would be a cycle that keeps the client and its CONNECT until a garbage collection.
-            try:
-                result = await work
-            except Exception as error:
-                _call(done, error)
-            else:
-                _call(done, result)
-
-        task = asyncio.get_running_loop().create_task(run(), name="broker:ask")
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-        return task
+        waiting = _Waiting(work, done)
+        self._tasks.add(waiting.task)
+        waiting.task.add_done_callback(self._finished)
+        return waiting
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         self._on_change()
 
 
-def _call(done: Callable[[Any], None], result: Any) -> None:
-    """Give `result` to `done`; what it raises is a bug of ours that no caller could handle."""
-    try:
-        done(result)
-    except Exception:
-        log.exception("internal error behind an answer")
+class _Waiting:
+    """A task that waits for `work` and gives its result, or its exception, to `done`.
+
+    No frame of it has a name for an exception, and `cancel` drops the callback: frames and the exceptions that passed
+    through them refer to each other, and would keep the client behind the callback until a garbage collection.
+    """
+
+    __slots__ = ("_done", "task")
+
+    def __init__(self, work: Awaitable[Any], done: Callable[[Any], None]) -> None:
+        self._done: Callable[[Any], None] | None = done
+        self.task = asyncio.get_running_loop().create_task(self._run(work), name="broker:wait")
+
+    def cancel(self) -> None:
+        self._done = None
+        self.task.cancel()
+
+    async def _run(self, work: Awaitable[Any]) -> None:
+        try:
+            result = await work
+        except Exception as error:
+            self._call(error)
+        else:
+            self._call(result)
+
+    def _call(self, result: Any) -> None:
+        done, self._done = self._done, None
+        try:
+            if done is not None:
+                done(result)
+        except Exception:  # a bug of ours that no caller could handle
+            log.exception("internal error behind an answer")
 
 
 def _assign_client_id() -> str:

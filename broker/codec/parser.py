@@ -91,6 +91,10 @@ class PacketParser:
         self._tail = bytearray()
         self._needed = 0
 
+    def close(self) -> None:
+        """Forget the bytes of an incomplete packet."""
+        self._tail = bytearray()
+
     def feed(self, data: bytes) -> Parsed:
         """Return the packets that are complete with `data`, in order."""
         tail = self._tail
@@ -106,7 +110,7 @@ class PacketParser:
             try:
                 position, plain = self._parse(data, packets)
             except WireError as error:
-                self.error = error
+                self.error = error.detach()
             except InvalidTopic as error:
                 self.error = MalformedPacket(str(error), 0x90)
             else:

@@ -121,6 +121,7 @@ class TcpConnection(asyncio.Protocol):
         self._listener.connections.discard(self)
         if self._client is not None:
             self._client.connection_lost(_reason(exc))
+            self._client = None  # else it would wait, with all it has received, for a garbage collection
 
 
 def _reason(error: Exception | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from broker.client import Client
 from broker.codec.packets import (
     ConnAck,
     Connect,
@@ -35,8 +37,9 @@ from broker.codec.packets import (
 from broker.codec.parser import PacketParser
 from broker.codec.wire import varint
 from broker.config import BrokerConfig
+from broker.connection import Connection
 from broker.hooks import ClientDisconnected, ClientInfo, Hooks
-from broker.listeners.tcp import TcpConfig
+from broker.listeners.tcp import TcpConfig, TcpConnection
 from broker.origin import Address
 from broker.receipt import Receipt
 from broker.server import Broker
@@ -474,6 +477,28 @@ async def test_thousand_connections_at_once_are_served() -> None:
         for client in clients:
             client.writer.transport.abort()
         await until(lambda: broker.connection_count == 0)
+
+
+async def test_closed_connections_free_what_they_held_without_the_garbage_collector() -> None:
+    """Four hundred clients that each send 390 KB and go must not fill the memory until a collection comes."""
+    async with running() as broker:
+        gc.collect()
+        gc.disable()
+        try:
+            for number in (1, 2, 3):
+                half = await RawClient.open(broker)
+                half.writer.write(Connect("h", protocol_version=5, password=b"x" * 60_000).encode(5)[:-1])
+                client = await RawClient.connect(broker, f"c{number}", password=b"x" * 60_000)
+                client.writer.write(Publish("t", b"x" * 300_000).encode(5)[:-1])
+                while broker.stats.bytes_received < 400_000 * number:
+                    await asyncio.sleep(0.005)
+                half.writer.transport.abort()
+                client.writer.transport.abort()
+                await until(lambda: broker.connection_count == 0)
+            await asyncio.sleep(0)
+            assert [each for each in gc.get_objects() if type(each) in (Client, Connection, TcpConnection)] == []
+        finally:
+            gc.enable()
 
 
 # Stopping
