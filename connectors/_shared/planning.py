@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from connectors._shared.isolation import Isolated, isolate
 from connectors._shared.routing import columns_for
 from engine.connector import Failures
-from engine.errors import RejectError
+from engine.errors import HoldError, RejectError
 from engine.language.template import Template
 from engine.model.record import Batch, Row
 
@@ -60,6 +60,16 @@ class WritePlanner(Protocol[StatementT]):
 
     def plan(self, batch: Batch) -> PlannedBatch[StatementT]:
         """Plan `batch`. Raise `HoldError` where the table does not fit the options."""
+
+
+def hold_if_all_misfit(failures: Failures, count: int) -> None:
+    """Raise `HoldError` if all `count` records of a batch are misfits.
+
+    To be called while no row has fitted the table: the rule or the table is wrong then, not the rows.
+    """
+    misfits = [error for error in failures.values() if isinstance(error, MisfitError)]
+    if len(misfits) == count:
+        raise HoldError(misfits[0].message, code=misfits[0].code)
 
 
 class PlanCache(Generic[Plan]):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import asyncpg
 from pydantic import SecretStr
 
-from connectors._shared.planning import MisfitError, PlannedBatch
+from connectors._shared.planning import PlannedBatch, hold_if_all_misfit
 from connectors.postgresql.address import rotated, server_name
 from connectors.postgresql.errors import connecting, translated
 from connectors.postgresql.options import PostgresqlConfig
@@ -35,7 +35,7 @@ from connectors.postgresql.table import PostgresTable
 from connectors.postgresql.types import TUPLE_CODEC_TYPES
 from connectors.postgresql.write import BatchWrite, need_unchanged
 from engine.connector import ConnectorConfig, Deadline, Failures, Sink, SinkContext
-from engine.errors import HoldError, NotConnectedError
+from engine.errors import NotConnectedError
 from engine.model.record import Batch
 
 if TYPE_CHECKING:
@@ -149,9 +149,8 @@ class PostgresqlSink(Sink):
         if planned.failures and now - self._looked_at >= LOOK_AGAIN_S:
             self._looked_at = now
             await need_unchanged(self._planner, connection, self._where)
-        misfits = [error for error in planned.failures.values() if isinstance(error, MisfitError)]
-        if len(misfits) == len(batch) and not self._has_stored:
-            raise HoldError(misfits[0].message, code=misfits[0].code)
+        if not self._has_stored:
+            hold_if_all_misfit(planned.failures, len(batch))
         return planned
 
 

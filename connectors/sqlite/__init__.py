@@ -5,7 +5,9 @@ that later rows bring. SQLite has one writer, so the sink has one thread; batche
 same time share a transaction. A record is delivered once its transaction is committed, with ``synchronous: full``
 on the disk itself.
 
-A row that the table refuses fails alone: the statement is undone, and its rows are sent again one by one.
+A row that the table refuses fails alone: the statement is undone, and its rows are sent again one by one. A column that
+the table lacks, and must not be given, holds the sink until a row has fitted the table; from then on it is the fault of
+its row.
 
 Maps and lists are stored as JSON text, true and false as 1 and 0, bytes as blobs, and integers past 64 bits as their
 digits (a blob where the column is one of numbers, because SQLite would round them). What else SQLite does to a value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from connectors._shared.planning import MisfitError, PlanCache, PlannedBatch, RowGroup, neighbours
+from connectors._shared.planning import MisfitError, PlanCache, PlannedBatch, RowGroup, hold_if_all_misfit, neighbours
 from connectors._shared.table import (
     computed_column,
     is_encodable,
@@ -70,6 +70,10 @@ class SqliteTable:
         self._name = options.name
         self._connection: sqlite3.Connection
         self._columns: _Columns | None = None
+        self._last_columns: _Columns | None = None
+        """The columns as they were read last, kept by `forget`."""
+        self._has_fitted = False
+        """Whether a row has fitted the table as it is, so that a misfit is the row's fault and not the rule's."""
         self._statements: PlanCache[InsertStatement] = PlanCache()
 
     def check(self, connection: sqlite3.Connection) -> None:
@@ -95,6 +99,9 @@ class SqliteTable:
                 failures |= Failures.of(indices, statement)
             else:
                 groups.append(RowGroup(statement, indices, statement.bind(members) or ()))
+        self._has_fitted = self._has_fitted or bool(groups)
+        if not self._has_fitted:
+            hold_if_all_misfit(failures, len(batch))
         return PlannedBatch(groups, failures)
 
     def forget(self) -> None:
@@ -113,6 +120,9 @@ class SqliteTable:
                 if not_null and default is None and not key
             ),
         )
+        last, self._last_columns = self._last_columns, columns
+        if last is not None and not (last.names.keys() <= columns.names.keys() and columns.required <= last.required):
+            self._has_fitted = False
         return columns
 
     def _no_table(self) -> HoldError:
@@ -123,21 +133,18 @@ class SqliteTable:
         key = self._options.conflict_key
         if not key:
             return
-        self._check_known(key, names)
+        for name in key:
+            if folded(name) not in names:
+                raise HoldError(no_column(self._name, name, names.values()), code="no_column")
         try:
             explain(self._connection, insert_into(self._name, key) + self._on_conflict(key), len(key))
         except sqlite3.OperationalError as error:
             raise no_unique_index(self._name, key, error.sqlite_errorname) from error
 
-    def _check_known(self, columns: Iterable[str], names: Mapping[str, str]) -> None:
-        for column in columns:
-            if folded(column) not in names:
-                raise HoldError(no_column(self._name, column, names.values()), code="no_column")
-
     def _statement(self, rows: Sequence[Row], keys: tuple[str, ...]) -> InsertStatement:
         """Return the statement for `rows`, whose columns are `keys`; create the columns that the table lacks.
 
-        Raise `MisfitError` for keys that can't be columns, `HoldError` for columns that may not be created.
+        Raise `RejectError` for keys that can't be columns, `MisfitError` for columns that may not be created.
         """
         columns = self._columns or self._read_columns()
         self._check_keys(keys, columns)
@@ -154,23 +161,23 @@ class SqliteTable:
 
     def _check_keys(self, keys: tuple[str, ...], columns: _Columns) -> None:
         if not keys:
-            raise MisfitError(no_columns(self._name))
+            raise RejectError(no_columns(self._name))
         found: dict[str, str] = {}
         for key in keys:
             if "\0" in key or not is_encodable(key):
-                raise MisfitError(unusable_name(self._name, key))
+                raise RejectError(unusable_name(self._name, key))
             if folded(key) in found:
-                raise MisfitError(same_column(self._name, found[folded(key)], key))
+                raise RejectError(same_column(self._name, found[folded(key)], key))
             found[folded(key)] = key
         if generated := columns.generated.intersection(found):
-            raise MisfitError(computed_column(self._name, min(generated)))
+            raise RejectError(computed_column(self._name, min(generated)))
 
     def _check_required(self, keys: tuple[str, ...], columns: _Columns) -> None:
         present = set(map(folded, keys))
         lacking = sorted(columns.required - present)
         lacking += [key for key in self._options.conflict_key if folded(key) not in present]
         if lacking:
-            raise HoldError(no_value(self._name, lacking[0]), code="no_column")
+            raise MisfitError(no_value(self._name, lacking[0]), code="no_column")
 
     def _create(self, missing: Sequence[str], keys: Sequence[str], rows: Sequence[Row], columns: _Columns) -> _Columns:
         """Create the `missing` columns, and the table if there is none. Return the columns there are then."""
@@ -178,10 +185,10 @@ class SqliteTable:
         if not columns.names and not options.create:
             raise self._no_table()
         if columns.names and not options.may_grow:
-            self._check_known(missing, columns.names)
+            raise MisfitError(no_column(self._name, missing[0], columns.names.values()), code="no_column")
         if len(columns.names) + len(missing) > options.columns_max:
             column = shown_name(missing[0])
-            raise MisfitError(f"{self._name} would grow past max_columns ({options.columns_max}) by {column}")
+            raise RejectError(f"{self._name} would grow past max_columns ({options.columns_max}) by {column}")
         definitions = [f"{quoted(key)} {_column_type(row[key] for row in rows)}".rstrip() for key in missing]
         if columns.names:
             for definition in definitions:
@@ -189,7 +196,9 @@ class SqliteTable:
         else:
             unique_key = options.conflict_key
             unique = [f"UNIQUE ({', '.join(map(quoted, unique_key))})"] if unique_key else []
-            self._check_known(unique_key, {folded(key): key for key in keys})
+            for name in unique_key:
+                if folded(name) not in set(map(folded, keys)):
+                    raise MisfitError(no_value(self._name, name), code="no_column")
             self._connection.execute(f"CREATE TABLE {quoted(self._name)} ({', '.join(definitions + unique)})")
         return self._read_columns()
 

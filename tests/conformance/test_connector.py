@@ -34,6 +34,7 @@ from engine.model.record import Batch, Row
 from servers.fixtures import SERVER_FIXTURES, in_ci
 from support.sinks import harness as harnesses
 from support.sinks.harness import Harness, batch_of, sample_row
+from support.sinks.hostile import HOSTILE_NAMES, hostile_values
 
 DEADLINE_S = 30.0
 """For anything that has to become true; far more than it takes."""
@@ -347,6 +348,35 @@ async def test_odd_values_are_stored_or_rejected_each_for_itself(harness: Harnes
     assert all(error.message for error in failures.values())
     assert len(await harness.rows()) == len(rows) - len(failures)
     await deliver(sink, batch_of([sample_row("c1", 0)], first_seq=len(rows) + 1))
+
+
+async def test_hostile_value_is_the_fault_of_its_own_row_alone(harness: Harness, sink: Sink) -> None:
+    """A value that no encoder, template or driver was made for must not make the rows around it wait, or die."""
+    await deliver(sink, batch_of([sample_row("c0", 0)]))
+    hostile = [
+        {**sample_row("c0", 0), column: value}
+        for value in hostile_values()
+        for column in ("client", "n", "label", "large", "nothing", "place")
+    ]
+    hostile += [{**sample_row("c0", 0), name: 1} for name in HOSTILE_NAMES]
+    rows = [row for n, each in enumerate(hostile, start=1) for row in (each, sample_row("c0", n))]
+    failures = await write(sink, batch_of(rows, first_seq=2))
+    assert {type(error).__name__ for error in failures.values() if not isinstance(error, RejectError)} == set()
+    assert {seq for seq in failures if seq % 2} == set(), "a good row failed with a hostile one"
+    assert all(0 < len(error.message) < MESSAGE_CHARACTERS_MAX for error in failures.values())
+    assert len(await harness.rows()) == 1 + len(rows) - len(failures)
+
+
+async def test_batch_of_hostile_values_alone_is_answered(harness: Harness, sink: Sink) -> None:
+    """The same without a good row, which some sinks treat as a fault of the rule or of the table."""
+    await deliver(sink, batch_of([sample_row("c0", 0)]))
+    for value in hostile_values():
+        failures = await write(sink, batch_of([{**sample_row("c0", 1), "place": value}], first_seq=2))
+        assert {type(error).__name__ for error in failures.values() if not isinstance(error, RejectError)} == set()
+
+
+MESSAGE_CHARACTERS_MAX = 1000
+"""Reasons are shown in lists and stored with each dead letter."""
 
 
 def nested(depth: int) -> list[Any]:

@@ -82,13 +82,36 @@ class TestTable:
         with pytest.raises(HoldError, match="did you mean readings"):
             await sink.connect()
 
-    async def test_missing_column_holds_the_batch_whole(self, new_sink: NewSink, database: Path) -> None:
-        """A mistake in a rule must not drop rows, and what was stored before it in the batch must not come twice."""
+    async def test_column_that_no_row_finds_in_the_table_holds(self, new_sink: NewSink, database: Path) -> None:
+        """A mistake in a rule, or in the table, must not drop rows."""
         execute(database, "CREATE TABLE t (temp)")
         sink = await new_sink("sqlite", path="plant.db", table="t", create_table=False)
         with pytest.raises(HoldError, match="no column tmp; did you mean temp"):
-            await write(sink, batch_of([{"temp": 1}, {"tmp": 2}]))
+            await write(sink, batch_of([{"tmp": 1}, {"tmp": 2}]))
         assert read(database, "SELECT * FROM t") == []
+
+    async def test_unknown_column_is_its_rows_fault_once_rows_have_fitted(
+        self, new_sink: NewSink, database: Path
+    ) -> None:
+        """Column names may come out of a payload; one device must not make all others wait."""
+        execute(database, "CREATE TABLE t (temp)")
+        sink = await new_sink("sqlite", path="plant.db", table="t", create_table=False)
+        failures = await write(sink, batch_of([{"temp": 1}, {"tmp": 2}]))
+        assert {index: error.message for index, error in failures.items()} == {
+            1: "the table t has no column tmp; did you mean temp?"
+        }
+        failures = await write(sink, batch_of([{"tmp": 3}], first_seq=3))
+        assert isinstance(failures[0], RejectError)
+        assert read(database, "SELECT * FROM t") == [(1,)]
+
+    async def test_column_that_was_renamed_holds(self, new_sink: NewSink, database: Path) -> None:
+        """Rows that fitted before must wait for the table to be put right."""
+        execute(database, "CREATE TABLE t (temp)")
+        sink = await new_sink("sqlite", path="plant.db", table="t", create_table=False)
+        await write(sink, batch_of([{"temp": 1}]))
+        execute(database, "ALTER TABLE t RENAME COLUMN temp TO celsius")
+        with pytest.raises(HoldError, match="no column temp"):
+            await write(sink, batch_of([{"temp": 2}], first_seq=2))
 
     async def test_column_that_must_not_be_null_is_asked_for(self, new_sink: NewSink, database: Path) -> None:
         """Every row would be refused for the same reason, which is the rule's and no row's."""
