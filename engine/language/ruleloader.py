@@ -56,6 +56,9 @@ class RuleLoader:
 
     Every file is read at every load: 1,000 files cost 10 ms of CPU, mostly in system calls that release the GIL, where
     asking for modification times would cost 4 ms and miss an edit within a clock tick or a restored backup.
+
+    There is no cache on disk, as loading code objects from ``data_dir`` would run whatever was written there; see
+    docs/decisions/compiled-rules-in-memory.md.
     """
 
     def __init__(self, parse_statement: Callable[[str], Statement] = parse) -> None:

@@ -214,6 +214,20 @@ def test_rule_on_events_is_compiled_for_events_when_it_is_loaded() -> None:
     assert not isinstance(on_topic.__globals__["rule_for_events"], FunctionType)
 
 
+def test_replaced_rule_is_freed_without_the_garbage_collector() -> None:
+    """A process does not collect what was loaded at its start, so a rule must not be part of a reference cycle."""
+    gc.disable()
+    try:
+        for topic in ("t", "$events/client/connected"):
+            rule = compile_rule(f'SELECT payload.a AS x FROM "{topic}"', rule_id="r")
+            rule.evaluate(_message())
+            gone = weakref.ref(rule.evaluate)
+            del rule
+            assert gone() is None
+    finally:
+        gc.enable()
+
+
 class _Witness:
     """An object that is freed with its message."""
 
