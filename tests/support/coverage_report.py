@@ -39,7 +39,7 @@ def package_of(path: Path) -> str:
 def by_package(coverage: Coverage) -> dict[str, Lines]:
     """Return the lines of each package that was measured, sorted by name."""
     packages: defaultdict[str, Lines] = defaultdict(Lines)
-    for name in coverage.get_data().measured_files():
+    for name in sorted(coverage.get_data().measured_files()):
         _, total, _, missed, _ = coverage.analysis2(name)
         packages[package_of(Path(name))].add(len(total), len(missed))
     return dict(sorted(packages.items()))
