@@ -1,4 +1,4 @@
-"""What acceptance tests share: Headgate as a process, its projects in temporary folders."""
+"""Fixtures of the acceptance tests: Headgate as a process, with its project in a temporary folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from support.process import Headgate, MakeHeadgate
 
 @pytest.fixture
 def headgate(tmp_path: Path) -> Iterator[MakeHeadgate]:
-    """Makes projects; see `Headgate` for the arguments. Whatever runs at the end is killed.
+    """Return a function that makes projects; see `Headgate` for its arguments. Running processes are killed at the end.
 
-    A traceback in what a process said fails the test: every failure that is meant has a sentence instead.
+    A traceback in the output of a process fails the test: every expected failure has a sentence instead.
     """
     made: list[Headgate] = []
 
@@ -35,7 +35,7 @@ def headgate(tmp_path: Path) -> Iterator[MakeHeadgate]:
 
 @pytest.fixture
 def chance() -> random.Random:
-    """Chance from a seed that a failing test shows; ``HEADGATE_TEST_SEED`` runs it again."""
+    """Return a random generator with a seed that a failing test prints; ``HEADGATE_TEST_SEED`` repeats it."""
     seed = int(os.environ.get("HEADGATE_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"HEADGATE_TEST_SEED={seed}")
     return random.Random(seed)

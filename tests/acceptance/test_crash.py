@@ -1,4 +1,4 @@
-"""`kill -9` at any moment loses no acknowledged message (item 2 of what must be shown)."""
+"""`kill -9` at any moment loses no acknowledged message (item 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing is lost, doubled or reordered when nothing goes wrong (item 1 of what must be shown)."""
+"""Nothing is lost, doubled or reordered when nothing goes wrong (item 1)."""
 
 from __future__ import annotations
 

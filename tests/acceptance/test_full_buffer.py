@@ -1,4 +1,4 @@
-"""A full buffer refuses what it can't keep, and says so in the words of each protocol version."""
+"""A full buffer refuses messages by the means of each protocol version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that takes no more costs acknowledgements, not data, and mends itself when there is room again."""
+"""A full disk delays acknowledgements and loses no data; the process recovers when there is space again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory stays bounded under connections that do nothing and clients that never read (item 6)."""
+"""Memory is bounded with idle connections and with clients that never read (item 6)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from support.wait import wait_until
 
 IDLE = 5000
 IDLE_BYTES_MAX = 24 << 10
-"""What an idle connection may cost."""
+"""Limit for an idle connection, in bytes."""
 UNREAD_BYTES_MAX = 32 << 20
-"""What a client that never reads may cost: a full queue of large messages, and what the system holds."""
+"""Limit for a client that never reads: a full queue of large messages, and buffers of the system."""
 
 
 @pytest.mark.slow
-def test_five_thousand_idle_connections_cost_little_and_hinder_nobody(headgate: MakeHeadgate) -> None:
-    """Item 6: each costs some kilobytes, others publish as before, and all are let go at the end."""
+def test_five_thousand_idle_connections_cost_little_memory(headgate: MakeHeadgate) -> None:
+    """Item 6: each costs some kilobytes, other clients publish as before, and all end cleanly."""
     need_open_files(IDLE + 1000)
     with headgate(sinks={"readings": SQLITE_SINK}, rules={"hot": HOT_READINGS}) as process:
         ledgers(publish_with_paho(lambda: process.port, 1, 100, prefix="before"))
@@ -39,7 +39,7 @@ def test_five_thousand_idle_connections_cost_little_and_hinder_nobody(headgate: 
             idle.ping()
             assert process.api("status")["listeners"][0]["connections"] == IDLE
         wait_until(
-            lambda: process.api("status")["listeners"][0]["connections"] == 0, 20, "the closed ones are forgotten"
+            lambda: process.api("status")["listeners"][0]["connections"] == 0, 20, "the listener has no connections"
         )
         process.check_counters()
 

@@ -1,4 +1,4 @@
-"""PostgreSQL and Kafka, the real servers, through every failure they know (item 4 of what must be shown)."""
+"""Delivery to the real PostgreSQL and Kafka through outages and mistakes of configuration (item 4)."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def test_a_server_killed_while_messages_flow_loses_none(headgate: MakeHeadgate, 
         assert (process.sink("readings")["dead_lettered"], process.sink("readings")["dropped"]) == (0, 0)
 
 
-def test_a_missing_table_or_topic_holds_the_sink_until_it_is_there(headgate: MakeHeadgate, store: Store) -> None:
-    """Promise 4: a mistake of configuration holds, says why, and mends itself when the mistake is mended."""
+def test_a_missing_table_or_topic_holds_the_sink_until_created(headgate: MakeHeadgate, store: Store) -> None:
+    """Promise 4: a mistake of configuration holds the sink, with the reason, until it is corrected."""
     with headgate(sinks={"readings": store.sink()}, rules={"hot": HOT_READINGS}) as process:
         promised = ledgers(publish_with_paho(lambda: process.port, 2, 1000))
         held = process.wait_for_sink("readings", status="held", buffered=1000)
@@ -80,7 +80,7 @@ def test_a_missing_table_or_topic_holds_the_sink_until_it_is_there(headgate: Mak
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "kafka"])
-def test_a_wrong_password_holds_the_sink_until_it_is_put_right(headgate: MakeHeadgate, kind: str, request: Any) -> None:
+def test_a_wrong_password_holds_the_sink_until_corrected(headgate: MakeHeadgate, kind: str, request: Any) -> None:
     """Promise 4, with the mistake in connectors.yaml: the edit alone is enough, and the password is shown nowhere."""
     store: Any
     if kind == "postgresql":
@@ -103,7 +103,7 @@ def test_a_wrong_password_holds_the_sink_until_it_is_put_right(headgate: MakeHea
         process.check_counters()
 
 
-def test_five_bad_records_among_a_thousand_die_alone(headgate: MakeHeadgate, store: Any) -> None:
+def test_five_bad_records_among_a_thousand_become_dead_letters(headgate: MakeHeadgate, store: Any) -> None:
     """Promise 3: 995 rows are stored and five are dead letters that say why, which can be listed, shown and retried."""
     bad = {100, 101, 500, 733, 999}
 

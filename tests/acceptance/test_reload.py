@@ -1,4 +1,4 @@
-"""Files are edited while messages flow: a good edit swaps at once and loses nothing, a broken one changes nothing."""
+"""Edits while messages flow: a valid edit is applied at once and loses nothing, an invalid one changes nothing."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def versions(process: Headgate) -> list[str | None]:
         return [row[0] for row in database.execute("SELECT version FROM readings ORDER BY rowid")]
 
 
-def test_a_good_edit_swaps_the_rule_without_losing_a_message(headgate: MakeHeadgate) -> None:
-    """Every message is judged by the old rule or by the new one, whole; none by neither, and none by both."""
+def test_a_valid_edit_replaces_the_rule_without_losing_a_message(headgate: MakeHeadgate) -> None:
+    """Every message is evaluated by the old or by the new rule, exactly once."""
     with headgate(sinks={"readings": SQLITE_SINK}, rules={"hot": HOT_READINGS}) as process:
         publishers = publish_with_paho(lambda: process.port, 3, 3000, rate=800.0)
         wait_until(lambda: sqlite_rows(process.directory), 10, "rows arrive")
@@ -41,7 +41,7 @@ def test_a_good_edit_swaps_the_rule_without_losing_a_message(headgate: MakeHeadg
         assert all(publisher.reconnects == 0 for publisher in publishers)
 
 
-def test_a_broken_edit_keeps_the_running_set_and_says_why(headgate: MakeHeadgate) -> None:
+def test_an_invalid_edit_keeps_the_running_project_and_is_reported(headgate: MakeHeadgate) -> None:
     """Promise 6: the mistake is reported with its file and remedy, and messages go on by the rules as they were."""
     with headgate(sinks={"readings": SQLITE_SINK}, rules={"hot": HOT_READINGS}) as process:
         publishers = publish_with_paho(lambda: process.port, 2, 2000, rate=500.0)
@@ -61,8 +61,8 @@ def test_a_broken_edit_keeps_the_running_set_and_says_why(headgate: MakeHeadgate
         process.check_counters()
 
 
-def test_a_sink_moved_to_another_place_takes_its_backlog_along(headgate: MakeHeadgate) -> None:
-    """The address was wrong, rows waited; after the edit they go to the right one, and nothing waits any more."""
+def test_a_sink_with_a_new_address_keeps_its_backlog(headgate: MakeHeadgate) -> None:
+    """Rows waited because of a wrong address; after the edit they go to the right one."""
     away = {"type": "http", "url": f"http://127.0.0.1:{free_port()}/in"}
     with headgate(sinks={"readings": away}, rules={"hot": HOT_READINGS}) as process:
         publishers = publish_with_paho(lambda: process.port, 2, 2000, rate=800.0)
@@ -74,7 +74,7 @@ def test_a_sink_moved_to_another_place_takes_its_backlog_along(headgate: MakeHea
         process.check_counters()
 
 
-def test_rules_come_and_go_with_their_files(headgate: MakeHeadgate) -> None:
+def test_rules_are_added_and_removed_with_their_files(headgate: MakeHeadgate) -> None:
     """A new file is a new rule; a deleted one stops, and its counters are still there when it comes back."""
     with headgate(sinks={"readings": SQLITE_SINK}, rules={"hot": HOT_READINGS}) as process:
         ledgers(publish_with_paho(lambda: process.port, 1, 100))
@@ -93,8 +93,8 @@ def test_rules_come_and_go_with_their_files(headgate: MakeHeadgate) -> None:
         process.check_counters()
 
 
-def test_warnings_are_said_at_the_start_as_at_a_reload(headgate: MakeHeadgate) -> None:
-    """Who never calls `headgate check` would wait for rows of a rule that has no sink."""
+def test_warnings_are_printed_at_the_start_as_at_a_reload(headgate: MakeHeadgate) -> None:
+    """A user who never calls `headgate check` would wait for rows of a rule without a sink."""
     process = headgate(sinks={}, rules={"lost": 'SELECT * FROM "t"'})
     (process.directory / "connectors.yml").write_text("sinks: {}\n")
     with process:

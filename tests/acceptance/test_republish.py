@@ -12,7 +12,7 @@ from support.wait import wait_until
 FORWARD = 'INSERT INTO hot_topic SELECT payload.device AS device, payload.seq AS seq, 40 AS temp FROM "raw/+"'
 
 
-def test_a_republished_message_meets_the_rules_and_the_subscribers(headgate: MakeHeadgate) -> None:
+def test_a_republished_message_reaches_rules_and_subscribers(headgate: MakeHeadgate) -> None:
     """A chain of two rules: each acknowledged message at its beginning is a row at its end, once and in order."""
     republish = {"type": "republish", "topic": "sensors/${device}/temp", "qos": 1}
     forward = FORWARD.replace("raw/+", "sensors/+/temp").replace("hot_topic", "again") + " WHERE payload.temp > 30"

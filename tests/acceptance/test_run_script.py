@@ -1,4 +1,4 @@
-"""A newcomer's first minute: a fresh copy, `scripts/run --demo`, and rows."""
+"""The first start in a fresh copy: `scripts/run --demo`, and rows."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_fresh_copy_runs_shows_rows_and_runs_again_offline(fresh_copy: Path) -
 
 
 @pytest.mark.parametrize("is_linked", [False, True], ids=["by its name", "by a link to it"])
-def test_a_python_that_is_too_old_is_named(fresh_copy: Path, is_linked: bool) -> None:
+def test_a_python_that_is_too_old_is_reported(fresh_copy: Path, is_linked: bool) -> None:
     """The script says what it found and what it needs, and makes nothing; also when called by a link from a bin."""
     old = fresh_copy / "python3.9"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" && exit 0\nexit 1\n')
@@ -121,7 +121,7 @@ def test_a_python_that_is_too_old_is_named(fresh_copy: Path, is_linked: bool) ->
 
 
 @pytest.mark.parametrize("kind", ["never finished", "made elsewhere"])
-def test_an_environment_that_can_not_work_is_made_anew(fresh_copy: Path, kind: str) -> None:
+def test_an_unusable_environment_is_made_again(fresh_copy: Path, kind: str) -> None:
     """Ctrl-C came while it was made, or the folder was moved: commands in it name a place that is not there."""
     python = environment({})["PYTHON"]
     place = fresh_copy / ".venv" if kind == "never finished" else fresh_copy / "before"

@@ -1,4 +1,4 @@
-"""How the process ends, and that only one works in a data directory."""
+"""The stop of the process, and the lock on its data directory."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_sigterm_ends_in_time_while_a_sink_hangs(headgate: MakeHeadgate, hanging
 
 
 def test_a_second_sigterm_stops_at_once_and_loses_nothing(headgate: MakeHeadgate, hanging_endpoint: Endpoint) -> None:
-    """Who can't wait for the order loses none of what was acknowledged."""
+    """Ending early loses no acknowledged message."""
     sink = {"type": "http", "url": f"{hanging_endpoint.url}/in", "batch_format": "ndjson", "request_timeout": "60s"}
     with headgate(sinks={"readings": sink}, rules={"hot": HOT_READINGS}) as process:
         publishers = publish_with_paho(lambda: process.port, 2, 1000)
@@ -88,8 +88,8 @@ def test_a_second_process_in_the_same_data_directory_is_refused(headgate: MakeHe
         assert (process.data_dir / "run.json").exists()
 
 
-def test_a_restarted_process_takes_the_same_port_at_once(headgate: MakeHeadgate) -> None:
-    """Devices know one port: connections of the process before, still waiting in the system, must not block it."""
+def test_a_restarted_process_listens_on_the_same_port_at_once(headgate: MakeHeadgate) -> None:
+    """Devices know one port: old connections in TIME_WAIT must not block it."""
     with headgate(sinks={"readings": SQLITE_SINK}, rules={"hot": HOT_READINGS}) as process:
         port = process.port
         process.write_settings(listeners=[{"type": "tcp", "bind": f"127.0.0.1:{port}"}])
@@ -103,8 +103,8 @@ def test_a_restarted_process_takes_the_same_port_at_once(headgate: MakeHeadgate)
         check_rows(sqlite_rows(process.directory), promised, exact=False)
 
 
-def test_a_port_that_is_taken_is_named(headgate: MakeHeadgate) -> None:
-    """Another broker on the port is the most likely first surprise: a sentence says so, and the journal is let go."""
+def test_a_port_in_use_is_reported(headgate: MakeHeadgate) -> None:
+    """Another broker on the port is the most likely first failure: the error says so, and the journal is released."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -1,4 +1,4 @@
-"""What the process says may go nowhere: its reader has ended, or the disk of the log is full. The work goes on."""
+"""A log that can't be written, since its reader has ended or its disk is full, does not stop the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.publisher import ledgers, publish_with_paho
 
 @pytest.mark.parametrize("output", ["a pipe that nobody reads any more", "a full disk"])
 def test_a_log_that_can_not_be_written_stops_nothing(headgate: MakeHeadgate, output: str) -> None:
-    """A sink that can't connect says so in the middle of connecting: that must not be the end of its delivery."""
+    """A sink that can't connect logs that while it connects; a failing log must not end its delivery."""
     if output == "a full disk":
         descriptor = os.open("/dev/full", os.O_WRONLY)
     else:

@@ -1,7 +1,7 @@
-"""``scripts/bench``: every figure of the README, in a few minutes; with ``--readme`` they are written there.
+"""``scripts/bench``: measures every figure of the README; ``--readme`` writes them there.
 
-Numbers depend on the machine and on what else it does: read them beside mosquitto's from the same run. Nothing is
-asserted about them. ``--only WORD`` runs the measurements whose name holds the word.
+Figures depend on the machine and its load: compare them with those of mosquitto in the same run. Nothing is asserted
+about them. ``--only WORD`` runs the measurements whose name contains the word.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Measurement = Callable[[], Figure | None]
 
 
 def measurements(folder: Path, messages: int) -> Iterator[tuple[str, Measurement]]:
-    """Everything that is measured in messages, by name."""
+    """Return all measurements of messages, by name."""
     numbers = iter(range(1_000_000))
 
     def fresh() -> Path:
@@ -45,7 +45,7 @@ def measurements(folder: Path, messages: int) -> Iterator[tuple[str, Measurement
 
 
 def main() -> int:
-    """Measure, print, and on request write into the README."""
+    """Measure and print, and with ``--readme`` write into the README."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure Headgate.")
     parser.add_argument("--only", default="", metavar="WORD", help="only measurements whose name holds the word")
     parser.add_argument("--messages", type=int, default=400_000, help="of each measurement (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""The broker alone: publishes that no rule wants, with Debian's mosquitto beside it, and what idle connections cost."""
+"""The broker without rules, beside Debian's mosquitto, and the memory of idle connections."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Memory:
 
 
 def publish_alone(directory: Path, connections: int, messages: int, *, at_a_time: int = IN_FLIGHT) -> Figure:
-    """QoS 1 publishes to Headgate without any rule."""
+    """Measure QoS 1 publishes to Headgate without any rule."""
     with Headgate(directory, sinks={}, rules={}) as process:
         load = load_of(process.port, connections, messages, in_flight=at_a_time)
         return measure(named("publish alone", at_a_time), process.pid, load)
 
 
 def mosquitto_alone(connections: int, messages: int, *, at_a_time: int = IN_FLIGHT) -> Figure | None:
-    """The same to mosquitto; None where it is not installed."""
+    """Measure the same publishes to mosquitto; None if it is not installed."""
     if missing("mosquitto"):
         return None
     with _mosquitto() as server:
@@ -42,11 +42,11 @@ def mosquitto_alone(connections: int, messages: int, *, at_a_time: int = IN_FLIG
 
 
 def idle_memory(directory: Path) -> Memory:
-    """What a new process takes, and what each connection that says nothing adds."""
+    """Measure the memory of a new process, and of each idle connection."""
     count = IDLE if raise_file_limit(IDLE + 500) else 400
     with Headgate(directory, sinks={}, rules={}) as process:
         at_start = process.rss()
-        # What the first connections make the process load is not theirs.
+        # The first connections make the process import modules, which is not memory of connections.
         with crowd(process.port, 50):
             before = process.rss()
             with crowd(process.port, count, "idle"):

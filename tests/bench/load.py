@@ -1,12 +1,12 @@
-"""A publisher so cheap that the server is the bottleneck: QoS 1 publishes encoded beforehand, sent by the window.
+"""A publisher that costs less than any server: QoS 1 publishes, encoded beforehand and sent by the window.
 
 Each connection owns a ring of encoded PUBLISH packets of one size. Sending is a slice of that ring, and an
-acknowledgement moves the window on; nothing is made per message. Runs as a process of its own, so that its CPU is not
-the server's::
+acknowledgement advances the window; no object is created per message. It runs as a process of its own, so that its CPU
+is not counted for the server::
 
     python -m bench.load --port 1883 --connections 50 --messages 400000
 
-prints one JSON object with what was acknowledged and how long it took.
+prints a JSON object with the acknowledged messages and the time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REST_S = 0.0005
 
 @dataclass(frozen=True)
 class Load:
-    """What to publish. ``topic`` has ``{connection}`` for the number of the connection."""
+    """The messages to publish. ``topic`` has ``{connection}`` for the number of the connection."""
 
     port: int
     connections: int = 1
@@ -45,7 +45,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a load; ``cpu_s`` is the publisher's own."""
+    """Result of a load; ``cpu_s`` is CPU time of the publisher."""
 
     acknowledged: int
     refused: int
@@ -62,7 +62,7 @@ def payload(connection: int, number: int) -> bytes:
 
 
 def count_acknowledgements(data: bytes) -> tuple[int, int, bytes]:
-    """How many PUBACKs `data` holds, how many of them refuse, and the bytes left over."""
+    """Return the number of PUBACKs in `data`, the number that refuse, and the remaining bytes."""
     for stride in (4, 5, 6):
         whole = len(data) // stride
         if (
@@ -116,7 +116,7 @@ class Publisher:
         return self._socket.fileno()
 
     def send(self) -> bool:
-        """Send what the window allows. False when the socket takes no more for now."""
+        """Send as much as the window allows. Return False if the socket's buffer is full."""
         limit = min(self.acknowledged + self.window, self.messages) * self._size
         ring_bytes = len(self._ring)
         while self._sent_bytes < limit:
@@ -129,7 +129,7 @@ class Publisher:
         return True
 
     def receive(self) -> None:
-        """Count what has come."""
+        """Read and count acknowledgements."""
         data = self._socket.recv(1 << 18)
         if not data:
             raise ConnectionError("the server closed the connection")
@@ -202,15 +202,15 @@ def _pump(publishers: list[Publisher], deadline: float) -> bool:
 
 
 def _rest(publishers: list[Publisher]) -> float:
-    """How long to let acknowledgements gather: being woken for each of them would cost the server a switch.
+    """Return the time to wait for more acknowledgements: a wake-up for each would cost the server a context switch.
 
-    Small against the time in which the windows drain at any rate worth measuring, else none.
+    It is small compared with the time in which the windows drain, or else 0.
     """
     return REST_S if sum(publisher.window for publisher in publishers) >= RING_PACKETS // 8 else 0.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the load the command line describes; print its `Outcome` as JSON."""
+    """Run the load of the command line; print its `Outcome` as JSON."""
     parser = argparse.ArgumentParser(description="Publishes QoS 1 messages as fast as the server takes them.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--connections", type=int, default=Load.connections)

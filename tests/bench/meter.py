@@ -1,4 +1,4 @@
-"""Measures a server process under a load: messages a second, and CPU of all its threads for each message."""
+"""Measurement of a server process under load: messages per second, and CPU of all its threads per message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IN_FLIGHT = 4000
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What one load cost. ``cpu_us`` is the server's, for each message published, delivery to sinks included."""
+    """Result of one load. ``cpu_us`` is CPU of the server per published message, delivery to sinks included."""
 
     name: str
     connections: int
@@ -46,7 +46,7 @@ class Cost:
 
 
 def measure(name: str, pid: int, load: Load, *, settle: Callable[[], None] | None = None) -> Figure:
-    """Warm the server up, publish `load` a few times, each time until it has `settle`d; the run that cost least."""
+    """Warm up, publish `load` a few times, each until `settle` returns, and return the cheapest run."""
     process = psutil.Process(pid)
     publish(replace(load, messages=WARM_UP_MESSAGES))
     if settle is not None:
@@ -74,18 +74,18 @@ def _measure_once(name: str, process: psutil.Process, load: Load, settle: Callab
 
 
 def load_of(port: int, connections: int, messages: int, *, in_flight: int = IN_FLIGHT, version: int = 4) -> Load:
-    """A load whose connections share what may be in flight."""
+    """Return a load whose connections share the number of messages in flight."""
     window = max(1, in_flight // connections)
     return Load(port=port, connections=connections, messages=messages, window=window, version=version)
 
 
 def named(name: str, at_a_time: int) -> str:
-    """The name of a measurement, with how many are in flight where that is not the usual number."""
+    """Return the name of a measurement, with the number in flight if it is not the default."""
     return name if at_a_time == IN_FLIGHT else f"{name}, {at_a_time} in flight"
 
 
 def publish(load: Load) -> Outcome:
-    """Run the load in a process of its own, so that its CPU is nobody else's."""
+    """Run the load in a process of its own, so that its CPU is counted apart."""
     arguments = [
         part for field in fields(load) for part in (f"--{field.name.replace('_', '-')}", str(getattr(load, field.name)))
     ]
@@ -100,6 +100,6 @@ def publish(load: Load) -> Outcome:
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """User and system time of all threads so far."""
+    """Return user and system time of all threads so far."""
     times = process.cpu_times()
     return float(times.user + times.system)

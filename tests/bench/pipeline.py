@@ -1,4 +1,4 @@
-"""The whole way: a publish through a rule that passes half of them, into the journal and on into each kind of sink."""
+"""The whole path: publishes through a rule that passes half of them, the journal, and each kind of sink."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TABLE = "CREATE TABLE readings (device text, temp float8, humidity float8, seq i
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """A million rows that waited, and how they were drained into a sink."""
+    """Result of draining a backlog of a million rows into a sink."""
 
     kind: str
     rows: int
@@ -49,14 +49,14 @@ class Backlog:
 
     @property
     def rate(self) -> float:
-        """Rows a second."""
+        """Rows per second."""
         return self.rows / self.seconds
 
 
 def to_sink(
     directory: Path, kind: str, connections: int, messages: int, *, at_a_time: int = IN_FLIGHT
 ) -> Figure | None:
-    """The rule with the journal into a sink of that kind; None where its server is not installed."""
+    """Measure the rule with a sink of that kind; None if its server is not installed."""
     if not has_server(kind):
         return None
     with _target(kind, directory) as sink, Headgate(directory, sinks={"target": sink}, rules={"half": HALF}) as process:
@@ -64,7 +64,7 @@ def to_sink(
 
 
 def one_of_many_rules(directory: Path, rules: int, connections: int, messages: int) -> Figure:
-    """As many rules, of which one matches, into a sink that discards."""
+    """Measure that many rules, of which one matches, with a sink that discards."""
     others = {f"other-{number}": OTHER.format(number=number) for number in range(rules - 1)}
     with Headgate(directory, sinks={"target": {"type": "discard"}}, rules={"half": HALF, **others}) as process:
         return _measure(
@@ -73,7 +73,7 @@ def one_of_many_rules(directory: Path, rules: int, connections: int, messages: i
 
 
 def drain(directory: Path, kind: str, rows: int) -> Backlog | None:
-    """Publish to a sink that is away, then put the sink right: what it takes in time and memory."""
+    """Publish while the sink is unreachable, then let it connect; measure time and memory of the drain."""
     if not has_server(kind):
         return None
     away = {"type": "http", "url": f"http://127.0.0.1:{free_port()}/in", "buffer": {"max_bytes": "4GiB"}}
@@ -105,13 +105,13 @@ def _measure(name: str, process: Headgate, connections: int, messages: int, *, a
 
 
 def has_server(kind: str) -> bool:
-    """Whether the server that sinks of this kind write to can be started here; most need none."""
+    """Whether the server of this kind of sink, if it has one, can be started here."""
     return kind not in ("postgresql", "kafka") or not missing(kind)
 
 
 @contextlib.contextmanager
 def _target(kind: str, directory: Path) -> Iterator[Mapping[str, Any]]:
-    """The options of a sink of that kind whose target is there."""
+    """Yield the options of a sink of that kind with an existing target."""
     if kind == "postgresql":
         with _running(Postgresql()) as server:
             server.execute(TABLE)

@@ -1,4 +1,4 @@
-"""Figures as Markdown tables, and those tables in the README, between two markers."""
+"""Markdown tables of the figures, written into the README between two markers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 def figures_table(figures: Iterable[Figure]) -> str:
-    """Messages a second and CPU for each message."""
+    """Return the table of messages per second and CPU per message."""
     rows = [
         (
             figure.name,
@@ -32,7 +32,7 @@ def figures_table(figures: Iterable[Figure]) -> str:
 
 
 def backlog_table(backlogs: Iterable[Backlog]) -> str:
-    """Draining, and memory meanwhile."""
+    """Return the table of draining a backlog, with memory."""
     rows = [
         (
             backlog.kind,
@@ -63,13 +63,13 @@ def _milliseconds(value: float | None) -> str:
 
 
 def memory_line(memory: Memory) -> str:
-    """Memory of a process that has nothing to do."""
+    """Return the line on memory of an idle process."""
     idle = memory.per_idle_connection / 1024
     return f"Memory at start {_mebibytes(memory.at_start)}, for each idle connection {idle:.1f} KiB."
 
 
 def machine_line() -> str:
-    """What was measured, and where."""
+    """Return the description of the measurement and the machine."""
     return (
         "QoS 1 publishes of an 80-byte JSON to one Headgate process; its rule passes half of them. CPU is that of the"
         " whole process, user and system, journal and delivery included, for each message published. "
@@ -79,13 +79,13 @@ def machine_line() -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first are flush right."""
+    """Return a Markdown table whose columns, except the first, are aligned right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def write_readme(text: str) -> None:
-    """Put `text` between the markers of the README. Raises `ValueError` where it has none."""
+    """Write `text` between the markers of the README. Raises `ValueError` if it has none."""
     before = README.read_text("utf-8")
     if BEGIN not in before or END not in before:
         raise ValueError(f"README.md has no {BEGIN} … {END}")

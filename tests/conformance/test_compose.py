@@ -1,4 +1,4 @@
-"""The compose file, as far as it can be looked at without Docker: pinned images, in step with the test servers."""
+"""The compose file, as far as it can be checked without Docker: pinned images that match the test servers."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ SERVERS = Path(kafka.__file__).parent
 SERVICES: dict[str, Any] = yaml.safe_load((COMPOSE / "docker-compose.yaml").read_text())["services"]
 
 
-def test_every_server_that_tests_start_is_there() -> None:
-    """What is tested can also be tried."""
+def test_every_server_of_the_tests_has_a_service() -> None:
+    """A tested server can also be tried by hand."""
     assert set(SERVICES) == set(SERVER_FIXTURES.values())
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_images_are_pinned_and_ports_stay_on_this_machine(name: str) -> None:
-    """Tomorrow's image is another image; and a demonstration with known passwords is nobody else's business."""
+def test_images_are_pinned_and_ports_are_on_loopback(name: str) -> None:
+    """An unpinned image changes; services with known passwords must not be reachable from elsewhere."""
     assert re.fullmatch(r"[a-z/-]+:\d+(\.\d+)+", SERVICES[name]["image"])
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in SERVICES[name]["ports"])
 
 
-def test_no_two_services_want_the_same_port() -> None:
+def test_no_two_services_use_the_same_port() -> None:
     """Nor the one that Headgate listens on."""
     ports = [port.split(":")[1] for service in SERVICES.values() for port in service["ports"]]
     assert len({*ports, "1883"}) == len(ports) + 1
 
 
 def test_logins_are_those_of_the_test_servers() -> None:
-    """One set of credentials to remember."""
+    """One set of credentials for both."""
     environment = SERVICES["postgresql"]["environment"]
     assert environment["POSTGRES_USER"] == postgresql.USER
     assert environment["POSTGRES_PASSWORD"] == postgresql.PASSWORD
@@ -48,13 +48,13 @@ def test_logins_are_those_of_the_test_servers() -> None:
     assert f'user_{kafka.USER}="{kafka.PASSWORD}"' in login
 
 
-def test_kafka_is_the_version_that_is_tested() -> None:
+def test_kafka_has_the_version_of_the_tests() -> None:
     """A sink that works in the tests should meet the same server here."""
     (version,) = set(re.findall(r"<version>(4\.[\d.]+)</version>", (SERVERS / "kafka-pom.xml").read_text()))
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{version}"
 
 
-def test_kafka_listens_where_it_says_it_does() -> None:
+def test_kafka_listens_on_its_advertised_addresses() -> None:
     """A client is sent on to the advertised address, so that must be one of the published ports."""
     environment = SERVICES["kafka"]["environment"]
     listeners = dict(part.split("://:") for part in environment["KAFKA_LISTENERS"].split(","))
@@ -68,7 +68,7 @@ def test_kafka_listens_where_it_says_it_does() -> None:
 
 
 def test_sinks_of_the_readme_reach_the_services(tmp_path: Path) -> None:
-    """Whoever copies them gets sinks that load, with addresses that are published."""
+    """A user who copies them gets sinks that load, with published addresses."""
     (example,) = re.findall(r"```yaml\n(.*?)```", (COMPOSE / "README.md").read_text(), re.DOTALL)
     published = {port.rpartition(":")[0] for service in SERVICES.values() for port in service["ports"]}
     for name, options in yaml.safe_load(example)["sinks"].items():

@@ -1,4 +1,4 @@
-"""The documentation says what the code does: tables are current and complete, snippets work."""
+"""The documentation: tables are current and complete, snippets work."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def snippets(language: str) -> list[tuple[str, str]]:
     return [(name, block) for name in READMES for block in pattern.findall(text_of(name))]
 
 
-def test_generated_files_are_what_would_be_generated() -> None:
-    """`python -m engine.docs` mends it."""
+def test_generated_files_are_current() -> None:
+    """`python -m engine.docs` writes them."""
     stale = [str(path) for path, text in docs.generate() if not path.exists() or path.read_text("utf-8") != text]
 
     assert stale == []
 
 
-def test_every_table_stands_somewhere() -> None:
+def test_every_table_is_in_a_readme() -> None:
     """A table that no README holds documents nothing."""
     held = {name for readme in READMES for name in re.findall(r"<!-- begin: ([a-z-]+) -->", text_of(readme))}
 
@@ -56,7 +56,7 @@ def test_every_kind_of_sink_is_documented_with_all_its_options(kind: str) -> Non
 
 
 def test_every_function_event_and_setting_is_documented() -> None:
-    """The same for them."""
+    """An option that is not in the reference does not exist for its users."""
     text = text_of("engine/README.md")
 
     assert [name for name in FUNCTIONS if f"`{name}(" not in text] == []
@@ -64,7 +64,7 @@ def test_every_function_event_and_setting_is_documented() -> None:
     assert [name for name in Settings.model_fields if f"`{name}" not in text] == []
 
 
-def test_every_option_and_function_says_what_it_is() -> None:
+def test_every_option_and_function_has_a_description() -> None:
     """A row without a description is a hole."""
     rows = [row for name in READMES for row in re.findall(r"^\| `.*$", text_of(name), re.MULTILINE)]
 
@@ -73,7 +73,7 @@ def test_every_option_and_function_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("name", ["headgate", "connectors"])
-def test_schemas_are_json_schemas_of_what_the_loader_takes(name: str) -> None:
+def test_schemas_have_the_keys_of_the_loader(name: str) -> None:
     """An editor must not know fewer keys than the loader."""
     schema = json.loads(text_of(f"docs/{name}.schema.json"))
 

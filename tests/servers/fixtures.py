@@ -1,10 +1,10 @@
-"""The real servers as fixtures, and what `@pytest.mark.server` means.
+"""Fixtures of the real servers, and the marker `@pytest.mark.server`.
 
 ``postgresql_server``, ``kafka_server`` and ``mosquitto_server`` start once a session and are shared: a test that
 kills one starts it again. ``postgresql_database`` and ``kafka_topic`` give each test something of its own.
 
-Where a server is missing its tests are skipped with the reason; with ``CI=true`` that is a failure, and so is every
-other skip of a test that needs a server.
+Tests whose server is missing are skipped with the reason; with ``CI=true`` they fail, and so does every other skip of a
+test that needs a server.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def in_ci() -> bool:
 
 
 def needed_servers(item: pytest.Item) -> set[str]:
-    """The servers a test needs: by its marker, or by the fixtures it asks for."""
+    """Return the servers that a test needs: those of its markers and of its fixtures."""
     marked = {str(argument) for marker in item.iter_markers("server") for argument in marker.args}
     asked = {SERVER_FIXTURES[name] for name in getattr(item, "fixturenames", ()) if name in SERVER_FIXTURES}
     return marked | asked

@@ -1,11 +1,11 @@
-"""Finds the real servers that tests run against, and installs what is missing.
+"""Installer of the real servers that tests run against.
 
-    PYTHONPATH=tests python -m servers.install            installs, quick when everything is there
-    PYTHONPATH=tests python -m servers.install --check    only says what is missing; exit code 1 when anything is
+    PYTHONPATH=tests python -m servers.install            install all that are missing
+    PYTHONPATH=tests python -m servers.install --check    only report missing ones, with exit code 1
 
 PostgreSQL and mosquitto are packages of a Debian system (installing them needs root); Kafka's jars come by Maven into
 a cache directory, ``HEADGATE_TEST_CACHE`` or ``~/.cache/headgate-tests``. Only the standard library is used, so that
-this runs before anything else is installed. Nothing is started here, and no service of the system is either.
+this runs before anything else is installed. It starts no server, and no service of the system.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def cache_dir() -> Path:
-    """Where downloaded and built servers are kept between runs."""
+    """Return the folder that keeps downloaded servers between runs."""
     return Path(os.environ.get("HEADGATE_TEST_CACHE") or Path.home() / ".cache" / "headgate-tests")
 
 
 def postgresql_bin() -> Path | None:
-    """The folder of PostgreSQL's server programs: the newest of Debian's, or the one on the PATH."""
+    """Return the folder of PostgreSQL's server programs: the newest of Debian's, or the one on the PATH."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     if versions:
         return versions[-1].parent
@@ -40,23 +40,23 @@ def postgresql_bin() -> Path | None:
 
 
 def kafka_jars() -> Path | None:
-    """The folder of Kafka's jars."""
+    """Return the folder of Kafka's jars."""
     folder = _kafka_folder()
     return folder if folder.is_dir() else None
 
 
 def mosquitto_program() -> str | None:
-    """The mosquitto broker; Debian keeps it where a user's PATH may not lead."""
+    """Return the mosquitto program, also from Debian's folder outside a user's PATH."""
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
 def missing(server: str) -> str | None:
-    """What `server` lacks here, in words, or None when it can be started. Raises `KeyError` for an unknown name."""
+    """Return the reason why `server` can't be started here, or None. Raises `KeyError` for an unknown name."""
     return _MISSING[server]()
 
 
 def install() -> None:
-    """Install every server that is missing. Raises `RuntimeError` saying what can't be installed, and why."""
+    """Install every missing server. Raises `RuntimeError` with the reason if one can't be installed."""
     packages = _missing_packages()
     if packages:
         _install_packages(packages)
@@ -110,7 +110,7 @@ def _install_packages(packages: list[str]) -> None:
 
 @contextlib.contextmanager
 def _no_services_started() -> Iterator[None]:
-    """Keep packages from starting services of their own; a policy that the machine has already stays as it is."""
+    """Keep packages from starting their services; an existing policy of the machine is kept."""
     if _POLICY.exists():
         yield
         return
@@ -132,10 +132,10 @@ def _install_kafka() -> None:
     print(f"fetching Kafka {KAFKA_VERSION}", flush=True)
     folder = _kafka_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # The folder appears complete or not at all: an interrupted run leaves nothing that looks installed.
+    # Renamed when complete: an interrupted run leaves nothing that looks installed.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as name:
         jars = Path(name) / "jars"
-        # Maven writes beside the pom it is given, so it is given a copy.
+        # Maven writes beside its pom, so it works on a copy.
         pom = shutil.copy(_POM, name)
         _run(["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"])
         try:
@@ -155,7 +155,7 @@ def _run(command: list[str], env: dict[str, str] | None = None) -> None:
 
 
 def main() -> int:
-    """Install or check, as the arguments say."""
+    """Install or check, depending on the arguments."""
     parser = argparse.ArgumentParser(description="Installs the real servers that tests run against.")
     parser.add_argument("--check", action="store_true", help="only say what is missing")
     arguments = parser.parse_args()

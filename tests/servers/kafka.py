@@ -1,4 +1,4 @@
-"""Kafka: one KRaft node with a plain listener and one that asks for passwords."""
+"""Kafka: one KRaft node with a plain listener and one with SASL."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Kafka(Server):
         in_thread(self._delete_topic(name))
 
     def read_topic(self, name: str, *, timeout_s: float = 30.0) -> list[ConsumerRecord[bytes, bytes]]:
-        """Everything that stands in a topic now, partition by partition, in order."""
+        """Return all current records of a topic, by partition, in order."""
         return in_thread(self._read_topic(name), timeout_s)
 
     def set_password(self, password: str) -> None:

@@ -1,7 +1,7 @@
-"""A real server as a test uses it: started on free ports with a data directory of its own, killed, started again.
+"""A real server for tests: it runs on free ports with its own data directory, and can be killed and restarted.
 
-Every method is synchronous and needs no event loop; a test that must go on meanwhile calls it by
-`asyncio.to_thread`. Whatever a test run started is ended with it, and nothing else is ever touched.
+All methods are synchronous and need no event loop; a test that must go on meanwhile calls them by
+`asyncio.to_thread`. A test run ends all processes that it started, and no others.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Server(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make the data directory ready; called once, before the first start."""
+        """Prepare the data directory; called once, before the first start."""
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The command line that runs the server in the foreground."""
+        """Return the command line that runs the server in the foreground."""
 
     @abstractmethod
     def is_ready(self) -> bool:
@@ -79,7 +79,7 @@ class Server(ABC):
         return self.directory / "server.log"
 
     def start(self) -> None:
-        """Start and wait until it serves. Raises `RuntimeError` with the end of its log when it does not."""
+        """Start and wait until it serves. Raises `RuntimeError` with the end of its log if it does not."""
         if self.running:
             return
         if not self._prepared:
@@ -95,11 +95,11 @@ class Server(ABC):
         self._wait_until_ready(self._process)
 
     def kill(self) -> None:
-        """``kill -9``, its child processes included: what an outage without a goodbye looks like."""
+        """Kill the server and its child processes with ``kill -9``, as in an outage."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """End it in order; killed when it takes too long."""
+        """Stop in order; kill it if that takes too long."""
         self._end(signal.SIGINT)
 
     def restart(self) -> None:
@@ -108,7 +108,7 @@ class Server(ABC):
         self.start()
 
     def pause(self) -> None:
-        """Let it hang: connections stay open and nothing answers, until `resume`."""
+        """Make it hang until `resume`: connections stay open and get no answers."""
         for process in self._family():
             process.suspend()
 
@@ -197,7 +197,7 @@ def require(name: str) -> None:
 
 
 def free_port() -> int:
-    """A TCP port on the loopback that nothing listens on now."""
+    """Return a TCP port on the loopback that is not in use now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -212,7 +212,7 @@ def accepts(port: int) -> bool:
 
 
 def in_thread(work: Coroutine[Any, Any, T], timeout_s: float = STARTUP_TIMEOUT_S) -> T:
-    """The result of `work`, run in a loop of its own, so that it can be called with and without a running loop."""
+    """Return the result of `work`, run in an event loop in a thread, so that the caller may have a running loop."""
 
     async def bounded() -> T:
         return await asyncio.wait_for(work, timeout_s)

@@ -1,4 +1,4 @@
-"""An application as the admin API sees one, made of plain values."""
+"""A double of the admin port, made of plain values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.errors import DeliveryError, Position, Problem
 
 
 def a_letter(letter_id: int) -> DeadLetterView:
-    """A dead letter as the store has it, row included."""
+    """Return a dead letter with its row."""
     return DeadLetterView(
         letter_id, "readings", "climate", "kitchen", "sensors/kitchen/climate", 1_000, 2_000, "temp is text", "22P02",
         row={"temp": "warm", "at": letter_id},
@@ -26,7 +26,7 @@ def a_letter(letter_id: int) -> DeadLetterView:
 
 
 class FakeApp:
-    """An `AdminPort` whose state a test sets, and which remembers what it was asked to do."""
+    """An `AdminPort` whose state a test sets, and which records operations."""
 
     def __init__(self) -> None:
         self.rule_views = [
@@ -89,7 +89,7 @@ class FakeApp:
         return self.reload_problems
 
     def fail_to_reload(self) -> None:
-        """Let the next reload find a mistake."""
+        """Make the next reload fail."""
         self.reload_problems = [Problem("unknown sink 'a'", "rules/a.sql", Position(2, 13, 1), "did you mean 'b'?")]
 
     def _take(self, letter_ids: Sequence[int] | None) -> int:

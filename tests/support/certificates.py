@@ -1,4 +1,4 @@
-"""Certificates for tests of TLS: an authority, a server's and a client's, by the openssl program."""
+"""Certificates for tests of TLS (authority, server, client), made by the openssl program."""
 
 from __future__ import annotations
 

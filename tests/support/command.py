@@ -1,4 +1,4 @@
-"""The command line as a user has it: a process of its own."""
+"""The command line, run as a process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a command said, and its exit code."""
+    """Output and exit code of a command."""
 
     code: int
     out: str
@@ -48,7 +48,7 @@ async def headgate(
 async def start_headgate(
     *arguments: str, cwd: Path, environ: Mapping[str, str] | None = None
 ) -> asyncio.subprocess.Process:
-    """The same without waiting: for commands that run until they are stopped."""
+    """Start ``headgate`` without waiting, for commands that run until they are stopped."""
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "engine", *arguments, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe,

@@ -1,10 +1,10 @@
-"""Thousands of connected clients that say nothing, in a process of their own.
+"""Thousands of idle connections, in a process of their own.
 
     python -m support.crowd PORT COUNT NAME
 
-answers ``ready`` once all are connected, ``ok`` to each line it is sent after all of them have been pinged and have
-answered, and lets them go when its input ends. A process of its own, because client libraries that use ``select``
-fail where more than a thousand files are open.
+prints ``ready`` when all are connected, pings all of them for each line of its input and prints ``ok`` when all have
+answered, and closes them when its input ends. It is a process of its own, because client libraries that use ``select``
+fail if more than a thousand files are open.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ PINGREQ, PINGRESP = b"\xc0\x00", 0xD0
 
 
 class Crowd:
-    """The connections, as seen from the test."""
+    """The connections, controlled by the test."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def ping(self) -> None:
-        """Have every connection answered once. Raises `AssertionError` where one is not."""
+        """Ping every connection. Raises `AssertionError` if one is not answered."""
         assert self._process.stdin is not None
         self._process.stdin.write("ping\n")
         self._process.stdin.flush()
         self.expect("ok")
 
     def expect(self, word: str) -> None:
-        """Wait for the process to say `word`."""
+        """Wait until the process prints `word`."""
         assert self._process.stdout is not None
         said = self._process.stdout.readline().strip()
         assert said == word, f"the crowd said {said!r} instead of {word!r}"
@@ -43,7 +43,7 @@ class Crowd:
 
 @contextlib.contextmanager
 def crowd(port: int, count: int, name: str = "crowd") -> Iterator[Crowd]:
-    """`count` connected clients; the caller has seen to it that a process may open so many files."""
+    """Connect `count` clients. The caller has raised the limit of open files."""
     command = [sys.executable, "-m", "support.crowd", str(port), str(count), name]
     with subprocess.Popen(command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -57,7 +57,7 @@ def crowd(port: int, count: int, name: str = "crowd") -> Iterator[Crowd]:
 
 
 def main(port: int, count: int, name: str) -> None:
-    """Be the crowd."""
+    """Run the connections in this process."""
     with contextlib.ExitStack() as stack:
         people = [stack.enter_context(open_connection(port, f"{name}-{number}")[0]) for number in range(count)]
         print("ready", flush=True)

@@ -1,4 +1,4 @@
-"""The recording HTTP endpoint as a server process that can be killed, started again, and told to misbehave."""
+"""The recording HTTP endpoint as a process that can be killed, restarted and told to fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROGRAM = Path(__file__).with_name("http_server.py")
 
 
 class Endpoint(Server):
-    """`support.http_server` on a port of its own, which it keeps."""
+    """`support.http_server` on a fixed free port."""
 
     name: ClassVar[str] = "endpoint"
 
@@ -27,7 +27,7 @@ class Endpoint(Server):
         return self.directory / "records.jsonl"
 
     def prepare(self) -> None:
-        """Nothing has to be made ready."""
+        """Do nothing: the endpoint needs no files."""
 
     def command(self) -> list[str]:
         return [sys.executable, str(PROGRAM), str(self.records_path), "--port", str(self.port)]
@@ -36,13 +36,13 @@ class Endpoint(Server):
         return accepts(self.port)
 
     def behave(self, mode: str = "ok", **options: Any) -> None:
-        """Answer so from now on; see `support.http_server`."""
+        """Set the behaviour from now on; see `support.http_server`."""
         body = json.dumps({"mode": mode, **options}).encode()
         request = urllib.request.Request(f"{self.url}/control", body, {"Content-Type": "application/json"})
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10).close()
 
     def rows(self) -> list[tuple[str, int]]:
-        """The (device, seq) of every record it took, in the order it came."""
+        """Return the (device, seq) of every accepted record, in the order of arrival."""
         if not self.records_path.exists():
             return []
         records = [json.loads(line)["record"] for line in self.records_path.read_text().splitlines()]

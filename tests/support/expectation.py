@@ -1,4 +1,4 @@
-"""Expected values of the conformance cases: what stands for more than one value, and how numbers compare."""
+"""Expected values of the conformance cases: placeholders for several values, and comparison of numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 
 
 def predicate_fails(predicate: dict[str, Any], value: Any) -> str | None:
-    """Why `value` is not what `predicate` says; None where it is."""
+    """Return the reason why `value` does not fulfil `predicate`, or None."""
     kind = predicate.get("type", predicate.get("predicate"))
     argument: Any = predicate.get("arg")
     if kind == "regex":
@@ -33,7 +33,7 @@ def predicate_fails(predicate: dict[str, Any], value: Any) -> str | None:
 
 
 def difference(expected: Any, actual: Any, *, exact: bool, loose: bool, path: str = "$") -> str | None:
-    """Where `actual` is not what `expected` says; None where it is."""
+    """Return the first difference between `actual` and `expected`, or None."""
     if isinstance(expected, dict):
         if len(expected) <= 2 and any(key.startswith("$") for key in expected):
             return _special(expected, actual, exact=exact, loose=loose, path=path)

@@ -1,23 +1,23 @@
-"""An HTTP endpoint that records what it is sent, and that misbehaves when told to.
+"""An HTTP endpoint that records requests, and fails when told to.
 
 In a process of its own (it can be killed and started again on the same port):
 
     python tests/support/http_server.py RECORDS.jsonl [--port 8000]
 
-prints ``listening on 127.0.0.1:PORT`` once it does, and appends one line for each record to the file before it answers:
-``{"method", "path", "key", "record"}``; ``key`` is the header Idempotency-Key, ``path`` has its query. A body is one
-record (JSON, or text where it is none), or a JSON array or lines of JSON of them, by its content type.
+prints ``listening on 127.0.0.1:PORT`` when it listens, and appends a line for each record to the file before it
+answers: ``{"method", "path", "key", "record"}``; ``key`` is the header Idempotency-Key, ``path`` has its query. A body
+is one record (JSON, or else text), or a JSON array or lines of JSON of them, by its content type.
 
-``POST /control`` with a JSON object says how to behave from then on, ``GET /control`` tells what has come so far:
+``POST /control`` with a JSON object sets the behaviour from then on, ``GET /control`` returns the records so far:
 
-    {"mode": "ok"}                                                    take everything
+    {"mode": "ok"}                                                    accept everything
     {"mode": "status", "status": 429, "headers": {"Retry-After": "1"}}    refuse everything with this answer
-    {"mode": "hang"}                                                  take the request, never answer
-    {"mode": "cut"}                                                   take the request, then cut the connection
-    {"mode": "cut_after"}                                             record what came, then cut the connection
+    {"mode": "hang"}                                                  accept the request, never answer
+    {"mode": "cut"}                                                   read the request, then close the connection
+    {"mode": "cut_after"}                                             record the request, then close the connection
     {..., "times": 3}                                                 for three requests, then "ok" again
     {..., "delay": 0.2}                                               wait before every answer
-    {..., "poison": "bad"}                                            answer 422 where the body holds this text
+    {..., "poison": "bad"}                                            answer 422 if the body contains this text
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HANG_S = 3600.0
 
 @dataclass
 class Behaviour:
-    """What the server does with requests."""
+    """Behaviour of the server on requests."""
 
     mode: Literal["ok", "status", "hang", "cut", "cut_after"] = "ok"
     status: int = 500
@@ -66,7 +66,7 @@ class RecordingServer:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
-        """Listen: on a free port the first time, on the same one after that."""
+        """Listen: on a free port at first, on the same port after a stop."""
         self._file = os.open(self.records_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         application = web.Application(client_max_size=64 << 20)
         application.router.add_get("/control", self._tell)
@@ -79,14 +79,14 @@ class RecordingServer:
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Go away: connections are closed, new ones refused."""
+        """Close all connections and stop listening."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
             os.close(self._file)
 
     def recorded(self) -> list[dict[str, Any]]:
-        """All that was taken, in the order it came."""
+        """Return all accepted records, in the order of arrival."""
         return [json.loads(line) for line in self.records_path.read_text().splitlines()]
 
     async def _tell(self, request: web.Request) -> web.Response:

@@ -1,7 +1,7 @@
-"""The rule language, interpreted: slow, plain, and written another way than the compiler, to hold that against it.
+"""A slow, simple interpreter of the rule language, to compare the compiler with.
 
-A field is a thunk, an alias is looked up by what the fields before it say, and every operation calls the runtime: no
-fast path, nothing read once for two readers, no order of lines. Functions are the ones in service.
+A field is a thunk, an alias is looked up in the fields before it, and every operation calls the runtime: no fast path,
+no shared reads, no reordering. It uses the functions of the engine.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _NOWHERE = Position(1, 1)
 
 
 class Lookup(Protocol):
-    """Reads names at one place of a statement."""
+    """Reads names at one position of a statement."""
 
     def __call__(self, name: str, /) -> Any:
-        """The value of a name; UNDEFINED where there is none."""
+        """Return the value of a name, or UNDEFINED."""
 
     def path(self, name: str, steps: tuple[n.Step, ...], outer: Lookup, /) -> Any:
-        """The value at the end of a path; names in its indexes are those of `outer`."""
+        """Return the value of a path; names in its indexes are looked up in `outer`."""
 
 
 class _Names:
-    """A lookup made of a function for paths."""
+    """A lookup by a function for paths."""
 
     def __init__(self, path: Callable[[str, tuple[n.Step, ...], Lookup], Any]) -> None:
         self.path = path
@@ -51,7 +51,7 @@ _ARITH = {
 
 
 def interpret(statement: Statement, event: Message | Occurrence) -> Any:
-    """What the statement makes of an event: a row or None for SELECT, rows for FOREACH. Raises `EvaluationError`."""
+    """Return the result for an event: a row or None for SELECT, rows for FOREACH. Raises `EvaluationError`."""
     try:
         return _Run(statement, event).run()
     except (OverflowError, RecursionError) as error:
@@ -208,7 +208,7 @@ class _Run:
 
 
 class _List:
-    """The fields of a column list over what is behind it."""
+    """The fields of a column list over the columns of the event."""
 
     def __init__(self, run: _Run, fields: tuple[n.Field, ...], under: Lookup) -> None:
         self._run = run
@@ -219,7 +219,7 @@ class _List:
         self.behind = self._lookup(len(fields), shows_through=False)
 
     def compute(self, names: set[str], limit: int) -> None:
-        """The fields behind aliases that WHERE names: they are computed whether it comes to them or not."""
+        """Compute the fields behind aliases in WHERE, which are computed whether WHERE reads them or not."""
         for index, target in enumerate(self._targets[:limit]):
             if target is not None and target.written and target.name in names:
                 self._value(index)
@@ -229,7 +229,7 @@ class _List:
         return [self._value(index) for index in range(len(self._fields))]
 
     def row(self, star: dict[str, Any]) -> dict[str, Any]:
-        """The output: ``*`` first, then what was selected, then what aliases say."""
+        """Return the output: the columns of ``*``, then the selected fields, then the aliases."""
         self.values()
         has_star = any(item.expr is None for item in self._fields)
         row = dict(star or self._run.columns()) if has_star else {}

@@ -1,4 +1,4 @@
-"""The few MQTT packets that tests and benchmarks write by hand, where a client library would do too much.
+"""Encoders of the few MQTT packets that tests and benchmarks send without a client library.
 
 Independent of the broker's own codec on purpose: the two must agree.
 """
@@ -13,35 +13,35 @@ SUBACK = 0x90
 
 
 def connect(client: str, *, version: int = 4, keep_alive: int = 0, clean: bool = True) -> bytes:
-    """A CONNECT; `version` is 4 for MQTT 3.1.1 and 5 for MQTT 5."""
+    """Encode a CONNECT; `version` is 4 for MQTT 3.1.1 and 5 for MQTT 5."""
     head = b"\x00\x04MQTT" + bytes((version, 0x02 if clean else 0x00)) + keep_alive.to_bytes(2, "big")
     return packet(0x10, head + _no_properties(version) + text(client))
 
 
 def publish(topic: str, payload: bytes, packet_id: int = 0, *, qos: int = 1, version: int = 4) -> bytes:
-    """A PUBLISH; with QoS 0 the packet id is left out."""
+    """Encode a PUBLISH; with QoS 0 the packet id is left out."""
     number = packet_id.to_bytes(2, "big") if qos else b""
     return packet(0x30 | qos << 1, text(topic) + number + _no_properties(version) + payload)
 
 
 def subscribe(topic_filter: str, packet_id: int = 1, *, qos: int = 0, version: int = 4) -> bytes:
-    """A SUBSCRIBE to one filter."""
+    """Encode a SUBSCRIBE to one filter."""
     return packet(0x82, packet_id.to_bytes(2, "big") + _no_properties(version) + text(topic_filter) + bytes([qos]))
 
 
 def packet(head: int, body: bytes) -> bytes:
-    """A packet with its length."""
+    """Encode a packet with its length."""
     return bytes([head]) + varint(len(body)) + body
 
 
 def text(value: str) -> bytes:
-    """A UTF-8 string with its length."""
+    """Encode a UTF-8 string with its length."""
     data = value.encode()
     return len(data).to_bytes(2, "big") + data
 
 
 def varint(value: int) -> bytes:
-    """A variable byte integer."""
+    """Encode a variable byte integer."""
     out = bytearray()
     while True:
         value, digit = divmod(value, 128)
@@ -51,7 +51,7 @@ def varint(value: int) -> bytes:
 
 
 def read_packet(connection: socket.socket) -> tuple[int, bytes]:
-    """The next packet of a blocking socket: its first byte and its body. Raises `ConnectionError` at the end."""
+    """Read a packet from a blocking socket: first byte and body. Raises `ConnectionError` at the end."""
     head = _read(connection, 1)[0]
     length = shift = 0
     while True:
@@ -63,7 +63,7 @@ def read_packet(connection: socket.socket) -> tuple[int, bytes]:
 
 
 def open_connection(port: int, client: str, *, version: int = 4, clean: bool = True) -> tuple[socket.socket, bytes]:
-    """A connected client as a blocking socket, and the body of its CONNACK. Raises `ConnectionError` when refused."""
+    """Connect a client; return its blocking socket and the CONNACK's body. Raises `ConnectionError` if refused."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=10)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

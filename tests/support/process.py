@@ -1,4 +1,4 @@
-"""Headgate as its users run it: a project folder, a process, its admin API, and what the system says of the process."""
+"""Headgate as a process: its project folder, its admin API, and its memory and CPU time."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ STOP_S = 30.0
 SETTLE_S = 60.0
 
 RULE_PARTS = ("filtered", "failed", "emitted")
-"""What becomes of a message that a rule received; one that was refused was not, and comes again."""
+"""Outcomes of a message that a rule received; a refused message is not counted as received."""
 SINK_PARTS = ("delivered", "buffered", "dead_lettered", "dropped")
-"""What becomes of a record that a sink was given."""
+"""Outcomes of a record that a sink was given."""
 
 
 class Headgate:
@@ -71,14 +71,14 @@ class Headgate:
         self._write(f"rules/{rule_id}.sql", sql)
 
     def _write(self, name: str, text: str) -> None:
-        """Appears whole or not at all, as an editor saves."""
+        """Write a file atomically, as an editor saves it."""
         draft = self.directory / (name + ".new")
         draft.write_text(text)
         draft.replace(self.directory / name)
 
     @property
     def port(self) -> int:
-        """Where devices connect now; raises `ConnectionError` while the process is down."""
+        """The port for devices; raises `ConnectionError` while the process is down."""
         if not self._run:
             raise ConnectionError("Headgate is not running")
         port: int = self._run["listeners"][0]["port"]
@@ -89,7 +89,7 @@ class Headgate:
         return self._started().pid
 
     def command(self, *arguments: str) -> list[str]:
-        """A `headgate` command line for this project."""
+        """Return a `headgate` command line for this project."""
         return [sys.executable, "-m", "engine", *arguments, "--project", str(self.directory)]
 
     def cli(self, *arguments: str, deadline_s: float = 30) -> subprocess.CompletedProcess[str]:
@@ -97,7 +97,7 @@ class Headgate:
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=deadline_s, check=False)
 
     def launch(self, output: int | None = None) -> subprocess.Popen[bytes]:
-        """Start a process and return it at once; what it says goes to the descriptor `output`, or else to the log."""
+        """Start a process without waiting; its output goes to the descriptor `output`, or else to the log."""
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
                 self.command("run"),
@@ -124,7 +124,7 @@ class Headgate:
         return run if run["pid"] == process.pid else {}
 
     def kill(self) -> None:
-        """``kill -9``, as the system does it: nothing is flushed."""
+        """Kill the process with ``kill -9``: nothing is flushed."""
         self._run = {}
         process = self._started()
         process.kill()
@@ -132,7 +132,7 @@ class Headgate:
         self._process = None
 
     def terminate(self) -> int:
-        """SIGTERM; waits for the end and returns the exit code."""
+        """Send SIGTERM, wait for the end and return the exit code."""
         process = self._started()
         process.send_signal(signal.SIGTERM)
         code = process.wait(STOP_S)
@@ -155,7 +155,7 @@ class Headgate:
         self.start()
 
     def close(self) -> None:
-        """Leave nothing running."""
+        """Kill the process if it runs."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
         self._http.close()
@@ -167,22 +167,22 @@ class Headgate:
         self.close()
 
     def api(self, path: str, method: str = "GET", **parameters: Any) -> Any:
-        """What the admin API answers."""
+        """Return the answer of the admin API."""
         api = self._run["api"]
         response = self._http.request(method, f"http://{api['host']}:{api['port']}/api/v5/{path}", params=parameters)
         response.raise_for_status()
         return response.json()
 
     def rules(self) -> dict[str, dict[str, Any]]:
-        """The rules in service, with their counters."""
+        """Return the active rules with their counters."""
         return {rule["id"]: rule for rule in self.api("rules", limit=10_000)["data"]}
 
     def sinks(self) -> dict[str, dict[str, Any]]:
-        """The sinks, with their state and counters."""
+        """Return the sinks with their status and counters."""
         return {sink["id"]: sink for sink in self.api("sinks", limit=10_000)["data"]}
 
     def sink(self, sink_id: str) -> dict[str, Any]:
-        """One sink."""
+        """Return one sink."""
         sink: dict[str, Any] = self.api(f"sinks/{sink_id}")
         return sink
 
@@ -198,7 +198,7 @@ class Headgate:
         )
 
     def settle(self, *sink_ids: str, deadline_s: float = SETTLE_S) -> None:
-        """Wait until nothing waits for these sinks (all unless named)."""
+        """Wait until no record is buffered for these sinks (by default all)."""
 
         def backlog() -> dict[str, int]:
             sinks = self.sinks()
@@ -207,7 +207,7 @@ class Headgate:
         wait_until(lambda: not backlog(), deadline_s, "every backlog is drained", pause_s=0.1, detail=self.sinks)
 
     def check_counters(self) -> None:
-        """The promise that nothing is silent, to be asked when no message is on its way: every count adds up."""
+        """Check that the counters of every rule and sink add up, while no message is in flight."""
         rules, sinks = self.rules(), self.sinks()
         for rule in rules.values():
             assert rule["received"] == sum(rule[part] for part in RULE_PARTS), rule
@@ -217,32 +217,32 @@ class Headgate:
         assert records == sum(sink["emitted"] for sink in sinks.values()), (rules, sinks)
 
     def cpu_s(self) -> float:
-        """CPU seconds of all threads of the process, user and system."""
+        """Return the CPU seconds of all threads of the process, user and system."""
         times = psutil.Process(self.pid).cpu_times()
         return float(times.user + times.system)
 
     def rss(self) -> int:
-        """Resident memory in bytes."""
+        """Return the resident memory in bytes."""
         return int(psutil.Process(self.pid).memory_info().rss)
 
     def rss_max(self) -> int:
-        """The most resident memory the process ever had, in bytes."""
+        """Return the peak of resident memory in bytes."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
         raise AssertionError("the system does not tell the peak of the memory")
 
     def log(self) -> str:
-        """Everything the process has said since the project was made."""
+        """Return all output since the project was made."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def wait_for_log(self, words: str, deadline_s: float = 10.0) -> None:
-        """Wait until the process has said `words`."""
-        wait_until(lambda: words in self.log(), deadline_s, f"it says {words!r}", detail=self.log_tail)
+        """Wait until the output contains `words`."""
+        wait_until(lambda: words in self.log(), deadline_s, f"its output has {words!r}", detail=self.log_tail)
 
     def log_tail(self, lines: int = 40) -> str:
-        """The end of the log."""
-        return "\n".join(["--- the process said:", *self.log().splitlines()[-lines:]])
+        """Return the end of the output."""
+        return "\n".join(["--- output of the process:", *self.log().splitlines()[-lines:]])
 
     def _started(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "Headgate was not started"

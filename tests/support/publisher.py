@@ -1,8 +1,8 @@
-"""Publishers made of client libraries nobody here wrote; each keeps a ledger of what it was promised.
+"""Publishers based on client libraries; each keeps a ledger of acknowledged messages.
 
-A `PahoPublisher` goes on over a lost connection: paho sends again, in order, what was not acknowledged, as MQTT asks
-of a client. It runs its client in one thread without paho's own, because that one races the application's publishes
-with the re-sending and so breaks the order before the server sees it.
+A `PahoPublisher` continues after a lost connection: paho sends unacknowledged messages again, in order, as MQTT
+requires. It runs its client in one thread without paho's own, which races new publishes with the re-sending and so
+breaks the order before the server sees it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Port = Callable[[], int]
 
 
 def payload(client: str, number: int) -> bytes:
-    """The JSON of one message."""
+    """Return the JSON of one message."""
     return json.dumps({"device": client, "seq": number, "temp": temperature(number)}).encode()
 
 
@@ -74,16 +74,16 @@ class PahoPublisher:
         return client
 
     def start(self) -> PahoPublisher:
-        """Begin in the background."""
+        """Start in the background."""
         self._thread.start()
         return self
 
     def cancel(self) -> None:
-        """Stop publishing; what is under way is still waited for."""
+        """Stop publishing; messages in flight are still waited for."""
         self._is_cancelled = True
 
     def join(self) -> Ledger:
-        """Wait until all is acknowledged, and return the ledger. Raises what went wrong."""
+        """Wait until all messages are acknowledged and return the ledger. Raises the error of the publisher."""
         self._thread.join(self._deadline_s + 10)
         if self.error is not None:
             raise self.error
@@ -124,7 +124,7 @@ class PahoPublisher:
                 return
 
     def _publish_some(self, started: float) -> bool:
-        """Fill the window, as the rate allows; answers whether anything was sent."""
+        """Fill the window, as the rate allows; return whether anything was sent."""
         room = self._window - len(self._in_flight)
         left = self._messages - self.ledger.published
         if self._rate is not None:
@@ -142,7 +142,7 @@ class PahoPublisher:
         if self._qos:
             self._in_flight[info.mid] = number
         else:
-            # Nobody acknowledges it; what is written to a connection that ends in order arrives all the same.
+            # QoS 0 is not acknowledged; data written before an orderly close arrives.
             self.ledger.acknowledged.add(number)
 
     def _loop(self, timeout_s: float) -> None:
@@ -177,7 +177,7 @@ def publish_with_paho(
 
 
 def acknowledged(publishers: list[PahoPublisher]) -> int:
-    """How many of their messages are acknowledged by now. Raises what went wrong for one of them."""
+    """Return the number of acknowledged messages. Raises the error of a publisher."""
     for publisher in publishers:
         if publisher.error is not None:
             raise publisher.error
@@ -185,12 +185,12 @@ def acknowledged(publishers: list[PahoPublisher]) -> int:
 
 
 def wait_for_acknowledged(publishers: list[PahoPublisher], count: int, deadline_s: float = 120.0) -> None:
-    """Wait for a moment in the middle of things: when so many messages are acknowledged."""
+    """Wait until this many messages are acknowledged, with others in flight."""
     wait_until(lambda: acknowledged(publishers) >= count, deadline_s, f"{count} are acknowledged", pause_s=0.001)
 
 
 def ledgers(publishers: list[PahoPublisher]) -> list[Ledger]:
-    """Wait for all of them and return what they were promised."""
+    """Wait for all publishers and return their ledgers."""
     return [publisher.join() for publisher in publishers]
 
 

@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with a deadline and a reason; nothing in the tests sleeps for luck."""
+"""Waiting for a condition, with a deadline and a description; tests do not sleep instead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def wait_until(
     pause_s: float = 0.02,
     detail: Callable[[], object] = str,
 ) -> Found:
-    """Ask `check` until it answers something true, and return that.
+    """Call `check` until its result is true, and return the result.
 
     Fails with `what` and the result of `detail` once `deadline_s` has passed.
     """
@@ -30,6 +30,6 @@ def wait_until(
 
 
 def pass_time(seconds: float, why: str) -> None:
-    """Let time pass because the passing itself is what is tested, not to give something a chance to happen."""
+    """Let time pass where the passing itself is tested, not to give something a chance to happen."""
     assert why
     time.sleep(seconds)

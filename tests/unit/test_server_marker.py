@@ -1,4 +1,4 @@
-"""Tests that need a real server can't be skipped unseen in CI."""
+"""The marker of tests that need a real server, which CI must not skip."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ async def test_rows_of_matching_events_are_printed(tmp_path: Path) -> None:
     assert (finished.code, finished.out, finished.err) == (0, '{"device":"c1","temp":31}\n', "")
 
 
-async def test_that_no_event_was_selected_is_said(tmp_path: Path) -> None:
-    """Silence would look like a hang, or like a mistake in the event."""
+async def test_an_event_without_a_row_is_reported(tmp_path: Path) -> None:
+    """No output would look like a hang, or like a mistake in the event."""
     finished = await headgate("eval", HOT, cwd=tmp_path, stdin=event(29) + event(40.5, "x"))
 
     assert (finished.code, finished.out, finished.err) == (0, "", "no row came of 2 events: see FROM and WHERE\n")
@@ -49,7 +49,7 @@ async def test_a_wrong_statement_is_shown_with_a_caret(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ['{"topic": ', "[1]", '{"topic": "sensors/1", "payload": "no json"}'])
-async def test_an_event_that_fails_is_named_by_its_line_and_the_others_go_on(tmp_path: Path, line: str) -> None:
+async def test_a_failing_event_is_named_by_its_line_and_the_others_are_evaluated(tmp_path: Path, line: str) -> None:
     """As in service: one bad message never stops the others."""
     finished = await headgate("eval", HOT, cwd=tmp_path, stdin=event(31) + line + "\n" + event(32))
 
@@ -80,8 +80,8 @@ async def test_jsonl_answers_each_line_in_order(tmp_path: Path) -> None:
     assert '"one":1.0,"two":1' in finished.out
 
 
-async def test_a_file_that_is_not_utf8_is_said_to_be_none(tmp_path: Path) -> None:
-    """An editor of another age has saved it."""
+async def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    """Old editors save other encodings."""
     (tmp_path / "hot.sql").write_bytes(b"-- Gr\xfc\xdfe\n" + HOT.encode())
 
     finished = await headgate("eval", "-f", "hot.sql", cwd=tmp_path)
@@ -89,8 +89,8 @@ async def test_a_file_that_is_not_utf8_is_said_to_be_none(tmp_path: Path) -> Non
     assert (finished.code, finished.err) == (1, "error: hot.sql is not UTF-8\n  save it as UTF-8 in your editor\n")
 
 
-async def test_what_to_run_must_be_said_once(tmp_path: Path) -> None:
-    """A statement and --jsonl together mean nothing."""
+async def test_exactly_one_statement_source_is_accepted(tmp_path: Path) -> None:
+    """A statement and --jsonl together have no meaning."""
     nothing = await headgate("eval", cwd=tmp_path)
     both = await headgate("eval", HOT, "--jsonl", cwd=tmp_path)
 

@@ -75,8 +75,8 @@ async def test_lines_of_standard_input_become_messages_in_order(broker: RunningB
     assert messages[0] == {"topic": "a", "payload": "0", "qos": 1, "retain": False}
 
 
-async def test_a_retained_message_is_there_for_who_comes_later(broker: RunningBroker, tmp_path: Path) -> None:
-    """And -n takes it away again."""
+async def test_a_retained_message_reaches_later_subscribers(broker: RunningBroker, tmp_path: Path) -> None:
+    """And -n deletes it."""
     await headgate("pub", "-p", broker.port, "-t", "lamp", "-m", "on", "-r", "-q", "1", cwd=tmp_path)
     first = await headgate("sub", "-p", broker.port, "-t", "lamp", "--json", "-C", "1", "-W", "10", cwd=tmp_path)
     await headgate("pub", "-p", broker.port, "-t", "lamp", "-n", "-r", "-q", "1", cwd=tmp_path)
@@ -97,7 +97,7 @@ async def test_ctrl_c_ends_sub_cleanly(broker: RunningBroker, tmp_path: Path) ->
     assert (subscriber.returncode, out, err) == (0, b"", b"")
 
 
-async def test_without_a_broker_it_says_so_and_exits_with_3(tmp_path: Path) -> None:
+async def test_an_unreachable_broker_exits_with_3(tmp_path: Path) -> None:
     """Scripts tell "not running" from "refused" by the code."""
     finished = await headgate("pub", "-p", "1", "-t", "a", "-m", "x", cwd=tmp_path)
 
@@ -124,10 +124,10 @@ async def test_without_a_broker_it_says_so_and_exits_with_3(tmp_path: Path) -> N
         (("sub", "-t", "a/#/b"), "has # before its last level"),
     ],
 )
-async def test_a_wrong_command_line_exits_with_2_and_says_why(
+async def test_a_wrong_command_line_exits_with_2_and_a_reason(
     tmp_path: Path, arguments: tuple[str, ...], said: str
 ) -> None:
-    """Nothing is sent, and no broker is needed to find out."""
+    """Nothing is sent, and no broker is needed."""
     finished = await headgate(*arguments, cwd=tmp_path)
 
     assert finished.code == 2
@@ -152,8 +152,8 @@ async def test_a_message_that_is_too_large_is_refused_and_others_go_out(
     assert finished.err == "error: 1 refused: larger than the 1,048,576 bytes that the broker takes\n"
 
 
-async def test_a_message_that_is_no_text_goes_out_as_it_was_typed(broker: RunningBroker, tmp_path: Path) -> None:
-    """A shell passes any bytes on, and a payload may be any bytes."""
+async def test_a_payload_that_is_not_text_is_sent_unchanged(broker: RunningBroker, tmp_path: Path) -> None:
+    """A shell passes any bytes on, and a payload can hold any bytes."""
     subscriber = await start_headgate("sub", "-p", broker.port, "-t", "a", "-C", "1", "-W", "20", cwd=tmp_path)
     await asyncio.wait_for(broker.subscribed.wait(), 20)
 
@@ -163,8 +163,8 @@ async def test_a_message_that_is_no_text_goes_out_as_it_was_typed(broker: Runnin
     assert out == b"\xff!\n"
 
 
-async def test_a_subscriber_whose_place_is_taken_ends_and_says_so(broker: RunningBroker, tmp_path: Path) -> None:
-    """Coming back by itself it would take the place of the other, which would come back, and so on for ever."""
+async def test_a_subscriber_ends_after_a_takeover(broker: RunningBroker, tmp_path: Path) -> None:
+    """If it reconnected, both clients would take over from each other for ever."""
     first = await start_headgate("sub", "-p", broker.port, "-t", "a", "-i", "me", cwd=tmp_path)
     await asyncio.wait_for(broker.subscribed.wait(), 20)
 
@@ -174,8 +174,8 @@ async def test_a_subscriber_whose_place_is_taken_ends_and_says_so(broker: Runnin
     assert (first.returncode, err) == (1, b"error: the broker closed the connection: session taken over\n")
 
 
-async def test_messages_that_can_not_be_written_end_it(broker: RunningBroker, tmp_path: Path) -> None:
-    """The disk that its output goes to may be full."""
+async def test_a_failed_write_of_a_message_ends_sub(broker: RunningBroker, tmp_path: Path) -> None:
+    """The disk of its output can be full."""
     with Path("/dev/full").open("wb") as full:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "engine", "sub", "-p", broker.port, "-t", "a",
@@ -199,9 +199,7 @@ async def test_the_broker_of_the_running_project_is_found(broker: RunningBroker,
     assert (finished.code, finished.err) == (0, "")
 
 
-async def test_a_port_of_the_running_project_is_looked_for_where_it_listens(
-    broker: RunningBroker, tmp_path: Path
-) -> None:
+async def test_a_port_of_the_running_project_is_tried_on_its_address(broker: RunningBroker, tmp_path: Path) -> None:
     """`headgate run` prints -p for a port of one's own; the address it is on may be any of this machine's."""
     (tmp_path / "data").mkdir()
     listeners = [

@@ -1,4 +1,4 @@
-"""``headgate version``, ``init`` and the help: what a newcomer meets first."""
+"""``headgate version``, ``init`` and the help."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_init_makes_a_project_and_overwrites_nothing(tmp_path: Path) -> No
     assert (tmp_path / "plant" / "connectors.yaml").read_text() == "mine"
 
 
-async def test_run_where_there_is_no_project_says_how_to_make_one(tmp_path: Path) -> None:
+async def test_run_without_a_project_names_init(tmp_path: Path) -> None:
     """The first thing somebody tries is to start it somewhere."""
     finished = await headgate("run", cwd=tmp_path)
 
@@ -72,8 +72,8 @@ async def test_run_where_there_is_no_project_says_how_to_make_one(tmp_path: Path
     assert "Traceback" not in finished.err
 
 
-async def test_a_demonstration_without_a_listener_is_refused_in_words(tmp_path: Path) -> None:
-    """The simulated devices would have nowhere to go."""
+async def test_a_demonstration_without_a_listener_is_refused(tmp_path: Path) -> None:
+    """The simulated devices would have nothing to connect to."""
     (tmp_path / "headgate.yaml").write_text("listeners: []\napi: {enable: false}\n")
 
     finished = await headgate("run", "--demo", cwd=tmp_path)
@@ -82,8 +82,8 @@ async def test_a_demonstration_without_a_listener_is_refused_in_words(tmp_path: 
     assert finished.err.startswith("error: --demo needs a listener\n")
 
 
-async def test_a_file_in_the_place_of_the_project_is_said_to_be_one(tmp_path: Path) -> None:
-    """Its own file is what somebody names who takes the folder for understood."""
+async def test_a_file_named_as_the_project_is_refused(tmp_path: Path) -> None:
+    """A user may name the configuration file for its folder."""
     (tmp_path / "headgate.yaml").write_text("")
 
     finished = await headgate("check", "--project", "headgate.yaml", cwd=tmp_path)
@@ -93,8 +93,8 @@ async def test_a_file_in_the_place_of_the_project_is_said_to_be_one(tmp_path: Pa
     assert finished.out == f"error: {file} is a file\n     = a project is a folder: {tmp_path}, perhaps\n\n1 error\n"
 
 
-async def test_the_traceback_that_debug_shows_holds_no_secret(tmp_path: Path) -> None:
-    """It is asked for to be sent to somebody."""
+async def test_a_debug_traceback_holds_no_secret(tmp_path: Path) -> None:
+    """Users attach it to bug reports."""
     (tmp_path / "headgate.yaml").write_text(
         'listeners: []\napi: {bind: "${env:PLACE}", token: "${env:TOKEN}"}\n', encoding="utf-8"
     )

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from engine.cli.run import Running
 
 
-async def test_a_reload_asked_for_while_starting_comes_once_it_runs(tmp_path: Path) -> None:
+async def test_a_reload_requested_during_start_follows_it(tmp_path: Path) -> None:
     """A script that writes a file and sends SIGHUP can't know how far the process is."""
     (tmp_path / "rules").mkdir()
     (tmp_path / "headgate.yaml").write_text('listeners: [{type: tcp, bind: "127.0.0.1:0"}]\napi: {enable: false}\n')

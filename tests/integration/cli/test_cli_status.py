@@ -1,4 +1,4 @@
-"""``headgate status`` and ``headgate dlq`` against the API of an application of plain values."""
+"""``headgate status`` and ``headgate dlq`` against the API of a double of the application."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ async def test_status_as_json_holds_the_same(project: Path) -> None:
 
 
 async def test_without_a_process_status_exits_with_3(tmp_path: Path) -> None:
-    """Scripts wait for a start by this."""
+    """Scripts use it to wait for a start."""
     finished = await headgate("status", cwd=tmp_path)
 
     assert finished.code == 3
     assert "Headgate is not running" in finished.err
 
 
-async def test_a_stale_note_of_a_process_is_no_process(tmp_path: Path) -> None:
-    """kill -9 leaves the note behind."""
+async def test_a_stale_run_file_is_not_a_process(tmp_path: Path) -> None:
+    """kill -9 leaves the file behind."""
     (tmp_path / "data").mkdir()
     note = {"pid": 1, "listeners": [], "api": {"host": "127.0.0.1", "port": 1}}
     (tmp_path / "data" / "run.json").write_text(json.dumps(note))
@@ -80,8 +80,8 @@ async def test_a_stale_note_of_a_process_is_no_process(tmp_path: Path) -> None:
     assert "start it with headgate run" in finished.err
 
 
-async def test_a_wrong_token_is_said_to_be_wrong(project: Path) -> None:
-    """And is not shown."""
+async def test_a_wrong_token_is_reported_and_not_shown(project: Path) -> None:
+    """An error that quotes a token would put it into tickets."""
     finished = await headgate("status", "--token", "wr0ng", cwd=project)
 
     assert finished.code == 1
@@ -89,7 +89,7 @@ async def test_a_wrong_token_is_said_to_be_wrong(project: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["tök3n", "t0k\n3n", "t0k 3n"])
-async def test_a_token_that_can_be_none_is_refused_without_showing_it(project: Path, token: str) -> None:
+async def test_an_invalid_token_is_refused_without_showing_it(project: Path, token: str) -> None:
     """It was copied with something around it, or read from a file with its line end."""
     finished = await headgate("status", "--token", token, cwd=project)
 
@@ -98,8 +98,8 @@ async def test_a_token_that_can_be_none_is_refused_without_showing_it(project: P
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "127.0.0.1:x", "ftp://127.0.0.1"])
-async def test_an_api_that_is_no_url_is_a_wrong_command_line(tmp_path: Path, url: str) -> None:
-    """And says how one is written."""
+async def test_an_invalid_api_url_is_a_wrong_command_line(tmp_path: Path, url: str) -> None:
+    """The remedy shows a valid one."""
     finished = await headgate("status", "--api", url, cwd=tmp_path)
 
     assert finished.code == 2
@@ -107,7 +107,7 @@ async def test_an_api_that_is_no_url_is_a_wrong_command_line(tmp_path: Path, url
 
 
 async def test_dead_letters_are_listed_shown_retried_and_dropped(project: Path, app: FakeApp) -> None:
-    """The whole of what can be done about them, by one command."""
+    """All actions on dead letters, by one command."""
     listed = await headgate("dlq", "readings", cwd=project, environ={"COLUMNS": "120"})
     shown = await headgate("dlq", "readings", "show", "2", cwd=project)
     retried = await headgate("dlq", "readings", "retry", "1", cwd=project)
@@ -123,8 +123,8 @@ async def test_dead_letters_are_listed_shown_retried_and_dropped(project: Path, 
     assert app.letters == {}
 
 
-async def test_what_a_client_sent_is_shown_as_text(project: Path, app: FakeApp) -> None:
-    """Clients choose their ids, and reasons quote what they sent: neither is markup, nor may it move the cursor."""
+async def test_text_of_clients_is_printed_without_markup(project: Path, app: FakeApp) -> None:
+    """Client ids and reasons hold text of clients: it must not format output or move the cursor."""
     app.letters = {1: replace(a_letter(1), client="[/b]\x1b[2Jx", reason="\x1b]0;title\x07 is [red]no[/red] number")}
 
     listed = await headgate("dlq", "readings", cwd=project, environ={"COLUMNS": "160"})
@@ -159,7 +159,7 @@ async def test_an_unknown_sink_is_answered_with_the_nearest(project: Path) -> No
 async def test_a_wrong_request_is_refused_with_its_reason(
     project: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
-    """Above all, nothing is dropped by a slip."""
+    """Above all, no dead letter is dropped by a slip."""
     finished = await headgate("dlq", "readings", *arguments, cwd=project)
 
     assert finished.code == code

@@ -20,7 +20,7 @@ async def test_the_cases_of_a_new_project_hold(tmp_path: Path) -> None:
     assert (named.code, named.out) == (0, finished.out)
 
 
-async def test_a_rule_that_changed_its_meaning_fails_with_the_place(tmp_path: Path) -> None:
+async def test_a_changed_rule_fails_with_the_position_of_its_case(tmp_path: Path) -> None:
     """This is what the cases are for."""
     await headgate("init", "plant", cwd=tmp_path)
     rule = tmp_path / RULE
@@ -37,7 +37,7 @@ async def test_a_rule_that_changed_its_meaning_fails_with_the_place(tmp_path: Pa
     assert as_json.json["ok"] is False
 
 
-async def test_no_case_at_all_is_no_success(tmp_path: Path) -> None:
+async def test_no_case_is_a_failure(tmp_path: Path) -> None:
     """A pipeline that tests nothing must not be green."""
     await headgate("init", "plant", cwd=tmp_path)
     (tmp_path / "plant" / "rules" / "hot_rooms.test.yaml").unlink()

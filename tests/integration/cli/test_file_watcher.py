@@ -58,7 +58,7 @@ async def project(tmp_path: Path, readings: Readings) -> AsyncIterator[Path]:
     await watcher.stop()
 
 
-async def test_a_file_written_anew_is_noticed(project: Path, readings: Readings) -> None:
+async def test_a_rewritten_file_is_noticed(project: Path, readings: Readings) -> None:
     """The plain way of saving."""
     (project / "rules" / "a.sql").write_text("SELECT 1")
 
@@ -90,7 +90,7 @@ async def test_rules_of_a_folder_that_comes_back_are_noticed(project: Path, read
     await readings.wait_for("rules/a.sql", "SELECT 3")
 
 
-async def test_rules_are_watched_where_an_edit_has_moved_them(project: Path, readings: Readings) -> None:
+async def test_rules_are_watched_in_their_new_folder(project: Path, readings: Readings) -> None:
     """The folder of the rules is an option like others: what comes after the edit is noticed in the new one."""
     (project / "other").mkdir()
     (project / "headgate.yaml").write_text("{other}")
@@ -102,7 +102,7 @@ async def test_rules_are_watched_where_an_edit_has_moved_them(project: Path, rea
     await readings.wait_for("other/a.sql", "SELECT 2")
 
 
-def test_data_and_stray_files_are_none_of_its_business(tmp_path: Path, readings: Readings) -> None:
+def test_data_and_stray_files_are_ignored(tmp_path: Path, readings: Readings) -> None:
     """The journal changes a thousand times a second, beneath the same folder."""
     watcher = FileWatcher(tmp_path, lambda: tmp_path / "rules", readings.read)
     paths = [

@@ -1,4 +1,4 @@
-"""The routes of the admin API over an application of plain values."""
+"""The routes of the admin API over a double of the application."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def client(app: FakeApp) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_status_says_what_runs_and_what_keeps_it_from_being_well(client: httpx.AsyncClient) -> None:
+async def test_status_shows_the_process_and_its_problems(client: httpx.AsyncClient) -> None:
     """It is what `headgate status` and every health probe read."""
     answer = (await client.get("/api/v5/status")).json()
 
@@ -42,7 +42,7 @@ async def test_status_says_what_runs_and_what_keeps_it_from_being_well(client: h
     assert (answer["healthy"], answer["problems"]) == (False, ["a sink is held"])
 
 
-async def test_lists_come_in_pages_as_emqx_has_them(client: httpx.AsyncClient) -> None:
+async def test_lists_are_paged_as_in_emqx(client: httpx.AsyncClient) -> None:
     """Tools written for EMQX's lists work on ours."""
     first = (await client.get("/api/v5/rules", params={"limit": 1})).json()
     second = (await client.get("/api/v5/rules", params={"limit": 1, "page": 2})).json()
@@ -72,7 +72,7 @@ async def test_one_rule_and_its_counters(client: httpx.AsyncClient) -> None:
         ("GET", "/api/v5/nothing"),
     ],
 )
-async def test_what_is_not_there_is_a_404_with_a_code(client: httpx.AsyncClient, method: str, path: str) -> None:
+async def test_an_unknown_resource_is_a_404_with_a_code(client: httpx.AsyncClient, method: str, path: str) -> None:
     """A program tells a wrong name from a failure by the code."""
     answer = await client.request(method, path)
 
@@ -83,13 +83,13 @@ async def test_what_is_not_there_is_a_404_with_a_code(client: httpx.AsyncClient,
 @pytest.mark.parametrize(
     "path", [f"{LETTERS}/{2**63}", f"{LETTERS}/-1", f"{LETTERS}?page={10**20}", f"{LETTERS}?limit=0"]
 )
-async def test_a_number_past_all_counting_is_a_400(client: httpx.AsyncClient, path: str) -> None:
-    """The journal's integers end at 64 bits; what is beyond must not look like a failure of the process."""
+async def test_an_id_beyond_64_bits_is_a_400(client: httpx.AsyncClient, path: str) -> None:
+    """Ids in the database end at 64 bits; a larger one must not look like a failure of the process."""
     assert (await client.get(path)).json()["code"] == "BAD_REQUEST"
 
 
 async def test_a_wrong_parameter_is_a_400_that_names_it(client: httpx.AsyncClient) -> None:
-    """Whoever calls by hand must see what was wrong."""
+    """A user who calls the API by hand must see the mistake."""
     answer = await client.get("/api/v5/rules", params={"limit": "many"})
 
     assert answer.status_code == 400
@@ -106,8 +106,8 @@ async def test_dead_letters_are_listed_without_rows_and_shown_with_them(client: 
     assert shown["row"] == {"temp": "warm", "at": 2}
 
 
-async def test_a_row_is_shown_whatever_is_in_it(client: httpx.AsyncClient, app: FakeApp) -> None:
-    """What no sink could store is what is looked at here: bytes that are no text, numbers that are none."""
+async def test_a_row_with_any_value_is_shown(client: httpx.AsyncClient, app: FakeApp) -> None:
+    """Dead letters hold values that no sink could store: bytes that are not text, numbers without a JSON form."""
     nested: Any = "bottom"
     for _ in range(600):
         nested = [nested]
@@ -128,7 +128,7 @@ async def test_chosen_dead_letters_are_retried_and_the_rest_dropped(client: http
     assert (retried, left, dropped, app.letters) == ({"count": 2}, [2], {"count": 1}, {})
 
 
-async def test_what_the_application_can_not_do_is_a_500_with_its_reason(client: httpx.AsyncClient) -> None:
+async def test_a_failed_operation_is_a_500_with_its_reason(client: httpx.AsyncClient) -> None:
     """Not a traceback, and not an empty page."""
     answer = await client.post(f"{LETTERS}/retry", params={"id": 99})
 
@@ -144,8 +144,8 @@ async def test_a_client_is_kicked_by_its_id_slashes_included(client: httpx.Async
     assert (answer.status_code, app.kicked) == (204, ["a/b c"])
 
 
-async def test_a_refused_reload_says_where_and_why(client: httpx.AsyncClient, app: FakeApp) -> None:
-    """Whoever edits over the API sees no terminal."""
+async def test_a_refused_reload_returns_its_problems(client: httpx.AsyncClient, app: FakeApp) -> None:
+    """A user who edits by the API has no terminal to look at."""
     good = (await client.post("/api/v5/reload")).json()
     app.fail_to_reload()
     bad = (await client.post("/api/v5/reload")).json()
@@ -171,8 +171,8 @@ async def test_metrics_are_prometheus_text(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("header", "status"), [(None, 401), ("Bearer wrong", 401), ("Basic t0k3n", 401), ("Bearer t0k3n", 200)]
 )
-async def test_with_a_token_every_request_must_bear_it(app: FakeApp, header: str | None, status: int) -> None:
-    """Off loopback the token is all there is between the world and the dead letters."""
+async def test_with_a_token_every_request_needs_it(app: FakeApp, header: str | None, status: int) -> None:
+    """Off loopback only the token protects the dead letters."""
     headers = {} if header is None else {"Authorization": header}
     transport = httpx.ASGITransport(create_api(app, "t0k3n"))
     async with httpx.AsyncClient(transport=transport, base_url="http://10.0.0.7") as client:
@@ -182,23 +182,23 @@ async def test_with_a_token_every_request_must_bear_it(app: FakeApp, header: str
 
 
 @pytest.mark.parametrize(("header", "value"), [("Host", "evil.example"), ("Origin", "http://evil.example")])
-async def test_without_a_token_other_sites_in_a_browser_here_are_kept_out(
+async def test_without_a_token_requests_of_other_sites_are_refused(
     client: httpx.AsyncClient, app: FakeApp, header: str, value: str
 ) -> None:
-    """A page somebody visits could otherwise drop dead letters on the visitor's own machine."""
+    """A page in a browser on this machine could otherwise drop dead letters."""
     answer = await client.delete("/api/v5/clients/kitchen", headers={header: value})
 
     assert (answer.status_code, app.kicked) == (403, [])
 
 
-async def test_an_error_does_not_repeat_a_secret(client: httpx.AsyncClient) -> None:
-    """Reasons come from drivers, which like to quote what they were given."""
+async def test_an_error_holds_no_secret(client: httpx.AsyncClient) -> None:
+    """Errors come from drivers, which quote their options."""
     hide(["sw0rdfish"])
 
     assert "sw0rdfish" not in (await client.get("/api/v5/rules/sw0rdfish")).text
 
 
-async def test_the_server_listens_where_it_says_and_stops(app: FakeApp) -> None:
+async def test_the_server_reports_its_port_and_stops(app: FakeApp) -> None:
     """Port 0 is how tests and second instances avoid each other."""
     server = ApiServer(app, ApiSettings(bind=Address("127.0.0.1", 0)))
     await server.stop()
@@ -212,7 +212,7 @@ async def test_the_server_listens_where_it_says_and_stops(app: FakeApp) -> None:
     assert server.address.port != 0
 
 
-async def test_an_address_that_nobody_knows_is_one_clear_error(app: FakeApp) -> None:
+async def test_an_unknown_host_name_is_one_clear_error(app: FakeApp) -> None:
     """A name is easily misspelt."""
     server = ApiServer(app, ApiSettings(bind=Address("nowhere.invalid", 0)))
 
@@ -220,8 +220,8 @@ async def test_an_address_that_nobody_knows_is_one_clear_error(app: FakeApp) -> 
         await server.start()
 
 
-async def test_a_taken_address_is_one_clear_error(app: FakeApp) -> None:
-    """The commonest way of failing to start."""
+async def test_an_address_in_use_is_one_clear_error(app: FakeApp) -> None:
+    """It is the most common failure of a start."""
     first = ApiServer(app, ApiSettings(bind=Address("127.0.0.1", 0)))
     await first.start()
     second = ApiServer(app, ApiSettings(bind=first.address))

@@ -85,8 +85,8 @@ async def test_a_publish_becomes_a_row_and_is_counted(app: App, tmp_path: Path) 
     assert admin.process().healthy
 
 
-async def test_a_good_edit_swaps_and_keeps_what_was_counted(app: App, tmp_path: Path, write: Write) -> None:
-    """Reloading is how rules are changed; it must cost nothing."""
+async def test_a_valid_edit_is_applied_and_keeps_the_counters(app: App, tmp_path: Path, write: Write) -> None:
+    """Rules are changed by reloading, which must cost nothing."""
     await publish(app, 1)
     write("rules/r.sql", RULE + " WHERE payload.v > 5")
     assert await app.reload() == []
@@ -111,7 +111,9 @@ async def test_reload_leaves_unchanged_rules_in_service_as_they_are(app: App, wr
     assert app.intake.rules["other"] is not before["other"]
 
 
-async def test_a_broken_edit_keeps_the_running_set_and_says_why(app: App, tmp_path: Path, write: Write) -> None:
+async def test_an_invalid_edit_keeps_the_running_project_and_is_reported(
+    app: App, tmp_path: Path, write: Write
+) -> None:
     """A typing mistake at three in the morning must not stop the plant."""
     write("rules/r.sql", "SELEC nothing")
     problems = await app.reload()
@@ -122,8 +124,8 @@ async def test_a_broken_edit_keeps_the_running_set_and_says_why(app: App, tmp_pa
     assert "rules/r.sql" in why
 
 
-async def test_sinks_come_change_and_go_while_it_runs(app: App, tmp_path: Path, write: Write) -> None:
-    """What a changed sink has not delivered yet stays with it; what goes leaves its journal behind."""
+async def test_sinks_are_added_changed_and_removed_while_running(app: App, tmp_path: Path, write: Write) -> None:
+    """A changed sink keeps its backlog; that of a removed one stays in the journal."""
     write("connectors.yaml", SINKS.replace("1ms", "2ms") + "  more: {type: discard}\n")
     write("rules/r.sql", 'INSERT INTO rows, more SELECT payload.v AS v FROM "t"')
     assert await app.reload() == []
@@ -136,8 +138,8 @@ async def test_sinks_come_change_and_go_while_it_runs(app: App, tmp_path: Path, 
     assert list(app.outboxes) == ["rows"]
 
 
-async def test_rules_change_at_once_though_a_changed_sink_hangs(app: App, write: Write) -> None:
-    """An endpoint that doesn't answer is a reason to edit the project, and must not hold the edit up."""
+async def test_rules_change_at_once_while_a_changed_sink_hangs(app: App, write: Write) -> None:
+    """An endpoint that does not answer is a reason to edit the project, and must not delay the edit."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
@@ -161,8 +163,8 @@ async def test_rules_change_at_once_though_a_changed_sink_hangs(app: App, write:
         request.close()
 
 
-async def test_a_backlog_without_a_sink_is_not_forgotten(app: App, tmp_path: Path, write: Write) -> None:
-    """A sink taken out of the project by mistake leaves rows behind that nobody else would ask for."""
+async def test_the_backlog_of_a_removed_sink_is_reported(app: App, tmp_path: Path, write: Write) -> None:
+    """A sink removed by mistake leaves rows that nothing else would mention."""
     write("connectors.yaml", "sinks:\n  gone: {type: sqlite, path: nowhere.db, table: t, create_table: false}\n")
     write("rules/r.sql", RULE.replace("rows", "gone"))
     assert await app.reload() == []
@@ -175,8 +177,8 @@ async def test_a_backlog_without_a_sink_is_not_forgotten(app: App, tmp_path: Pat
     )
 
 
-async def test_a_disabled_sink_takes_nothing_and_comes_back(app: App, tmp_path: Path, write: Write) -> None:
-    """`enable: false` is for maintenance; rules that send there are warned of."""
+async def test_a_disabled_sink_receives_nothing_until_enabled(app: App, tmp_path: Path, write: Write) -> None:
+    """`enable: false` is for maintenance; rules that send to the sink get a warning."""
     write("connectors.yaml", SINKS.replace("table: t", "table: t, enable: false"))
     (warning,) = await app.reload()
     assert (warning.severity, warning.path) == ("warning", "rules/r.sql")
@@ -190,7 +192,7 @@ async def test_a_disabled_sink_takes_nothing_and_comes_back(app: App, tmp_path: 
 
 
 async def test_no_view_of_a_sink_shows_a_secret(tmp_path: Path, write: Write) -> None:
-    """What keeps a sink from working quotes its options, and is shown to whoever may ask."""
+    """Errors of a sink quote its options, and every user of the API sees them."""
     write("connectors.yaml", "sinks:\n  rows: {type: file, path: '/proc/${env:PLACE}/rows.jsonl'}\n")
     app = App(tmp_path, environ={"PLACE": "s3cret-place"})
     await app.start()
@@ -210,7 +212,7 @@ async def test_no_view_of_a_sink_shows_a_secret(tmp_path: Path, write: Write) ->
 
 
 async def test_a_dead_letter_with_bytes_can_be_shown(app: App, tmp_path: Path, write: Write) -> None:
-    """What no sink would take is often what is no text; looking at it is how one finds out."""
+    """Rows that no sink accepts often hold bytes that are not text; showing them is how the reason is found."""
     with closing(sqlite3.connect(tmp_path / "rows.db")) as db:
         db.execute("CREATE TABLE raw (v CHECK (v = 1))")
     write("connectors.yaml", SINKS.replace("table: t", "table: raw, create_table: false"))
@@ -227,8 +229,8 @@ async def test_a_dead_letter_with_bytes_can_be_shown(app: App, tmp_path: Path, w
     assert answer.json()["row"] == {"v": {"$base64": "/wA="}}
 
 
-async def test_what_only_a_restart_changes_is_said(app: App, tmp_path: Path, write: Write) -> None:
-    """An edit without effect would be taken for one that works: it is said until it has one, or is taken back."""
+async def test_a_setting_that_needs_a_restart_is_reported(app: App, tmp_path: Path, write: Write) -> None:
+    """A user would take the edit for effective: the warning stays until the restart or until the edit is undone."""
     write("headgate.yaml", SETTINGS + "data_dir: elsewhere\n")
     for _ in range(2):
         (warning,) = await app.reload()
@@ -240,7 +242,7 @@ async def test_what_only_a_restart_changes_is_said(app: App, tmp_path: Path, wri
 
 
 async def test_an_edit_of_the_data_directory_makes_no_sink_skip_rows(tmp_path: Path, write: Write) -> None:
-    """Until the restart the journal is the old one; what a sink remembers of it must not be held against the new."""
+    """Until the restart the old journal is in use: positions that a sink remembers belong to it, not to a new one."""
     once = SINKS.replace("table: t", "table: t, exactly_once: true")
     write("connectors.yaml", once)
     first = App(tmp_path, environ={})
@@ -260,7 +262,7 @@ async def test_an_edit_of_the_data_directory_makes_no_sink_skip_rows(tmp_path: P
         await second.stop(5.0)
 
 
-async def test_a_second_process_is_refused_and_told_who_the_first_is(app: App, tmp_path: Path) -> None:
+async def test_a_second_process_is_refused_with_the_id_of_the_first(app: App, tmp_path: Path) -> None:
     """Two writers would destroy each other's journal."""
     second = App(tmp_path, environ={})
     with pytest.raises(DataDirectoryInUseError) as caught:
@@ -269,7 +271,7 @@ async def test_a_second_process_is_refused_and_told_who_the_first_is(app: App, t
     assert json.loads((tmp_path / "data" / "run.json").read_text())["pid"] == caught.value.pid
 
 
-async def test_counters_and_backlog_are_there_after_a_restart(app: App, tmp_path: Path, write: Write) -> None:
+async def test_counters_and_backlog_survive_a_restart(app: App, tmp_path: Path, write: Write) -> None:
     """A process that ends in order leaves nothing behind but files."""
     await publish(app, 1)
     assert await stored(app, tmp_path) == [1]
@@ -285,8 +287,8 @@ async def test_counters_and_backlog_are_there_after_a_restart(app: App, tmp_path
         await again.stop(5.0)
 
 
-async def test_a_log_that_is_missing_is_said_to_people(app: App, tmp_path: Path) -> None:
-    """What it held was acknowledged and is gone: nothing is silent, this least of all."""
+async def test_a_missing_journal_log_is_reported(app: App, tmp_path: Path) -> None:
+    """Its records were acknowledged and are lost."""
     await app.journal.abandon()
     await app.stop(1.0)
     after = App(tmp_path, environ={})
@@ -296,8 +298,8 @@ async def test_a_log_that_is_missing_is_said_to_people(app: App, tmp_path: Path)
     await after.stop(5.0)
 
 
-async def test_a_port_that_is_taken_leaves_nothing_running(app: App, tmp_path: Path) -> None:
-    """A start that fails must be as if it had not been tried."""
+async def test_a_port_in_use_leaves_nothing_running(app: App, tmp_path: Path) -> None:
+    """A failed start must release everything that it had opened."""
     other = tmp_path / "other"
     other.mkdir()
     port = app.broker.listeners[0].port
@@ -311,7 +313,7 @@ async def test_a_port_that_is_taken_leaves_nothing_running(app: App, tmp_path: P
 
 
 async def test_a_project_with_mistakes_does_not_start(tmp_path: Path, write: Write) -> None:
-    """All of them are told at once."""
+    """All mistakes are reported at once."""
     write("rules/r.sql", "SELEC nothing")
     write("connectors.yaml", "sinks: {rows: {type: sqlit}}\n")
     with pytest.raises(ProjectError) as caught:
@@ -320,8 +322,8 @@ async def test_a_project_with_mistakes_does_not_start(tmp_path: Path, write: Wri
     assert len(check_project(tmp_path, {})) == 2
 
 
-async def test_stopping_twice_or_before_starting_is_fine(tmp_path: Path, write: Write) -> None:
-    """Whoever stops need not know how far it came."""
+async def test_stopping_twice_or_before_starting_has_no_effect(tmp_path: Path, write: Write) -> None:
+    """A caller need not know how far the start came."""
     app = App(tmp_path, environ={})
     await app.stop(1.0)
     await app.start()

@@ -1,4 +1,4 @@
-"""How mistakes are shown."""
+"""Reports of mistakes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from engine.service.log import hide
 TEXTS = {"rules/hot.sql": "SELECT *\nFROM\t'é温度' WHER x\n"}
 
 
-def test_a_caret_stands_beneath_what_is_meant() -> None:
-    """Tabs, accents and wide letters included: a caret beside the place is worse than none."""
+def test_a_caret_is_below_the_position() -> None:
+    """Also after tabs, accents and wide letters: a caret in the wrong column misleads."""
     problem = Problem("unexpected WHER", "rules/hot.sql", Position(2, 12, 4), "did you mean WHERE?")
 
     assert render([problem], TEXTS) == (
@@ -25,16 +25,16 @@ def test_a_caret_stands_beneath_what_is_meant() -> None:
     )
 
 
-def test_a_caret_may_stand_past_the_end_of_the_line() -> None:
-    """Something is missing there."""
+def test_a_caret_can_be_past_the_end_of_the_line() -> None:
+    """Where something is missing."""
     lines = render([Problem("missing FROM", "rules/hot.sql", Position(1, 9, 3))], TEXTS).splitlines()
 
     assert lines[1:] == ["   1 | SELECT *", "     |         ^"]
 
 
 @pytest.mark.parametrize("column", [1, 90, 200, 380, 401])
-def test_of_a_long_line_the_part_with_the_place_is_shown(column: int) -> None:
-    """Statements are pasted in one line, and a caret beneath another part of it points at nothing."""
+def test_a_long_line_is_shown_around_the_position(column: int) -> None:
+    """Statements are pasted as one line, and a caret below another part of it points at nothing."""
     line = "é" * (column - 1) + "X" + "é" * (400 - column)
 
     _, source, caret = render([Problem("wrong", "a.sql", Position(1, column))], {"a.sql": line}).splitlines()
@@ -46,8 +46,8 @@ def test_of_a_long_line_the_part_with_the_place_is_shown(column: int) -> None:
 
 
 @pytest.mark.parametrize("position", [None, Position(99, 1), Position(0, 0)])
-def test_without_a_line_to_show_the_rest_is_said(position: Position | None) -> None:
-    """A file may be gone, or shorter by now."""
+def test_a_problem_without_its_line_is_reported(position: Position | None) -> None:
+    """The file may be gone, or shorter by now."""
     report = render([Problem("wrong", "gone.yaml", position)], TEXTS)
 
     assert report.startswith("gone.yaml")
@@ -71,8 +71,8 @@ def test_a_line_with_a_secret_is_not_shown() -> None:
         assert render([problem], {"a.yaml": line}) == "a.yaml:1:1: error: *** was refused\n     = not ***"
 
 
-def test_programs_get_the_same_as_an_object() -> None:
-    """An editor shows it at the place."""
+def test_a_report_as_json_has_the_same_content() -> None:
+    """An editor shows it at its position."""
     problems = [
         Problem("wrong", "a.sql", Position(2, 3, 4), "mend it"),
         Problem("odd", severity="warning"),
@@ -97,7 +97,7 @@ def test_programs_get_the_same_as_an_object() -> None:
         ([], "0 errors"),
     ],
 )
-def test_a_summary_counts(severities: list[str], said: str) -> None:
+def test_a_summary_counts_errors_and_warnings(severities: list[str], said: str) -> None:
     """The last line is the one that is read."""
     assert summary([Problem("x", severity=severity) for severity in severities]) == said  # type: ignore[arg-type]
 
@@ -116,9 +116,9 @@ def test_a_summary_counts(severities: list[str], said: str) -> None:
         ),
     ],
 )
-def test_a_failure_is_one_readable_line(
+def test_a_failure_is_one_line_with_a_remedy(
     error: Exception, code: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With what to do beneath it, and never a traceback."""
+    """Below it the remedy, and never a traceback."""
     assert print_failure(error) == code
     assert capsys.readouterr().err == said

@@ -1,4 +1,4 @@
-"""How durations are shown."""
+"""Durations in the status table."""
 
 from __future__ import annotations
 

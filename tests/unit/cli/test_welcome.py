@@ -1,4 +1,4 @@
-"""What `headgate run` says first."""
+"""The text that `headgate run` prints after its start."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from engine.cli.welcome import command_name, target_of, welcome
 from support.admin_port import FakeApp
 
 
-def test_it_says_what_runs_where_the_data_goes_and_what_to_try() -> None:
-    """In a few lines: it is the first thing a newcomer reads."""
+def test_the_welcome_shows_listeners_rules_sinks_and_commands() -> None:
+    """In a few lines: it is the first text that a new user reads."""
     app = FakeApp()
     sinks = [("readings", "sqlite", "data/plant.db readings"), ("terminal", "console", "")]
 
@@ -42,13 +42,13 @@ def test_it_says_what_runs_where_the_data_goes_and_what_to_try() -> None:
         ({"path": "data/plant.db", "table": None}, "data/plant.db"),
     ],
 )  # fmt: skip
-def test_a_target_is_shown_without_what_lets_somebody_in(options: dict[str, object], text: str) -> None:
-    """What a terminal shows ends up in screenshots and in the logs of whoever started it."""
+def test_a_target_is_shown_without_credentials(options: dict[str, object], text: str) -> None:
+    """Terminal output ends up in screenshots and logs."""
     assert target_of(SimpleNamespace(**options)) == text
 
 
 def test_many_rules_and_sinks_take_few_lines() -> None:
-    """A thousand rules would push everything else off the screen."""
+    """A thousand rules would scroll everything else away."""
     app = FakeApp()
     app.rule_views = [app.rule_views[0]] * 1000
 
@@ -59,7 +59,7 @@ def test_many_rules_and_sinks_take_few_lines() -> None:
     assert len(text.splitlines()) < 30
 
 
-def test_it_names_the_port_where_it_is_not_the_usual_one() -> None:
+def test_a_port_other_than_1883_is_in_the_command() -> None:
     """A command that is shown must work as shown."""
     app = FakeApp()
     process = app.process()
@@ -72,10 +72,8 @@ def test_it_names_the_port_where_it_is_not_the_usual_one() -> None:
     assert "--project" not in text
 
 
-def test_commands_work_in_folders_that_a_shell_would_take_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They are copied as they stand, into a terminal that is somewhere else."""
+def test_commands_quote_folders_with_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are copied as they are into a terminal in another folder."""
     app = FakeApp()
     process = app.process()
     other = replace(process, project="/my plant")
@@ -90,7 +88,7 @@ def test_commands_work_in_folders_that_a_shell_would_take_apart(
     assert command_name(Path.cwd()) == f"'{tmp_path}/my plant/bin/headgate'"
 
 
-def test_nothing_is_to_be_published_where_nobody_listens() -> None:
+def test_without_a_listener_no_publish_is_suggested() -> None:
     """A command that is shown must work as shown."""
     app = FakeApp()
     process = app.process()

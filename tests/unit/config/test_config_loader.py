@@ -1,4 +1,4 @@
-"""YAML to a tree with places."""
+"""The parser of YAML to a tree with positions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def load(text: str) -> Any:
         ("a: " + "9" * 200, "9" * 200),
     ],
 )
-def test_scalars_are_what_they_look_like(text: str, value: Any) -> None:
+def test_scalars_follow_yaml_1_2(text: str, value: Any) -> None:
     """YAML 1.1 turns a country into a boolean and a time into a number; a configuration should not."""
     found = load(text)["a"]
 
@@ -46,13 +46,13 @@ def test_scalars_are_what_they_look_like(text: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "   \n", "# only a comment\n", "---\n", "~"])
-def test_an_empty_file_holds_nothing(text: str) -> None:
+def test_an_empty_file_is_an_empty_document(text: str) -> None:
     """A file with everything commented out is a project of defaults."""
     assert load(text) is None
 
 
-def test_every_key_and_value_knows_its_place() -> None:
-    """It is what a caret is drawn from."""
+def test_every_key_and_value_has_its_position() -> None:
+    """Carets are drawn from it."""
     root = load_document("mqtt:\n  max_inflight: many\nlisteners: [{bind: a}]\n", "f").root
     assert root is not None
     mqtt, listeners = root.child("mqtt"), root.child("listeners")
@@ -68,7 +68,7 @@ def test_every_key_and_value_knows_its_place() -> None:
 
 
 def test_columns_count_characters_not_bytes() -> None:
-    """A caret beneath é must stand where é stands."""
+    """A caret below é must be in the column of é."""
     root = load_document("é: {ü: x}", "f").root
     assert root is not None
     child = root.child("é")
@@ -77,13 +77,13 @@ def test_columns_count_characters_not_bytes() -> None:
     assert child.keys["ü"] == Position(1, 5, 1)
 
 
-def test_aliases_stand_for_what_they_name() -> None:
+def test_an_alias_is_replaced_by_its_anchor() -> None:
     """Several sinks may share a block without a connection."""
     assert load("a: &x {b: 1}\nc: *x\n") == {"a": {"b": 1}, "c": {"b": 1}}
 
 
-def test_an_alias_within_what_it_names_is_refused() -> None:
-    """A tree that holds itself has no end."""
+def test_an_alias_within_its_anchor_is_refused() -> None:
+    """A tree that contains itself has no end."""
     document = load_document("a: &x [*x]", "f")
 
     assert [problem.message for problem in document.problems] == ["nothing is named &x above"]
@@ -95,18 +95,18 @@ def test_number_keys_become_text() -> None:
 
 
 @pytest.mark.parametrize("text", ["[a]: b", "{a: b}: c", "~: b", "true: b"])
-def test_other_keys_are_refused(text: str) -> None:
-    """`true: x` is a slip that nobody would find later."""
+def test_keys_other_than_text_and_numbers_are_refused(text: str) -> None:
+    """`true: x` is a slip that would be hard to find later."""
     assert "a key must be text" in load_document(text, "f").problems[0].message
 
 
-def test_too_long_a_file_is_refused_unread() -> None:
-    """A mistaken path may name anything."""
+def test_a_file_that_is_too_long_is_refused_unread() -> None:
+    """A wrong path can name any file."""
     assert "more than" in load_document("a: b\n" * 300_000, "f").problems[0].message
 
 
 @pytest.mark.parametrize("text", ["a: \x00", "a: \x07b", "\ufffe"])
-def test_control_characters_are_refused_with_a_place(text: str) -> None:
+def test_control_characters_are_refused_with_their_position(text: str) -> None:
     """They come from copying out of a terminal, and can't be seen."""
     problem = load_document(text, "f").problems[0]
 

@@ -45,7 +45,7 @@ def test_addresses_are_read(text: str | int, address: Address) -> None:
 @pytest.mark.parametrize(
     "text", ["", ":1883", "::1:1883", "host", "host:", "host:port", "host:65536", "host:-1", True, None]
 )
-def test_what_is_no_address_is_refused(text: object) -> None:
+def test_invalid_addresses_are_refused(text: object) -> None:
     """`:1883` would be all interfaces in one program and the loopback in another."""
     with pytest.raises(ValueError, match="is not an address"):
         parse_address(text)
@@ -64,8 +64,8 @@ def test_what_is_no_address_is_refused(text: object) -> None:
         ("plant", False),
     ],
 )
-def test_loopback_is_what_only_this_machine_reaches(host: str, is_loopback: bool) -> None:
-    """Safety rules hang on it, so a name of unknown meaning is not loopback."""
+def test_loopback_addresses_are_recognized(host: str, is_loopback: bool) -> None:
+    """Safety checks depend on it, so a name that is not known to be loopback is not."""
     assert Address(host, 1).is_loopback is is_loopback
 
 
@@ -167,7 +167,7 @@ def test_the_largest_packet_is_one_that_mqtt_can_speak_of(tmp_path: Path, size: 
     assert (load_project(tmp_path, no_kinds, {}).problems == []) is is_taken
 
 
-def test_paths_start_at_the_project(tmp_path: Path) -> None:
+def test_relative_paths_begin_at_the_project(tmp_path: Path) -> None:
     """Whatever folder the command is called from."""
     (tmp_path / "headgate.yaml").write_text("data_dir: state\nrules: {dir: /opt/rules}\n")
 
@@ -176,8 +176,8 @@ def test_paths_start_at_the_project(tmp_path: Path) -> None:
     assert (project.data_dir, project.rules_dir) == (tmp_path / "state", Path("/opt/rules"))
 
 
-def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
-    """And are known to be secrets from then on."""
+def test_secrets_are_read_from_environment_and_files(tmp_path: Path) -> None:
+    """And are redacted from then on."""
     (tmp_path / "token").write_text("t0ken-of-file\n")
     (tmp_path / "headgate.yaml").write_text('api: {token: "${env:A_PART}-${file:token}"}')
 
@@ -190,8 +190,8 @@ def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> Non
     assert redact("t0ken-of-env / t0ken-of-file") == "*** / ***"
 
 
-def test_a_secret_written_into_the_file_is_hidden_as_well(tmp_path: Path) -> None:
-    """People do, and it must not show for that."""
+def test_a_secret_written_into_the_file_is_redacted(tmp_path: Path) -> None:
+    """Some users do so, and it must not show either."""
     (tmp_path / "headgate.yaml").write_text("api: {token: written-in-plain}")
 
     load_project(tmp_path, no_kinds, {})
@@ -199,8 +199,8 @@ def test_a_secret_written_into_the_file_is_hidden_as_well(tmp_path: Path) -> Non
     assert redact("written-in-plain") == "***"
 
 
-def test_a_process_is_found_while_the_file_is_wrong(tmp_path: Path) -> None:
-    """`headgate status` is asked just when an edit has gone wrong."""
+def test_a_process_is_found_while_the_file_has_errors(tmp_path: Path) -> None:
+    """`headgate status` is used just when an edit has failed."""
     (tmp_path / "headgate.yaml").write_text('data_dir: state\napi: {token: "${env:T}"}\nunknown: 1\n')
 
     place = locate(tmp_path, {"T": "token-in-env"})
@@ -209,8 +209,8 @@ def test_a_process_is_found_while_the_file_is_wrong(tmp_path: Path) -> None:
     assert load_settings(tmp_path, {"T": "token-in-env"}) == Settings()
 
 
-def test_a_section_without_anything_in_it_is_as_good_as_none(tmp_path: Path) -> None:
-    """Commenting out all lines of a section is how defaults are tried."""
+def test_an_empty_section_has_the_defaults(tmp_path: Path) -> None:
+    """Commenting out all lines of a section is a way of trying the defaults."""
     (tmp_path / "headgate.yaml").write_text("mqtt:\n  # max_inflight: 5\napi:\nlisteners:\ndata_dir:\n")
     (tmp_path / "connectors.yaml").write_text("sinks:\nconnections:\n")
 
@@ -219,8 +219,8 @@ def test_a_section_without_anything_in_it_is_as_good_as_none(tmp_path: Path) -> 
     assert (project.problems, project.settings) == ([], Settings())
 
 
-def test_a_token_may_begin_with_a_dollar(tmp_path: Path) -> None:
-    """Only what a shell would take for a variable is a mistake."""
+def test_a_token_can_begin_with_a_dollar(tmp_path: Path) -> None:
+    """Only a variable, as a shell would expand it, is a mistake."""
     (tmp_path / "headgate.yaml").write_text('api: {token: "${env:TOKEN}"}\nrules: {dir: [rules]}\n', "utf-8")
 
     project = load_project(tmp_path, no_kinds, {"TOKEN": "$ome-t0ken"})
@@ -229,8 +229,8 @@ def test_a_token_may_begin_with_a_dollar(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("token", ["", " ", "tök3n", "t0k 3n"])
-def test_a_token_that_no_request_could_bear_is_a_mistake(tmp_path: Path, token: str) -> None:
-    """With it the API would answer nobody; and it is not shown."""
+def test_a_token_that_no_header_can_hold_is_a_mistake(tmp_path: Path, token: str) -> None:
+    """The API would refuse every request; and the token is not shown."""
     (tmp_path / "headgate.yaml").write_text('api: {token: "${env:TOKEN}"}\n', "utf-8")
 
     project = load_project(tmp_path, no_kinds, {"TOKEN": token})

@@ -1,4 +1,4 @@
-"""Secrets stay out of what the process says."""
+"""Secrets in log lines, and their redaction."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def logging_as_before() -> Iterator[None]:
         ("123456789", "token 123456789"),
     ],
 )
-def test_a_secret_is_blacked_out_wherever_it_stands(secret: str, text: str) -> None:
-    """Drivers quote what they were given, whole or in part, and unquoted."""
+def test_a_secret_is_redacted_anywhere_in_a_text(secret: str, text: str) -> None:
+    """Drivers quote their options, whole or in part, and unquoted."""
     hide([secret])
 
     assert "***" in redact(text)
     assert not any(part in redact(text) for part in ("hunter2-a", "pa%40ss-b", "pa@ss-b", "123456789"))
 
 
-def test_what_hides_nothing_is_left_alone() -> None:
-    """A port from the environment must not black out the year 1883."""
+def test_short_values_are_not_redacted() -> None:
+    """A port from the environment must not redact the year 1883."""
     hide(["1883", "on", ""])
 
     assert redact("on 1883") == "on 1883"
 
 
-def test_a_secret_within_a_secret_leaves_nothing_of_the_outer_one() -> None:
-    """Half a token is a good start for guessing."""
+def test_overlapping_secrets_are_redacted_whole() -> None:
+    """Half a token makes guessing easy."""
     hide(["abcd-inner", "abcd-inner-and-outer"])
 
     assert redact("x abcd-inner-and-outer y") == "x *** y"
@@ -55,7 +55,7 @@ def test_a_secret_within_a_secret_leaves_nothing_of_the_outer_one() -> None:
 
 @pytest.mark.parametrize("format", ["console", "json"])
 def test_log_lines_are_redacted_fields_and_exceptions_included(format: str) -> None:
-    """The traceback of a driver is where secrets turn up."""
+    """Secrets appear in tracebacks of drivers."""
     hide(["swordfish-9"])
     stream = io.StringIO()
     configure(format, "info", stream)  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def test_json_lines_hold_one_object_each() -> None:
     assert [(event["event"], event["level"], event["rules"]) for event in events] == [("started", "info", 3)]
 
 
-def test_what_libraries_log_comes_the_same_way() -> None:
+def test_records_of_libraries_are_log_lines_too() -> None:
     """A warning of the database driver belongs in the same file, in the same form."""
     stream = io.StringIO()
     configure("json", "info", stream)
@@ -95,8 +95,8 @@ def test_what_libraries_log_comes_the_same_way() -> None:
 
 @pytest.mark.parametrize("format", ["console", "json"])
 @pytest.mark.parametrize("secret", ['qu"zebra', "back\\zebra", "two\nzebra", "grö zebra", "tick'zebra", "'\"zebra"])
-def test_a_secret_is_recognized_as_a_log_line_writes_it(format: str, secret: str) -> None:
-    """Passwords are made of all characters, and a line escapes some of them."""
+def test_a_secret_is_redacted_in_escaped_form(format: str, secret: str) -> None:
+    """Passwords hold any characters, and log lines escape some of them."""
     hide([secret])
     stream = io.StringIO()
     configure(format, "info", stream)  # type: ignore[arg-type]

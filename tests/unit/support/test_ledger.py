@@ -1,4 +1,4 @@
-"""The judge of the acceptance tests must find what is wrong."""
+"""The ledger, which decides the acceptance tests, must find wrong rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def rows(*numbers: int) -> list[tuple[str, int]]:
     return [("c", number) for number in numbers]
 
 
-def test_exactly_what_was_promised_is_right() -> None:
+def test_exactly_the_promised_rows_are_accepted() -> None:
     """Otherwise every other finding is worthless."""
     check_rows(rows(0, 2, 4), [LEDGER])
 
@@ -29,20 +29,20 @@ def test_exactly_what_was_promised_is_right() -> None:
         (rows(0, 2, 2, 4), "more than once"),
     ],
 )
-def test_what_is_wrong_is_found(found: list[tuple[str, int]], finding: str) -> None:
-    """Lost, made up, out of order and doubled are told apart."""
+def test_wrong_rows_are_reported(found: list[tuple[str, int]], finding: str) -> None:
+    """Lost, unknown, reordered and repeated rows are told apart."""
     with pytest.raises(AssertionError, match=finding):
         check_rows(found, [LEDGER])
 
 
-def test_rows_that_come_again_are_fine_after_a_crash() -> None:
-    """What is sent again may repeat a stretch, but the first appearances stay in order."""
+def test_repeated_rows_are_accepted_after_a_crash() -> None:
+    """A row sent again may repeat a stretch, but first appearances stay in order."""
     check_rows(rows(0, 2, 0, 2, 4), [LEDGER], exact=False)
     with pytest.raises(AssertionError, match="out of order"):
         check_rows(rows(0, 4, 0, 2, 4), [LEDGER], exact=False)
 
 
-def test_what_was_not_acknowledged_may_be_missing_or_there() -> None:
+def test_unacknowledged_rows_may_be_missing_or_present() -> None:
     """The client was promised nothing about it."""
     unsure = Ledger("c", 6, {0})
     check_rows(rows(0), [unsure])

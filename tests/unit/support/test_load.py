@@ -1,4 +1,4 @@
-"""The load generator counts what a server really acknowledged."""
+"""The load generator counts acknowledged messages only."""
 
 from __future__ import annotations
 
