@@ -138,6 +138,8 @@ class Read:
             return
         if qos == 1 and publish.dup and self._is_held(publish.packet_id):
             return  # its acknowledgement is on the way: handing it on again would only make a duplicate
+        if qos == 2:
+            self._received.release(publish.packet_id)  # known and yet new: its hold failed, and it must count once
         if qos:
             self._under_way += 1
             if self._under_way > self._room - len(self._received):

@@ -455,6 +455,23 @@ def test_qos_2_message_whose_hold_failed_is_new_while_another_hold_is_waited_for
     assert application.payloads == [b"1", b"2", b"2"]
 
 
+def test_qos_2_message_whose_hold_failed_counts_once_against_receive_maximum_when_it_comes_again() -> None:
+    """A client that sends again what it had under way must not be closed for it."""
+    world = World(BrokerConfig(receive_maximum=2))
+    slow, bad = ManualHold(), ManualHold()
+    Application(world, Receipt(slow), Receipt(bad))
+    listen(world)
+    first = world.connect("a", clean_start=False, properties={"session_expiry_interval": 60})
+    first.send(qos2(1))
+    first.send(qos2(2))
+    first.lose()
+    bad.finish(failed=True)
+    second = world.connect("a", clean_start=False, properties={"session_expiry_interval": 60})
+    second.send(qos2(1, dup=True), qos2(2, dup=True))
+    slow.finish()
+    assert second.received() == [PubRec(1), PubRec(2)]
+
+
 def test_failed_hold_does_not_forget_a_message_that_has_come_again_since() -> None:
     """The old connection learns of it late, because something in front of it waited."""
     world = World()
