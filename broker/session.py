@@ -31,7 +31,7 @@ _PACKET_ID_MAX: Final = 65_535
 
 
 class Outlet(Protocol):
-    """The connected client of a session, for whoever has something to send to it."""
+    """The connected client of a session, as its senders see it."""
 
     writable: bool
     """False while too much of what was sent waits unread."""
