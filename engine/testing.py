@@ -1,6 +1,6 @@
-"""Doubles that Headgate ships for its own tests and for those of connectors: a clock, sinks, a worker without thread.
+"""Test doubles for Headgate's own tests and those of connectors: a clock, sinks, a worker without a thread.
 
-Production never imports this.
+Production code never imports this module.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from engine.errors import DeliveryError
 from engine.model.record import Batch, Record, Row
 
 Answers = Iterable[Mapping[int, DeliveryError] | BaseException | Callable[[Batch], Any] | None]
-"""What a scripted sink answers, one per call: None is success, a callable is asked with the batch."""
+"""Answers of a scripted sink, one per call. None is success; a callable is called with the batch and returns one."""
 
 
 class FakeTimer:
-    """A call that a `FakeClock` will make."""
+    """A call that is due on a `FakeClock`."""
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] | None = callback
@@ -65,13 +65,13 @@ class FakeClock:
 
     @property
     def next_at(self) -> float | None:
-        """When the next timer is due, in seconds since the start."""
+        """The time of the next timer in seconds since the start, or None."""
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
     async def advance(self, seconds: float) -> None:
-        """Let `seconds` pass: every timer that is due is called in its turn, and what it wakes runs before the next."""
+        """Let `seconds` pass. Timers are called in the order of their times; the tasks that one wakes run before the next."""
         until = self._elapsed + seconds
         await pump()
         while (due := self.next_at) is not None and due <= until:
@@ -85,7 +85,7 @@ class FakeClock:
 
 
 async def pump(turns: int = 20) -> None:
-    """Let everything run that can run without time passing."""
+    """Let tasks run for `turns` turns of the event loop, without time passing."""
     for _ in range(turns):
         await asyncio.sleep(0)
 
@@ -119,7 +119,7 @@ class InlineWorker:
 
 
 class MemorySink(Sink):
-    """Keeps what it is given."""
+    """A sink that keeps its batches in memory."""
 
     kind: ClassVar[str] = "memory"
     Config: ClassVar[type[ConnectorConfig]] = ConnectorConfig
@@ -134,12 +134,12 @@ class MemorySink(Sink):
 
     @property
     def rows(self) -> list[Row]:
-        """All rows, in the order they came."""
+        """All rows in the order in which they came."""
         return [row for batch in self.batches for row in batch.rows]
 
     @property
     def records(self) -> list[Record]:
-        """All records, in the order they came."""
+        """All records in the order in which they came."""
         return [record for batch in self.batches for record in batch.records]
 
     async def connect(self) -> None:
@@ -153,7 +153,7 @@ class MemorySink(Sink):
         self.closes += 1
 
     def store(self, batch: Batch) -> None:
-        """Keep `batch`, and tell who waits."""
+        """Keep `batch`, and wake those who wait in `received`."""
         self.batches.append(batch)
         self._arrived.set()
 

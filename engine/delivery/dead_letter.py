@@ -9,14 +9,14 @@ from engine.delivery.progress import GivenUpRecord, class_of, code_of, text_of
 from engine.model.record import Chunk, Record
 
 
-def new_letter(sink: SinkLog, letter: GivenUpRecord, now_ms: int) -> NewDeadLetter:
+def new_letter(sink: SinkLog, given_up: GivenUpRecord, now_ms: int) -> NewDeadLetter:
     """Return the stored form of a record that is given up."""
-    record, error = letter.record, letter.error
+    record, error = given_up.record, given_up.error
     code = code_of(error)
     return NewDeadLetter(
         sink.id, record.lane, record.seq, record.rule_id, record.client_id, record.topic, record.time_ms,
-        class_of(error), None if code is None else storable_text(code), storable_text(text_of(error)), letter.attempts,
-        letter.first_error_ms, now_ms, _chunk(record).encode(),
+        class_of(error), None if code is None else storable_text(code), storable_text(text_of(error)),
+        given_up.attempts, given_up.first_error_ms, now_ms, _chunk(record).encode(),
     )  # fmt: skip
 
 

@@ -202,10 +202,12 @@ class Outbox:
         """Move the cursor of `lane` and count its records. Cursor, counters and dead letters go into one commit."""
         counters, state = self.counters, lane.log.state
         lost = max(settled.through - state.cursor - settled.rows, 0)
-        now_ms = self._clock.now_ms()
-        for letter in settled.letters:
-            self._journal.add_letter(self._log, new_letter(self._log, letter, now_ms))
-            counters.dead_lettered += 1
+        if settled.given_up:
+            now_ms = self._clock.now_ms()
+            for record in settled.given_up:
+                self._journal.add_letter(self._log, new_letter(self._log, record, now_ms))
+                counters.dead_lettered += 1
+            self._dead_letters.add(len(settled.given_up), settled.given_up[0].error)
         counters.delivered += settled.delivered
         counters.deduplicated += settled.deduplicated
         counters.batches += bool(settled.delivered)
@@ -217,8 +219,6 @@ class Outbox:
         self._state.waiting_bytes -= size
         self._state.settled_bytes += size
         self._journal.touch(self._log)
-        if settled.letters:
-            self._dead_letters.add(len(settled.letters), settled.letters[0].error)
         if self.refusing:
             self._update_refusing()
         if self._barriers.exist:
@@ -238,7 +238,7 @@ class Outbox:
         self._open = True
         self._barriers.lift(self._lanes)
         self._update_refusing()
-        self._tasks.spawn(self._connection.run(), "link")
+        self._tasks.spawn(self._connection.run(), "connection")
         for number, lane in self._lanes.items():
             self._tasks.spawn(lane.run(), f"lane {number}")
 
@@ -267,13 +267,13 @@ class Outbox:
 
     def status(self) -> SinkStatus:
         """Return the state of the sink."""
-        lanes, link = self._lanes.values(), self._connection
+        lanes, connection = self._lanes.values(), self._connection
         attempts = [lane.next_attempt_ms for lane in lanes if lane.next_attempt_ms is not None]
         return SinkStatus(
             sink_id=self.sink_id,
-            state=link.state,
-            reason=link.reason,
-            since_ms=link.since_ms,
+            state=connection.state,
+            reason=connection.reason,
+            since_ms=connection.since_ms,
             counters=self.counters,
             buffered=self.counters.buffered,
             buffered_bytes=self._state.waiting_bytes,
@@ -281,8 +281,8 @@ class Outbox:
             in_flight=sum(lane.in_flight for lane in lanes),
             dead_letters=self.counters.dead_lettered,
             refusing=self.refusing,
-            last_error=link.last_error,
-            next_attempt_ms=link.next_attempt_ms or min(attempts, default=None),
+            last_error=connection.last_error,
+            next_attempt_ms=connection.next_attempt_ms or min(attempts, default=None),
         )
 
     def _configure(self, config: ConnectorConfig) -> None:

@@ -68,11 +68,11 @@ class Settlement:
     through: int = 0
     delivered: int = 0
     deduplicated: int = 0
-    letters: list[GivenUpRecord] = field(default_factory=list)
+    given_up: list[GivenUpRecord] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
-        return self.delivered + len(self.letters)
+        return self.delivered + len(self.given_up)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class BatchProgress:
         self._settled.deduplicated += count
 
     def _give_up_record(self, part: BatchPart, record: Record, error: BaseException) -> None:
-        self._settled.letters.append(GivenUpRecord(record, error, part.attempts, part.first_error_ms))
+        self._settled.given_up.append(GivenUpRecord(record, error, part.attempts, part.first_error_ms))
 
 
 def _urgency(error: BaseException) -> int:

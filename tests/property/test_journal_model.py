@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class JournalModel(RuleBasedStateMachine):
-    """What is acknowledged is there; positions move as they were moved; numbers have no gap."""
+    """Committed records and positions are there after any crash, and numbers have no gap."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class JournalModel(RuleBasedStateMachine):
 
     @rule(clean=st.booleans())
     def reopen(self, clean: bool) -> None:
-        """After a crash all that was committed is there, and what was not may be."""
+        """After a crash everything that was committed is there; what was not committed may be there."""
         directory = self.base / str(self.opened)
         if clean:
             self.commit()

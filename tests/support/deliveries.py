@@ -1,4 +1,4 @@
-"""A journal and its delivery on a clock of their own, that can crash and start again."""
+"""A journal and its delivery on a fake clock, with crashes and restarts."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ FILE = "journal.sqlite"
 
 
 def chunk(*rows: Any, client: str = "c", rule: str = "r", lane: int = 0, time_ms: int = 1) -> Chunk:
-    """A chunk of rows; what is no dict becomes the column ``n``."""
+    """Return a chunk of rows; a value that is not a dict becomes the column ``n``."""
     dicts = [row if isinstance(row, dict) else {"n": row} for row in rows]
     return Chunk(rule, client, lane, time_ms, "t", dicts)
 
 
 def options(**settings: Any) -> ConnectorConfig:
-    """Options of a sink in one lane, without waiting for batches to fill unless asked for."""
+    """Return the options of a sink with one lane, whose batches do not wait unless `settings` say so."""
     batch = {"time": 0, **settings.pop("batch", {})}
     return ConnectorConfig.model_validate({"type": "memory", "lanes": 1, "batch": batch, **settings})
 
 
 class SlowDisk(InlineWorker):
-    """Keeps its answers back while `is_slow`."""
+    """A worker that keeps its answers back while `is_slow`."""
 
     is_slow: ClassVar[bool] = False
     held: ClassVar[list[Callable[[], None]]] = []
@@ -45,7 +45,7 @@ class SlowDisk(InlineWorker):
 
     @staticmethod
     def release() -> None:
-        """Give all answers that were kept back, and keep back none any more."""
+        """Give all answers that were kept back, and those to come at once."""
         SlowDisk.is_slow = False
         held, SlowDisk.held = SlowDisk.held, []
         for answer in held:
@@ -53,7 +53,7 @@ class SlowDisk(InlineWorker):
 
 
 class World:
-    """One data directory, with what runs on it."""
+    """One data directory, with the journal and the delivery that run on it."""
 
     def __init__(self, directory: Path, *, seed: int = 1, make_worker: Callable[[str], Worker] = InlineWorker) -> None:
         self.directory = directory
@@ -74,28 +74,28 @@ class World:
         return report
 
     async def open(self, sink: Sink, config: ConnectorConfig | None = None, name: str = "s") -> Outbox:
-        """Open a sink and let its tasks begin."""
+        """Open a sink and let its tasks start."""
         outbox = await self.delivery.open(name, sink, config or options())
         await pump()
         return outbox
 
     async def put(self, outbox: Outbox, *chunks: Chunk) -> CommitHold:
-        """Put, and let the group be committed and delivered as far as that goes without time passing."""
+        """Put, and let the group be committed and delivered as far as possible without time passing."""
         for item in chunks:
-            outbox.put(item)
+            assert outbox.put(item)
         hold = self.delivery.hold()
         await pump()
         return hold
 
     async def stop(self) -> None:
-        """Stop in order; a sink that hangs is given a second."""
+        """Stop in order; a sink that hangs gets a second."""
         stopping = asyncio.gather(self.delivery.stop(1.0))
         await self.clock.advance(3.0)
         await stopping
         await self.journal.stop()
 
     async def crash(self, directory: Path) -> None:
-        """Go on in `directory` with the files as they are this moment, as after ``kill -9``."""
+        """Go on in `directory` with a copy of the files as they are now, as after ``kill -9``."""
         directory.mkdir(parents=True)
         for file in self.directory.glob(f"{FILE}*"):
             if not file.name.endswith("-shm"):
@@ -104,7 +104,7 @@ class World:
         self.directory = directory
 
     async def abandon(self) -> None:
-        """Let everything fall, as the end of the process would."""
+        """End everything without order, as the end of the process would."""
         for outbox in self.delivery.outboxes.values():
             await outbox._tasks.cancel()
         await self.journal.abandon()
@@ -114,6 +114,6 @@ class World:
         until = self.clock.monotonic() + seconds
         while not done():
             due = self.clock.next_at
-            assert due is not None, "nothing is left that time could bring about"
-            assert due <= until, "it never came about"
+            assert due is not None, "no timer is left, so that it can never become true"
+            assert due <= until, "it did not become true in time"
             await self.clock.advance(max(due - self.clock.monotonic(), 0.0))

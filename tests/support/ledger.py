@@ -1,4 +1,4 @@
-"""What a publisher was promised: which of its numbered messages were acknowledged, and what that asks of a sink."""
+"""The acknowledged messages of a publisher, and the check that a sink has their rows."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Ledger:
 
 
 def temperature(number: int) -> float:
-    """The reading of a message: every other one is hot, so that a rule `payload.temp > 30` passes half."""
+    """Return the reading of a message: every other one is hot, so that a rule `payload.temp > 30` passes half."""
     return HOT + 5.5 if number % 2 == 0 else HOT - 5.5
 
 
 def is_hot(number: int) -> bool:
-    """Whether a rule for hot readings takes the message."""
+    """Return whether a rule for hot readings takes the message."""
     return temperature(number) > HOT
 
 
 def check_rows(
     rows: Iterable[tuple[str, int]], ledgers: Sequence[Ledger], *, exact: bool = True, hot_only: bool = True
 ) -> None:
-    """Compare a sink's rows, in the order in which they were stored, with what the clients were promised.
+    """Compare a sink's rows, in the order in which they were stored, with the messages that were acknowledged.
 
     Every acknowledged message is there, none that was not sent, and the first appearances of each client's messages
     are in its order. With `exact`, none appears twice.

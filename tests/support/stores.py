@@ -1,4 +1,4 @@
-"""Real servers behind a sink called ``readings``, so that one acceptance test says what must hold for each of them."""
+"""Real servers behind a sink called ``readings``, so that one acceptance test covers all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from servers.process import Server
 Rows = list[tuple[str, int]]
 
 EAGER = {"retry": {"initial": "100ms", "max": "1s"}, "health": {"interval": "1s", "timeout": "5s"}}
-"""A sink that tries again within a second, so that a test need not wait long."""
+"""Options of a sink that retries within a second, so that a test need not wait long."""
 
 
 class Store(Protocol):
@@ -28,14 +28,14 @@ class Store(Protocol):
         """Make the table or topic."""
 
     def sink(self, *, password: str | None = None) -> dict[str, Any]:
-        """The sink's options; `password` is a wrong one."""
+        """Return the sink's options, with a wrong `password` where it is given."""
 
     def rows(self) -> Rows:
-        """The (device, seq) of what is stored, each client's in the order it was stored."""
+        """Return device and seq of the stored rows, those of each client in the order in which they were stored."""
 
 
 class PostgresqlStore:
-    """A table of an own database. Its column ``seq`` is an integer, so a word in its place is refused."""
+    """A table in a database of its own. Its column ``seq`` is an integer, so a word in its place is refused."""
 
     bad_value = "not a number"
 
@@ -59,7 +59,7 @@ class PostgresqlStore:
 
 
 class KafkaStore:
-    """A topic of its own with four partitions, by client. A record larger than the topic allows is refused."""
+    """A topic with four partitions, keyed by client. A record larger than the topic allows is refused."""
 
     bad_value = "x" * 200_000
     topic_bytes_max = 100_000
@@ -78,7 +78,7 @@ class KafkaStore:
         return options
 
     def sink_with_login(self) -> dict[str, Any]:
-        """The same by the listener that asks for a password, with the right one."""
+        """Return the options for the listener that asks for a password, with the right one."""
         return self.sink(password=KAFKA_PASSWORD)
 
     def rows(self) -> Rows:

@@ -13,23 +13,22 @@ always belong together.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from engine.delivery.journal.checksummed import dump_checksummed
 from engine.delivery.journal.state import SinkLog
 from engine.model.metrics import RuleCounters
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """Positions and counters as text, and what they are of."""
 
-    sinks: list[tuple[int, str, str]] = field(default_factory=list)
+    sinks: list[tuple[int, str, str]]
     """Id, name and state of each sink."""
-    rules: list[tuple[str, str]] = field(default_factory=list)
+    rules: list[tuple[str, str]]
     """Name and counters of each rule."""
-    changed_sinks: set[SinkLog] = field(default_factory=set)
-    rule_changes: Mapping[str, int] = field(default_factory=dict)
+    changed_sinks: set[SinkLog]
+    rule_changes: Mapping[str, int]
     """`RuleCounters.changes` of each rule at that moment."""
 
 

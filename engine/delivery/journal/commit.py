@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from engine.delivery.journal.changes import Snapshot
 from engine.delivery.journal.hold import CommitHold
@@ -26,6 +26,9 @@ class Entry:
     cursor: int
 
 
+_EMPTY_SNAPSHOT = Snapshot([], [], set(), {})
+
+
 @dataclass(slots=True)
 class Commit:
     """Everything that becomes durable together, or not at all."""
@@ -40,7 +43,7 @@ class Commit:
     undo: list[Callable[[], None]]
     """Called should the commit fail."""
     time_ms: int = 0
-    snapshot: Snapshot = field(default_factory=Snapshot)
+    snapshot: Snapshot = _EMPTY_SNAPSHOT
     trims: Sequence[TrimOrder] = ()
 
     @property

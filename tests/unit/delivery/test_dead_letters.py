@@ -42,8 +42,8 @@ async def test_letters_are_listed_in_pages_oldest_first(world: World) -> None:
     assert [letter.message for letter in first] == ["bad 0", "bad 1"]
 
 
-async def test_new_dead_letters_are_said_and_not_one_by_one(world: World) -> None:
-    """Who looks at the terminal should see that records are given up, and should see other things as well."""
+async def test_new_dead_letters_are_logged_together(world: World) -> None:
+    """The log must show that records are given up, without hiding other lines."""
     two = {0: RejectError("bad 0"), 1: RejectError("bad 1")}
     sink = FlakySink(writes=[two, *[RejectError(f"bad {number}") for number in (2, 3, 4)]])
     outbox = await world.open(sink)
@@ -76,7 +76,7 @@ async def test_reasons_show_no_secrets(world: World) -> None:
     assert letter.message == "the URL 'http://h/..?token=***' has a dot segment"
 
 
-async def test_who_asks_for_what_is_not_there_is_told(world: World) -> None:
+async def test_unknown_sinks_and_letters_are_errors(world: World) -> None:
     """A mistyped name must not look like an empty list."""
     await with_letters(world)
     with pytest.raises(KeyError, match="no dead letter 77"):
@@ -85,8 +85,8 @@ async def test_who_asks_for_what_is_not_there_is_told(world: World) -> None:
         await world.delivery.dead_letters("readngs")
 
 
-async def test_letters_that_are_retried_are_delivered_and_leave(world: World) -> None:
-    """A table that was mended takes what it refused before."""
+async def test_retried_letters_are_delivered_and_deleted(world: World) -> None:
+    """A table that was repaired takes the rows it rejected before."""
     sink, outbox = await with_letters(world)
     letters = await world.delivery.dead_letters("s")
     assert await world.delivery.retry_dead_letters("s", [letters[1].id, letters[3].id, 999]) == 2
@@ -104,7 +104,7 @@ async def test_letters_that_are_retried_are_delivered_and_leave(world: World) ->
     assert adds_up(outbox)
 
 
-async def test_a_letter_that_fails_again_is_a_letter_again(world: World) -> None:
+async def test_a_letter_that_is_rejected_again_is_kept_again(world: World) -> None:
     """Retrying too early must lose nothing."""
     sink = FlakySink(writes=[{0: RejectError("bad")}, {0: RejectError("still bad")}])
     outbox = await world.open(sink)
@@ -137,7 +137,7 @@ async def test_retrying_and_dropping_survive_a_crash_right_after(world: World, t
     assert adds_up(outbox)
 
 
-async def test_letters_of_one_sink_are_not_another_ones(world: World) -> None:
+async def test_commands_for_one_sink_leave_letters_of_others_alone(world: World) -> None:
     """Ids are counted over all sinks; a command names one."""
     await with_letters(world)
     other = FlakySink(writes=[{0: RejectError("no")}])
@@ -149,7 +149,7 @@ async def test_letters_of_one_sink_are_not_another_ones(world: World) -> None:
     assert len(await world.delivery.dead_letters("other")) == 1
 
 
-async def test_a_reason_that_is_no_valid_text_keeps_nothing_from_being_written(world: World) -> None:
+async def test_a_reason_that_is_not_valid_text_does_not_stop_the_journal(world: World) -> None:
     """A server's message may hold anything; one letter must not stop the journal."""
     sink = FlakySink(writes=[{0: RejectError("bad \udcff byte", code="\ud800")}])
     outbox = await world.open(sink)
@@ -159,7 +159,7 @@ async def test_a_reason_that_is_no_valid_text_keeps_nothing_from_being_written(w
     assert not (await world.put(outbox, chunk(2))).failed
 
 
-async def test_a_letter_keeps_what_is_needed_to_send_it_again(world: World) -> None:
+async def test_a_letter_keeps_the_whole_record(world: World) -> None:
     """Bytes, big integers and where it came from."""
     sink = FlakySink(writes=[ValueError("bug")])
     outbox = await world.open(sink, POOR)
@@ -171,8 +171,8 @@ async def test_a_letter_keeps_what_is_needed_to_send_it_again(world: World) -> N
     assert letter.died_ms == world.clock.now_ms()
 
 
-async def test_a_row_that_could_not_be_stored_is_not_sent_in_its_stead(world: World) -> None:
-    """What is shown of it is for people. A retry of all letters would write it into the user's table as if it were a
+async def test_the_preview_of_an_unstorable_row_is_not_sent(world: World) -> None:
+    """The preview is for people. A retry of all letters would write it into the user's table as if it were a
     row, and the letter would be gone."""
     sink = MemorySink()
     outbox = await world.open(sink)
@@ -183,8 +183,8 @@ async def test_a_row_that_could_not_be_stored_is_not_sent_in_its_stead(world: Wo
     assert outbox.counters.dead_lettered == 1
 
 
-async def test_a_damaged_letter_hides_no_other_and_can_be_dropped(world: World) -> None:
-    """One wrong byte must not take the list away from whoever has to clean up."""
+async def test_a_damaged_letter_does_not_hide_others_and_can_be_dropped(world: World) -> None:
+    """One wrong byte must not make the list of letters unreadable."""
     outbox = await world.open(FlakySink(writes=[{0: RejectError("bad")}] * 3))
     for n in range(3):
         await world.put(outbox, chunk(n))

@@ -70,7 +70,7 @@ async def test_a_rule_that_only_filters_is_stored_too(world: World) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_order_is_kept_between_memory_and_disk_while_records_keep_coming(world: World, seed: int) -> None:
-    """A lane changes between the two without gap, repetition or reordering, wherever the sink's pace leads it."""
+    """A lane changes between the two without gap, repetition or reordering, at any speed of the sink."""
     random = Random(seed)
 
     async def sometimes_slow(_: Batch) -> None:
@@ -134,7 +134,7 @@ async def test_order_per_client_outlives_a_change_of_lanes(world: World, steps: 
     assert outbox._state.barriers == []
 
 
-async def test_lanes_that_go_deliver_what_is_being_written_at_that_moment(tmp_path: Path) -> None:
+async def test_removed_lanes_deliver_the_records_of_the_commit_under_way(tmp_path: Path) -> None:
     """Under load a commit is always under way. A lane that had nothing else waiting would keep its records until the
     next start, and with them the whole sink, which waits for them to go first."""
     world = World(tmp_path, make_worker=SlowDisk)
@@ -166,8 +166,8 @@ async def test_a_change_of_the_lane_key_keeps_order_too(world: World) -> None:
         assert numbers == list(range(machine, 24, 2))
 
 
-async def test_replacing_a_sink_keeps_the_outbox_and_everything_that_waits(world: World) -> None:
-    """A reload must not lose what arrives in its middle: intake goes on putting to the same object."""
+async def test_replacing_a_sink_keeps_the_outbox_and_its_backlog(world: World) -> None:
+    """Records that arrive during a reload must not be lost: intake goes on putting into the same object."""
     release: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     old, new = FlakySink(writes=[lambda _: release]), MemorySink()
     outbox = await world.open(old)
@@ -233,7 +233,7 @@ async def test_stopping_does_not_wait_for_a_sink_that_hangs(world: World) -> Non
 
 
 async def test_stopping_twice_or_without_a_start_is_fine(tmp_path: Path) -> None:
-    """Whoever cleans up after a failed start need not know how far it came."""
+    """Code that cleans up after a failed start need not know how far it came."""
     world = World(tmp_path)
     await world.start()
     await world.open(MemorySink())

@@ -12,7 +12,7 @@ from engine.testing import FlakySink, MemorySink, pump
 from support.deliveries import World, chunk, options
 
 
-async def test_a_batch_waits_for_company_no_longer_than_it_may(world: World) -> None:
+async def test_a_batch_fills_for_no_longer_than_its_time(world: World) -> None:
     """Small batches cost the sink; long waits cost the reader of the data."""
     sink = MemorySink()
     outbox = await world.open(sink, options(batch={"time": "20ms"}))
@@ -66,7 +66,7 @@ async def test_records_of_a_client_take_one_lane_and_lanes_run_beside_each_other
 
 
 async def test_a_lane_key_decides_the_lane_row_by_row(world: World) -> None:
-    """What must stay in order may be a machine, whichever gateway speaks for it."""
+    """Records of a machine stay in order, whichever gateway sends them."""
     sink = MemorySink()
     outbox = await world.open(sink, options(lanes=4, lane_key="${machine}"))
     rows = [{"n": n, "machine": f"m{n % 3}"} for n in range(30)]
@@ -78,7 +78,7 @@ async def test_a_lane_key_decides_the_lane_row_by_row(world: World) -> None:
         assert {record.lane for record in mine} == {crc32(machine.encode()) % 4}
 
 
-async def test_a_row_that_can_not_be_stored_becomes_a_dead_letter(world: World) -> None:
+async def test_a_row_that_cannot_be_stored_becomes_a_dead_letter(world: World) -> None:
     """Nothing is silent, and one such row does not take the others of its read with it."""
     sink = MemorySink()
     outbox = await world.open(sink)

@@ -21,7 +21,7 @@ def away() -> FlakySink:
 
 
 async def test_a_full_buffer_refuses_until_a_tenth_of_it_is_free(world: World) -> None:
-    """Refusing must not flicker at the limit."""
+    """Refusing must not change with every record at the limit."""
     gates: list[asyncio.Future[None]] = []
 
     def gate(_: Batch) -> asyncio.Future[None]:
@@ -59,7 +59,7 @@ async def test_a_number_of_records_may_be_the_limit(world: World) -> None:
     assert outbox.refusing
 
 
-async def test_what_nobody_can_be_told_of_is_counted_when_dropped(world: World) -> None:
+async def test_dropped_records_without_acknowledgement_are_counted(world: World) -> None:
     """A QoS 0 publish has no acknowledgement to refuse."""
     outbox = await world.open(away())
     outbox.drop(3)
@@ -68,8 +68,8 @@ async def test_what_nobody_can_be_told_of_is_counted_when_dropped(world: World) 
     assert outbox.status().buffered == 0
 
 
-async def test_drop_newest_keeps_what_is_there(world: World) -> None:
-    """For who wants the beginning of an outage."""
+async def test_drop_newest_keeps_the_oldest(world: World) -> None:
+    """Some want the beginning of an outage."""
     outbox = await world.open(away(), options(buffer={"max_events": 5, "when_full": "drop_newest"}))
     for n in range(9):
         await world.put(outbox, chunk(n))
@@ -84,7 +84,7 @@ async def test_drop_newest_keeps_what_is_there(world: World) -> None:
 
 @pytest.mark.parametrize("memory", ["1MiB", 1], ids=["from memory", "from disk"])
 async def test_drop_oldest_keeps_the_newest(world: World, memory: str | int) -> None:
-    """For who wants the end of an outage, wherever the oldest records are."""
+    """Some want the end of an outage, wherever the oldest records are."""
     config = options(buffer={"max_events": 5, "when_full": "drop_oldest", "memory_bytes": memory}, batch={"size": 1})
     outbox = await world.open(away(), config)
     for n in range(30):
@@ -101,7 +101,7 @@ async def test_drop_oldest_keeps_the_newest(world: World, memory: str | int) -> 
     assert outbox.counters.dropped == outbox.counters.dropped_oldest
 
 
-async def test_drop_oldest_never_drops_what_is_with_the_sink(world: World) -> None:
+async def test_drop_oldest_never_drops_records_in_flight(world: World) -> None:
     """The sink may be storing it this moment."""
     release: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     sink = FlakySink(writes=[lambda _: release])
@@ -137,8 +137,8 @@ async def test_dropped_records_stay_dropped_and_counted_after_a_crash(world: Wor
     assert counters.emitted == counters.delivered + counters.dropped_oldest
 
 
-async def test_dropping_what_lanes_wait_for_lets_them_go_on(tmp_path: Path) -> None:
-    """After a change of lanes the new records wait for the old ones. Dropped, those are no reason to wait any more."""
+async def test_lanes_go_on_when_the_records_before_a_barrier_are_dropped(tmp_path: Path) -> None:
+    """After a change of lanes new records wait for the old ones, until these are dropped."""
     world = World(tmp_path, make_worker=SlowDisk)
     await world.start()
     outbox = await world.open(away(), options(lanes=2))
@@ -201,7 +201,7 @@ async def test_a_full_disk_refuses_and_is_tried_again(tmp_path: Path) -> None:
 
 
 async def test_dead_letters_and_cursors_wait_for_a_disk_that_is_full(tmp_path: Path) -> None:
-    """What was decided while the disk was full is stored when it can be."""
+    """Positions and dead letters of the time when the disk was full are stored once it can be written."""
     world = World(tmp_path, make_worker=FullDisk)
     await world.start()
     release: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
@@ -231,9 +231,9 @@ class DyingDisk(InlineWorker):
             DyingDisk.answers.append(answer)
 
 
-async def test_a_commit_that_fails_while_lanes_change_mixes_up_no_order(tmp_path: Path) -> None:
-    """The numbers of what could not be written go to what comes after the change, and that must wait for what came
-    before it and is still in its old lane."""
+async def test_a_commit_that_fails_while_lanes_change_keeps_the_order(tmp_path: Path) -> None:
+    """Records after the change get the numbers of those that could not be written. They must wait all the same for
+    records before the change that are still in their old lane."""
     world = World(tmp_path, make_worker=DyingDisk)
     await world.start()
     outbox = await world.open(away(), options(lanes=2))

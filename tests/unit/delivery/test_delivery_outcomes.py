@@ -35,7 +35,7 @@ async def hang(_: Batch) -> None:
 
 
 async def test_records_reach_the_sink_in_order_and_are_counted(world: World) -> None:
-    """The plain case everything else is measured against."""
+    """The plain case."""
     sink = MemorySink()
     outbox = await world.open(sink)
     await world.put(outbox, chunk(1, 2), chunk(3))
@@ -46,7 +46,7 @@ async def test_records_reach_the_sink_in_order_and_are_counted(world: World) -> 
 
 
 async def test_nothing_reaches_a_sink_before_it_is_in_the_journal(world: World) -> None:
-    """Else a crash could give a stored record's number to another one, which a sink that knows it would skip."""
+    """Otherwise a crash could give the number of a delivered record to another one, which a sink would skip."""
     seen: list[int] = []
     sink = FlakySink(writes=[lambda batch: seen.append(world.journal.commits)])
     outbox = await world.open(sink)
@@ -80,7 +80,7 @@ async def test_the_server_decides_how_long_a_retry_waits(world: World) -> None:
     assert numbers(sink) == [1]
 
 
-async def test_what_follows_waits_behind_a_retry(world: World) -> None:
+async def test_later_records_wait_for_a_retry(world: World) -> None:
     """Order per client is kept through every error."""
     sink = FlakySink(writes=[RetryableError("busy")] * 5)
     outbox = await world.open(sink)
@@ -91,7 +91,7 @@ async def test_what_follows_waits_behind_a_retry(world: World) -> None:
 
 
 async def test_attempts_may_be_limited(world: World) -> None:
-    """Who wants no endless retry says so, and finds the record among the dead letters."""
+    """With a limit, a record that is never stored becomes a dead letter."""
     sink = FlakySink(writes=[RetryableError("busy", code="503")] * 3)
     outbox = await world.open(sink, options(retry={"max_attempts": 3}))
     await world.put(outbox, chunk(1), chunk(2))
@@ -102,7 +102,7 @@ async def test_attempts_may_be_limited(world: World) -> None:
 
 
 async def test_only_the_records_that_failed_are_sent_again(world: World) -> None:
-    """A sink that reports per record must not get again what it has."""
+    """A sink that reports per record must not get records again that it has stored."""
     sink = FlakySink(writes=[{1: RetryableError("later"), 3: RetryableError("later")}])
     outbox = await world.open(sink)
     await world.put(outbox, chunk(0, 1, 2, 3, 4))
@@ -127,7 +127,7 @@ async def test_a_rejected_record_becomes_a_dead_letter_and_the_others_are_stored
 
 
 async def test_a_record_that_is_there_already_counts_as_delivered(world: World) -> None:
-    """After a cut connection the sink may have what we send again."""
+    """After a cut connection the sink may have records that are sent again."""
     sink = FlakySink(writes=[{0: DuplicateError("key exists")}])
     outbox = await world.open(sink)
     await world.put(outbox, chunk(0, 1))
@@ -163,7 +163,7 @@ async def test_a_batch_that_is_refused_as_a_whole_is_bisected(world: World, erro
 
 
 async def test_the_cursor_follows_a_bisection(world: World) -> None:
-    """What a bisection has stored must not be sent again after a crash in its middle."""
+    """Records that a bisection has stored must not be sent again after a crash in its middle."""
     sink = FlakySink(writes=[SplitError("no"), None, hang])
     outbox = await world.open(sink)
     await world.put(outbox, chunk(*range(10)))
@@ -284,7 +284,7 @@ async def test_one_sink_that_hangs_does_not_delay_another(world: World) -> None:
 
 
 async def test_back_off_grows_to_its_limit_and_starts_anew_after_success(world: World) -> None:
-    """A server that is down for an hour is asked every half minute at most, and one that is back gets all at once."""
+    """A server that is down for an hour is asked every half minute at most, and starts anew when it is back."""
     sink = FlakySink(writes=[*[RetryableError("down")] * 20, None, RetryableError("again")])
     outbox = await world.open(sink, options(retry={"initial": "500ms", "max": "30s"}))
     await world.put(outbox, chunk(1))

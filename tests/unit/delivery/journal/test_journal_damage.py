@@ -1,4 +1,4 @@
-"""What happens to a journal whose file was damaged: it starts, says so, and loses nothing that can be read."""
+"""A journal whose file was damaged starts, reports it, and loses nothing that can be read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def crashed(directory: Path) -> World:
 
 
 async def delivered(world: World) -> tuple[list[int], Outbox]:
-    """What a sink gets of `world` when it is started, once nothing waits."""
+    """Return the numbers that a sink gets of `world` when it is started, once no record waits."""
     sink = MemorySink()
     outbox = await world.open(sink, options(lanes=2))
     await world.advance_until(lambda: not outbox.counters.buffered)
@@ -67,8 +67,8 @@ def offsets(size: int, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("part", range(12))
-async def test_a_truncated_file_gives_what_its_remaining_pages_hold(tmp_path: Path, part: int) -> None:
-    """A torn tail is what a power cut leaves; everything before it is still there to be read."""
+async def test_records_in_the_remaining_pages_of_a_truncated_file_are_delivered(tmp_path: Path, part: int) -> None:
+    """A power cut leaves a torn tail; everything before it can be read."""
     world = await filled(tmp_path / "a")
     data = world.path.read_bytes()
     keep = (part * 2 + 1) * len(data) // 24 + part * 7
@@ -110,7 +110,7 @@ async def test_flipped_bytes_cost_no_more_than_the_blocks_they_hit(tmp_path: Pat
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_one_flipped_bit_anywhere_costs_one_block_at_most(tmp_path: Path, seed: int) -> None:
-    """Schema, indexes, positions, counters can be made anew from the records, and a record proves its place itself."""
+    """Schema, indexes, positions and counters can be made anew from the blocks, whose checksums cover their places."""
     world = await filled(tmp_path / "a", text=20, blocks=40)
     data = world.path.read_bytes()
     random = Random(seed)
@@ -131,8 +131,8 @@ async def test_one_flipped_bit_anywhere_costs_one_block_at_most(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("change", ["seq = seq + 1000", "lane = lane + 5", "count = count + 1", "cursor = 70"])
-async def test_a_block_of_which_the_place_has_changed_is_not_believed(tmp_path: Path, change: str) -> None:
-    """Its data may be sound: delivered as another record, or as settling others, it would cost order, or more."""
+async def test_a_block_with_a_changed_place_is_rejected(tmp_path: Path, change: str) -> None:
+    """Its data may be intact. Delivered as other records, or moving a cursor, it would cost order or records."""
     world = await filled(tmp_path, blocks=6)
     with sqlite3.connect(world.path) as db:
         db.execute(f"UPDATE block SET {change} WHERE id = 3")
@@ -147,8 +147,8 @@ async def test_a_block_of_which_the_place_has_changed_is_not_believed(tmp_path: 
 
 
 @pytest.mark.parametrize(("was", "is_now"), [('"cursor":0', '"cursor":9'), ('"next_seq":10', '"next_seq":4')])
-async def test_a_position_that_has_changed_is_not_believed(tmp_path: Path, was: str, is_now: str) -> None:
-    """A cursor that is too high would skip what waits; a number that is too low would be given twice."""
+async def test_a_changed_position_is_rejected(tmp_path: Path, was: str, is_now: str) -> None:
+    """A cursor that is too high would skip waiting records; a next number that is too low would be given twice."""
     world = await filled(tmp_path, blocks=6)
     with sqlite3.connect(world.path) as db:
         db.execute("UPDATE sink SET state = replace(state, ?, ?)", (was, is_now))
@@ -180,7 +180,7 @@ async def test_a_block_that_the_index_misses_is_found_all_the_same(tmp_path: Pat
 
 
 async def test_a_block_that_the_index_puts_into_another_lane_is_not_delivered_there(tmp_path: Path) -> None:
-    """It is sound, it only stands in the wrong place: there it would come twice, or out of order."""
+    """Its data is intact. In the other lane it would be delivered twice, or out of order."""
     world = await filled(tmp_path, blocks=40)
     data = bytearray(world.path.read_bytes())
     with sqlite3.connect(world.path) as db:
@@ -213,8 +213,8 @@ def _forget_in_index(path: Path, index: str, kept: str) -> None:
 
 
 async def test_a_flipped_bit_in_the_log_costs_one_block_and_not_all_that_follow(tmp_path: Path) -> None:
-    """SQLite takes what stands behind it for never written. But it was acknowledged, and a sink that stores how far it
-    is would take numbers that are given again for what it has already."""
+    """SQLite takes the commits after it for never written. They were acknowledged, and a sink that stores its position
+    would skip records that get their numbers again."""
     world = await crashed(tmp_path)
     log = world.path.with_name(FILE + "-wal")
     data = log.read_bytes()
@@ -233,8 +233,8 @@ async def test_a_flipped_bit_in_the_log_costs_one_block_and_not_all_that_follow(
 
 
 @pytest.mark.parametrize("place", [-5000, -100])
-async def test_a_commit_that_a_power_cut_tore_is_no_damage(tmp_path: Path, place: int) -> None:
-    """Nobody was told that it is safe. The file is whole; putting it aside would only alarm people."""
+async def test_a_commit_torn_by_a_power_cut_is_not_damage(tmp_path: Path, place: int) -> None:
+    """It was never acknowledged. The file is intact; a quarantine would only alarm people."""
     world = await filled(tmp_path / "a", blocks=10)
     await world.start()
     outbox = await world.open(never_connected(), options(lanes=2))
@@ -255,7 +255,7 @@ async def test_a_commit_that_a_power_cut_tore_is_no_damage(tmp_path: Path, place
 
 
 async def test_deleted_blocks_do_not_hide_those_that_took_their_ids(tmp_path: Path) -> None:
-    """With its header lost nothing says which pages of a file are free; what is on them may be read as well."""
+    """Without the header it is unknown which pages are free, so that deleted rows on them are read as well."""
     world = await filled(tmp_path, blocks=100)
     with sqlite3.connect(world.path, isolation_level=None) as db:
         db.execute("PRAGMA secure_delete = OFF")
@@ -275,7 +275,7 @@ async def test_deleted_blocks_do_not_hide_those_that_took_their_ids(tmp_path: Pa
     await world.stop()
 
 
-async def test_a_block_that_names_a_sink_that_never_was_is_kept(tmp_path: Path) -> None:
+async def test_a_block_of_an_unknown_sink_is_kept(tmp_path: Path) -> None:
     """A wrong number in one block must not keep everything else from being served."""
     world = await filled(tmp_path, blocks=10)
     with sqlite3.connect(world.path) as db:
@@ -298,7 +298,7 @@ async def test_a_block_that_names_a_sink_that_never_was_is_kept(tmp_path: Path) 
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_a_damaged_log_costs_no_more_than_it_held(tmp_path: Path, seed: int) -> None:
-    """The log beside the file is what a crash leaves; its tail is where a power cut strikes first."""
+    """A crash leaves a log beside the file, and a power cut damages its tail first."""
     world = await crashed(tmp_path)
     log = world.path.with_name(FILE + "-wal")
     data = bytearray(log.read_bytes())
@@ -318,7 +318,7 @@ async def test_a_damaged_log_costs_no_more_than_it_held(tmp_path: Path, seed: in
 
 
 async def test_a_missing_log_is_reported(tmp_path: Path) -> None:
-    """Who deletes the -wal file after a crash loses what was acknowledged; it must at least be said."""
+    """Deleting the -wal file after a crash loses acknowledged records, which must be reported."""
     world = await filled(tmp_path / "a", blocks=10)
     await world.start()
     outbox = await world.open(never_connected(), options(lanes=2))
@@ -338,7 +338,7 @@ async def test_a_missing_log_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("garbage", [b"", b"not a database at all", b"\0" * 10_000, bytes(range(256)) * 64])
 async def test_a_file_of_garbage_is_quarantined_and_a_new_one_begun(tmp_path: Path, garbage: bytes) -> None:
-    """The service starts, whatever lies where the journal should be."""
+    """The service starts, whatever the file of the journal holds."""
     world = World(tmp_path)
     world.path.write_bytes(garbage)
 
@@ -354,7 +354,7 @@ async def test_a_file_of_garbage_is_quarantined_and_a_new_one_begun(tmp_path: Pa
 
 
 async def test_two_damaged_files_do_not_overwrite_each_other_in_quarantine(tmp_path: Path) -> None:
-    """What is put aside is evidence, and may be all that is left of somebody's data."""
+    """A quarantined file may hold the last copy of somebody's data."""
     world = World(tmp_path)
     kept = []
     for garbage in (b"one", b"two"):
@@ -365,7 +365,7 @@ async def test_two_damaged_files_do_not_overwrite_each_other_in_quarantine(tmp_p
 
 
 async def test_a_block_that_fails_its_checksum_is_quarantined_and_the_rest_delivered(tmp_path: Path) -> None:
-    """Bit rot in one block must not stop a lane, nor be met again and again."""
+    """One damaged block must neither stop a lane nor be read again and again."""
     world = await filled(tmp_path, blocks=6)
     with sqlite3.connect(world.path) as db:
         db.execute(
@@ -386,7 +386,7 @@ async def test_a_block_that_fails_its_checksum_is_quarantined_and_the_rest_deliv
 
 
 async def test_a_page_that_goes_bad_while_running_is_repaired_without_a_restart(tmp_path: Path) -> None:
-    """Damage that is found when a backlog is read must not need a person."""
+    """Damage that is found while a backlog is read takes no action of a person."""
     world = await filled(tmp_path, text=400)
     with sqlite3.connect(world.path) as db:
         (root,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'block'").fetchone()
@@ -414,7 +414,7 @@ async def test_a_page_that_goes_bad_while_running_is_repaired_without_a_restart(
 
 
 async def test_a_journal_of_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
-    """Going back a version must not destroy what the newer one wrote."""
+    """A downgrade must not destroy the data of the newer version."""
     world = await filled(tmp_path, blocks=2)
     with sqlite3.connect(world.path) as db:
         db.execute("PRAGMA user_version = 999")
@@ -470,7 +470,7 @@ async def test_dead_letters_and_counters_survive_damage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moved", [(), ("",), ("", "-wal")])
 async def test_a_rescue_that_was_interrupted_is_completed(tmp_path: Path, moved: tuple[str, ...]) -> None:
-    """A crash between putting the damaged file aside and putting the rescued one in its place must lose neither."""
+    """A crash between the moves of the damaged and of the rescued file must lose neither."""
     world = await filled(tmp_path / "a")
     rescued = world.path.with_name(FILE + ".salvaged")
     world.path.replace(rescued)
@@ -489,8 +489,8 @@ async def test_a_rescue_that_was_interrupted_is_completed(tmp_path: Path, moved:
 
 
 async def test_a_rescue_that_failed_leaves_nothing_to_be_completed(tmp_path: Path) -> None:
-    """The process goes on with the damaged file. What was salvaged of it before must not take its place at the next
-    start: messages that were acknowledged meanwhile would be gone."""
+    """The process goes on with the damaged file. The salvaged one must not replace it at the next start, because it
+    lacks the records of the time between."""
     world = await filled(tmp_path)
     await world.start()
     outbox = await world.open(never_connected(), options(lanes=2))

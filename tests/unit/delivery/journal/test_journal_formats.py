@@ -1,4 +1,4 @@
-"""Files of every format there ever was open, with all that is in them."""
+"""Files of every earlier format open with all their records."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FORMATS = sorted((Path(__file__).parent / "formats").glob("*.sql"))
 
 
 @pytest.mark.parametrize("dump", FORMATS, ids=lambda path: f"format {path.stem}")
-async def test_a_journal_of_an_earlier_format_opens_with_all_that_is_in_it(tmp_path: Path, dump: Path) -> None:
-    """Who upgrades keeps the backlog. A new format adds a dump of itself here, and changes none."""
+async def test_a_journal_of_an_earlier_format_opens_with_all_its_records(tmp_path: Path, dump: Path) -> None:
+    """An upgrade keeps the backlog. A new format adds a dump of itself, and changes no other."""
     world = World(tmp_path)
     db = sqlite3.connect(world.path)
     db.executescript(dump.read_text())
@@ -40,7 +40,7 @@ async def test_a_journal_of_an_earlier_format_opens_with_all_that_is_in_it(tmp_p
 
 
 def test_every_format_has_a_dump() -> None:
-    """Else the test above tests less than it says."""
+    """Otherwise the test above covers less than it states."""
     assert [path.stem for path in FORMATS] == [str(number) for number in range(1, schema.FORMAT + 1)]
 
 

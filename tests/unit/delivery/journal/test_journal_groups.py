@@ -1,4 +1,4 @@
-"""How groups are committed, and what a hold says."""
+"""Group commits and their holds."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_everything_put_in_one_turn_is_one_commit(world: World) -> None:
     assert await count(world, "block") == 6
 
 
-async def test_a_ticket_is_shared_by_all_of_a_group_and_done_when_nothing_is_open(world: World) -> None:
+async def test_a_hold_is_shared_by_a_group_and_done_when_nothing_is_open(world: World) -> None:
     """There is no future per message."""
     assert world.journal.hold().done
     append(world, "a", 0, 1)
@@ -68,7 +68,7 @@ async def test_a_ticket_is_shared_by_all_of_a_group_and_done_when_nothing_is_ope
 
 
 async def test_a_group_fills_while_the_one_before_is_written(tmp_path: Path) -> None:
-    """That is how groups grow with the load by themselves."""
+    """Groups grow with the load by themselves."""
     world = World(tmp_path, make_worker=SlowDisk)
     await world.start()
     commits = world.journal.commits
@@ -97,7 +97,7 @@ async def test_a_group_stays_open_while_every_turn_brings_more(world: World) -> 
     assert world.journal.commits == commits + 1
 
 
-async def test_what_a_rule_counts_during_a_commit_is_stored_with_the_next(tmp_path: Path) -> None:
+async def test_counts_of_a_rule_during_a_commit_are_stored_with_the_next(tmp_path: Path) -> None:
     """A message that only one rule filters out makes no record: nothing else would bring its count to the disk."""
     world = World(tmp_path, make_worker=SlowDisk)
     await world.start()
@@ -116,8 +116,8 @@ async def test_what_a_rule_counts_during_a_commit_is_stored_with_the_next(tmp_pa
     await world.journal.stop()
 
 
-async def test_a_disk_that_does_not_keep_up_is_felt(tmp_path: Path) -> None:
-    """Who waits for no commit is asked to wait once too much does: memory is not the place for it."""
+async def test_a_disk_that_does_not_keep_up_causes_back_pressure(tmp_path: Path) -> None:
+    """Publishers without acknowledgements have to wait too: records that wait for the disk are bounded in memory."""
     world = World(tmp_path, make_worker=SlowDisk)
     await world.start()
     SlowDisk.is_slow = True
@@ -135,7 +135,7 @@ async def test_a_disk_that_does_not_keep_up_is_felt(tmp_path: Path) -> None:
 
 
 async def test_callbacks_are_called_once_and_at_once_when_done(world: World) -> None:
-    """A broker's acknowledgements hang on them."""
+    """The broker's acknowledgements are released by them."""
     calls: list[str] = []
     append(world, "a", 0, 1)
     hold = world.journal.hold()
@@ -148,7 +148,7 @@ async def test_callbacks_are_called_once_and_at_once_when_done(world: World) -> 
 
 
 async def test_a_callback_that_fails_does_not_keep_the_others_from_being_called() -> None:
-    """One connection's trouble must not hold back all others' acknowledgements."""
+    """The failure of one connection must not hold back the acknowledgements of others."""
     hold = CommitHold()
     calls: list[int] = []
     hold.add_done_callback(lambda: calls.remove(7))
@@ -157,8 +157,8 @@ async def test_a_callback_that_fails_does_not_keep_the_others_from_being_called(
     assert calls == [1]
 
 
-async def test_a_failed_ticket_raises_for_who_waits() -> None:
-    """Nobody must take a group for safe that is not."""
+async def test_waiting_for_a_failed_hold_raises() -> None:
+    """A caller must not take records for safe that are not."""
     hold = CommitHold()
     hold.complete(OSError("disk"))
     assert hold.failed
@@ -166,7 +166,7 @@ async def test_a_failed_ticket_raises_for_who_waits() -> None:
         await hold.wait()
 
 
-async def test_lanes_hear_of_their_records_in_order_with_their_numbers(world: World) -> None:
+async def test_lanes_get_their_committed_records_in_order_with_their_numbers(world: World) -> None:
     """Numbers count from one within a lane, without a gap."""
     lane = world.journal.sink("a").lane(3)
     lane.listener = listener = Listener()
@@ -180,7 +180,7 @@ async def test_lanes_hear_of_their_records_in_order_with_their_numbers(world: Wo
 
 
 async def test_positions_and_counters_are_stored_soon_though_nothing_is_put(world: World) -> None:
-    """Else an idle hour would be delivered again after a crash."""
+    """Otherwise the last records before an idle hour would be delivered again after a crash."""
     append(world, "a", 0, 1)
     await world.journal.hold().wait()
     sink = world.journal.sink("a")
@@ -201,7 +201,7 @@ async def test_an_idle_journal_writes_nothing(world: World) -> None:
 
 
 async def test_a_journal_may_be_stopped_twice_and_before_it_started(tmp_path: Path) -> None:
-    """Whoever cleans up need not know how far things came."""
+    """Code that cleans up after a failed start need not know how far it came."""
     journal = Journal(tmp_path / "j.sqlite", clock=FakeClock(), make_worker=InlineWorker)
     await journal.stop()
     await journal.start()
@@ -233,12 +233,12 @@ async def test_a_disk_that_is_full_when_the_journal_is_closed_costs_nothing(tmp_
 
 
 def threads_of_its_own() -> list[str]:
-    """The threads that run, without those that asyncio keeps for the next one who asks."""
+    """Return the names of the threads that run, without those of asyncio's pool."""
     return [thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")]
 
 
 async def test_starting_and_stopping_with_threads_many_times_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Threads, timers and files must all be given back, also when work is under way."""
+    """Threads, timers and files are released, also when a commit is under way."""
     before = threads_of_its_own()
     for round_ in range(15):
         journal = Journal(tmp_path / "j.sqlite")
@@ -256,7 +256,7 @@ async def test_starting_and_stopping_with_threads_many_times_leaves_nothing_behi
 
 
 async def test_a_file_states_its_format_and_is_small_when_new(world: World) -> None:
-    """An upgrade must be able to tell what it has before it."""
+    """An upgrade must be able to recognize the format of a file."""
     assert await world.journal.store.query(lambda db: db.execute("PRAGMA user_version").fetchone()) == (FORMAT,)
     assert await world.journal.store.query(lambda db: db.execute("PRAGMA synchronous").fetchone()) == (2,)
     assert await world.journal.store.query(lambda db: db.execute("PRAGMA journal_mode").fetchone()) == ("wal",)
@@ -264,7 +264,7 @@ async def test_a_file_states_its_format_and_is_small_when_new(world: World) -> N
 
 
 async def test_a_read_that_fails_is_a_journal_error(world: World) -> None:
-    """What SQLite raises does not leave the journal."""
+    """Errors of SQLite are translated by the store."""
 
     def broken(db: sqlite3.Connection) -> None:
         error = sqlite3.OperationalError("disk I/O error")
@@ -276,7 +276,7 @@ async def test_a_read_that_fails_is_a_journal_error(world: World) -> None:
 
 
 def test_blocks_come_back_as_they_were_packed() -> None:
-    """The whole journal rests on it."""
+    """Records on disk are those that were put."""
     chunks = [chunk(1, 2, client="a"), chunk({"n": 2**80, "b": b"\xff"}, client="b"), chunk(*range(500))]
     unpacked = unpack(pack(chunks))
     assert [item.rows for item in unpacked] == [item.rows for item in chunks]
@@ -286,13 +286,13 @@ def test_blocks_come_back_as_they_were_packed() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"\x01", b"\x01\0\0\0", b"\x01\0\0\0\x02\0\0\0\xc0", b"\xff\xff\xff\xff", b"\0" * 5]
 )
-def test_what_is_no_block_is_refused(data: bytes) -> None:
-    """Only the documented error comes out of damage."""
+def test_data_that_is_not_a_block_is_refused(data: bytes) -> None:
+    """Damage raises the documented error, and no other."""
     with pytest.raises(ValueError, match="block"):
         unpack(data)
 
 
 def test_a_chunk_of_another_shape_is_refused() -> None:
-    """A valid block may still hold what is no chunk."""
+    """A valid block may still hold something else than chunks."""
     with pytest.raises(ValueError, match="chunk"):
         Chunk.decode(b"\xc0")

@@ -1,4 +1,4 @@
-"""What ``kill -9`` leaves: every record whose hold was done."""
+"""After ``kill -9`` every record whose hold was done is there."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ async def test_a_killed_process_loses_nothing_it_has_acknowledged(tmp_path: Path
 
 
 async def test_a_process_killed_before_it_wrote_anything_has_lost_nothing(tmp_path: Path) -> None:
-    """It began a moment ago, and the log beside the file was not there yet. Who is told that it was lost looks for
-    messages that never were, and sinks forget how far they are."""
+    """The log beside the file did not exist yet. A report that it was lost would be wrong, and would make sinks forget
+    their positions."""
     world = World(tmp_path / "a", make_worker=ThreadWorker)
     await world.start()
     await world.stop()
@@ -102,9 +102,9 @@ async def test_a_process_killed_before_it_wrote_anything_has_lost_nothing(tmp_pa
     await world.stop()
 
 
-async def test_a_start_that_is_given_up_ends_only_when_nothing_touches_the_file_any_more(tmp_path: Path) -> None:
-    """Ctrl-C while a journal is salvaged: that goes on in its thread, and the lock of the data directory must not be
-    free before it is through."""
+async def test_a_cancelled_start_ends_only_when_nothing_uses_the_file_any_more(tmp_path: Path) -> None:
+    """Ctrl-C while a journal is salvaged: the salvage goes on in its thread, and the lock of the data directory must
+    not be released before it has ended."""
     path = tmp_path / FILE
     path.write_bytes(b"garbage" * 1000)
     begun, go_on = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""What was delivered stays for replay, and goes in small steps."""
+"""Delivered records are kept for replay, and deleted in small steps."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ async def test_delivered_records_stay_for_their_time(world: World) -> None:
     assert await blocks(world) == 0
 
 
-async def test_no_more_than_the_allowed_bytes_stay(world: World) -> None:
-    """A busy sink must not fill the disk with what it has delivered; the oldest go first."""
+async def test_no_more_than_retain_bytes_are_kept(world: World) -> None:
+    """A busy sink must not fill the disk with delivered records; the oldest are deleted first."""
     outbox = await world.open(MemorySink(), options(buffer={"retain_bytes": 5000}))
     for n in range(40):
         await world.put(outbox, chunk({"n": n, "text": "x" * 1000}))
@@ -38,7 +38,7 @@ async def test_no_more_than_the_allowed_bytes_stay(world: World) -> None:
     assert kept[-1] == (40,)
 
 
-async def test_with_nothing_to_be_kept_blocks_go_once_delivered(world: World) -> None:
+async def test_blocks_are_deleted_once_delivered_when_nothing_is_retained(world: World) -> None:
     """Some want no history."""
     outbox = await world.open(MemorySink(), options(buffer={"retain": 0}))
     for n in range(3 * BLOCKS_AT_ONCE):
@@ -47,8 +47,8 @@ async def test_with_nothing_to_be_kept_blocks_go_once_delivered(world: World) ->
     assert await blocks(world) == 0
 
 
-async def test_what_waits_is_never_deleted(world: World) -> None:
-    """However old it is, and however much."""
+async def test_waiting_records_are_never_deleted(world: World) -> None:
+    """However old they are, and however many."""
     sink = FlakySink(connects=[NotConnectedError("away")] * 100_000)
     outbox = await world.open(sink, options(buffer={"retain": 0, "retain_bytes": 0}, retry={"max": "1h"}))
     for n in range(20):
@@ -57,8 +57,8 @@ async def test_what_waits_is_never_deleted(world: World) -> None:
     assert await blocks(world) == 20
 
 
-async def test_of_a_sink_that_is_not_open_nothing_is_deleted(world: World) -> None:
-    """Whoever takes a sink out of the configuration may want its data yet."""
+async def test_nothing_is_deleted_of_a_sink_that_is_not_open(world: World) -> None:
+    """The records of a sink that was removed from the configuration may still be wanted."""
     outbox = await world.open(MemorySink(), options(buffer={"retain": 0}))
     await world.put(outbox, chunk(1))
     await world.stop()
@@ -68,8 +68,8 @@ async def test_of_a_sink_that_is_not_open_nothing_is_deleted(world: World) -> No
     assert world.journal.sinks["s"].retain_ms is None
 
 
-async def test_pages_go_back_to_the_file_system(world: World) -> None:
-    """After an outage the file becomes small again by itself."""
+async def test_free_pages_are_returned_to_the_file_system(world: World) -> None:
+    """After an outage the file shrinks by itself."""
     sink = FlakySink(connects=[NotConnectedError("away")])
     outbox = await world.open(sink, options(buffer={"retain": 0}))
     for n in range(400):
@@ -83,7 +83,7 @@ async def test_pages_go_back_to_the_file_system(world: World) -> None:
     assert small < full * 0.6
 
 
-async def test_the_sum_of_what_is_kept_survives_a_restart(world: World) -> None:
+async def test_the_sum_of_retained_bytes_survives_a_restart(world: World) -> None:
     """A sum that drifts would delete too early or too late."""
     config = options(buffer={"retain_bytes": 5000})
     outbox = await world.open(MemorySink(), config)

@@ -42,8 +42,8 @@ def test_what_is_stored_is_settled_at_once() -> None:
     assert (step.settled.through, step.settled.delivered, step.action) == (3, 3, Action.GO_ON)
 
 
-def test_nothing_is_settled_past_a_record_that_is_still_to_be_sent() -> None:
-    """The cursor must never pass what a crash would then lose.
+def test_nothing_is_settled_past_a_record_that_is_not_settled() -> None:
+    """The cursor must never pass a record that a crash would then lose.
 
     Of ten records all but 4 and 5 are stored; these two are then refused together, and 4 is stored alone: neither
     that nor what was stored before may move the cursor until 5 is settled too.
@@ -57,11 +57,11 @@ def test_nothing_is_settled_past_a_record_that_is_still_to_be_sent() -> None:
     assert sent(work) == [5]
     third = work.answer(RejectError("bad"), 1)
     assert third.settled is not None
-    assert (third.settled.through, third.settled.delivered, len(third.settled.letters)) == (10, 9, 1)
+    assert (third.settled.through, third.settled.delivered, len(third.settled.given_up)) == (10, 9, 1)
     assert work.part is None
 
 
-def test_a_clean_half_is_settled_on_its_own() -> None:
+def test_a_half_without_errors_is_settled_on_its_own() -> None:
     """A bisection of five hundred records that is cut off half way must not begin anew."""
     work = BatchProgress(batch(10), RETRY)
     work.answer(SplitError("no"), 1)
@@ -82,15 +82,15 @@ def test_a_clean_half_is_settled_on_its_own() -> None:
         (ZeroDivisionError("x"), Action.BACK_OFF),
     ],
 )
-def test_each_class_of_error_asks_for_its_own_step(error: Exception, action: Action) -> None:
+def test_each_class_of_error_has_its_own_step(error: Exception, action: Action) -> None:
     """The table in the module's docstring."""
     work = BatchProgress(batch(4), RETRY)
     assert work.answer(error, 1).action is action
     assert work.part is not None
 
 
-def test_of_several_reasons_the_most_far_reaching_decides() -> None:
-    """To retry what needs a person would only fill the log."""
+def test_of_several_errors_the_most_far_reaching_one_decides() -> None:
+    """A retry of a configuration mistake would only fill the log."""
     work = BatchProgress(batch(4), RETRY)
     step = work.answer(Failures({0: RetryableError("later"), 1: HoldError("rights"), 2: DuplicateError("has it")}), 1)
     assert step.action is Action.HOLD
@@ -101,7 +101,7 @@ def test_indices_that_do_not_exist_are_passed_over() -> None:
     """A connector's mistake must not count records twice."""
     step = BatchProgress(batch(2), RETRY).answer(Failures({7: RejectError("?"), -1: RejectError("?")}), 1)
     assert step.settled is not None
-    assert (step.settled.delivered, step.settled.letters) == (2, [])
+    assert (step.settled.delivered, step.settled.given_up) == (2, [])
 
 
 def test_a_duplicate_among_many_is_found_by_bisection() -> None:
@@ -118,7 +118,7 @@ def test_a_duplicate_among_many_is_found_by_bisection() -> None:
 
 
 def test_a_segment_is_split_at_any_record_without_losing_a_byte() -> None:
-    """Batches cut through chunks."""
+    """The limits of a batch need not be those of chunks."""
     whole = segment(1, 3, 1, 5)
     for rows in range(1, 9):
         front, rest = split(whole, rows)
@@ -128,7 +128,7 @@ def test_a_segment_is_split_at_any_record_without_losing_a_byte() -> None:
 
 
 def test_a_gap_that_is_read_while_records_keep_coming_closes() -> None:
-    """Else a lane that once fell behind would read from disk for ever."""
+    """Otherwise a lane that once fell behind would read from disk for ever."""
     queue = LaneQueue("s", 0, cursor=0, committed=6, size_max=10_000)
     assert queue.gap(6) == (1, 6)
     queue.committed(segment(7, 2))
