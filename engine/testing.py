@@ -71,7 +71,7 @@ class FakeClock:
         return self._timers[0][0] if self._timers else None
 
     async def advance(self, seconds: float) -> None:
-        """Let `seconds` pass. Timers are called in the order of their times; the tasks that one wakes run before the next."""
+        """Let `seconds` pass. Timers are called in order, and tasks that one wakes run before the next is called."""
         until = self._elapsed + seconds
         await pump()
         while (due := self.next_at) is not None and due <= until:
@@ -165,11 +165,11 @@ class MemorySink(Sink):
 
 
 class FlakySink(MemorySink):
-    """Answers as scripted, first to last; then everything succeeds.
+    """A sink that answers as scripted; after the last answer everything succeeds.
 
-    `writes` is what `write` does: None stores the batch, an exception is raised, a mapping is returned and the other
-    records are stored; a callable is asked with the batch and its answer, awaited where needed, is used in its place.
-    `connects_answers` is the same for `connect`.
+    `writes` are the answers of `write`. None stores the batch; an exception is raised; a mapping is returned, and the
+    other records are stored; a callable is called with the batch, and its result, awaited where needed, is the answer.
+    `connects` are those of `connect`.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ barrier     order when keys move between lanes
 unstorable  rows that cannot be stored, and `preview` of them
 lane        delivers the records of one lane, one batch at a time
 queue       the lane's waiting records, in memory and on disk
-progress    what follows from a sink's answer
+progress    the next step after each answer of the sink
 connection  the connection of one sink, shared by its lanes
 journal     the durable queue on disk
 """

@@ -1,12 +1,14 @@
 """The limits of a sink's buffer: whether it is full, whether new records are refused, and how much has to be dropped.
 
-when_full      at the limit                                        refusing
-─────────────  ──────────────────────────────────────────────────  ─────────────────────────────────────
-refuse         what has been accepted already is taken all the     from the limit until the buffer has
-               same; a publisher is told before                    sunk to `REFUSING_UNTIL` of it
-drop_newest    a chunk that does not fit is dropped                only while the journal fails
-drop_oldest    a chunk is taken, then the oldest records are       only while the journal fails
-               dropped until the buffer is within its limits
+    when_full      a chunk at the limit                               new publishes are refused
+    ─────────────  ─────────────────────────────────────────────────  ─────────────────────────────────────
+    refuse         is taken: publishers are refused before they put   from the limit until the buffer has
+                                                                      sunk to `REFUSING_UNTIL` of it
+    drop_newest    is dropped                                         only while the journal fails
+    drop_oldest    is taken, and the oldest records are dropped       only while the journal fails
+                   until the buffer is within its limits
+
+The limits are ``buffer.max_bytes`` and ``buffer.max_events``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ that is delivered would let in exactly one more, and publishers would be refused
 
 
 class Admission:
-    """The limits `buffer` applied to what waits in `sink`. Changes nothing."""
+    """The limits of `buffer`, applied to the waiting records of `sink`. Changes nothing."""
 
     def __init__(self, buffer: BufferConfig, sink: SinkLog) -> None:
         self.when_full = buffer.when_full
@@ -49,7 +51,7 @@ class Admission:
 
     def excess(self) -> tuple[int, int]:
         """Return how many records have to go until the buffer is within its limits, and how many bytes each counts
-        for: the average of what waits, since the records themselves may be on disk."""
+        for: the average of the waiting records, since these may be on disk."""
         waiting, buffered = self._state.waiting_bytes, self._counters.buffered
         row_bytes = max(waiting // max(buffered, 1), 1)
         rows = (waiting - self._bytes_max) // row_bytes + 1

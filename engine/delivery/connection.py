@@ -79,30 +79,30 @@ class SinkConnection:
             await wake_up.wait()
 
     def lost(self, error: BaseException) -> None:
-        """A lane found the connection lost."""
+        """Disconnect, because a lane found the connection lost."""
         if self.is_open:
             self._close("disconnected", error)
 
     def hold(self, error: BaseException) -> None:
-        """A lane found a configuration mistake: it takes a person to change something before a write can succeed."""
+        """Write nothing until a probe succeeds, because a lane found a configuration mistake."""
         if self.state != "held":
             log.warning("sink held", sink=self._sink_id, reason=text_of(error))
         self._close("held", error)
 
     def degraded(self, error: BaseException) -> None:
-        """A lane has to try again over this connection."""
+        """Note that a lane has to try again over this connection."""
         self.last_error = text_of(error)
         if self.is_open:
             self._set("degraded", self.last_error)
 
     def healthy(self) -> None:
-        """A write succeeded."""
+        """Note that a write succeeded."""
         self._failures = 0
         if self.is_open and self.state != "connected":
             self._set("connected", None)
 
     def stopped(self) -> None:
-        """Nothing is written any more."""
+        """Note that nothing is written any more."""
         self.is_open = False
         self.next_attempt_ms = None
         self._set("stopped", None)

@@ -21,7 +21,7 @@ from engine.model.metrics import RuleCounters
 
 
 class Snapshot(NamedTuple):
-    """Positions and counters as text, and what they are of."""
+    """Positions and counters as text, with their sinks and rules."""
 
     sinks: list[tuple[int, str, str]]
     """Id, name and state of each sink."""
@@ -33,7 +33,7 @@ class Snapshot(NamedTuple):
 
 
 class Changes:
-    """What of `rules`, and of sinks that are touched, is not on disk yet."""
+    """The sinks that were touched, and those of `rules` that have counted, since they were last written."""
 
     def __init__(self, rules: Mapping[str, RuleCounters]) -> None:
         self._rules = rules
@@ -44,20 +44,20 @@ class Changes:
         """Rules of a commit that failed: the counters of sinks in the next one belong to theirs."""
 
     def touch(self, sink: SinkLog) -> None:
-        """The positions or counters of `sink` have changed."""
+        """Note that positions or counters of `sink` have changed."""
         self._sinks.add(sink)
 
     def touch_all(self, sinks: Iterable[SinkLog]) -> None:
-        """Everything has to be written anew: the file has been replaced by an older state."""
+        """Have everything written anew, because the file was replaced by an older state."""
         self._sinks.update(sinks)
         self._unwritten.update(self._rules)
 
     def mark_loaded(self) -> None:
-        """All rules are as they are on disk."""
+        """Note that all rules are as they are on disk."""
         self._stored = {name: counters.changes() for name, counters in self._rules.items()}
 
     def take(self, rules: set[str], *, everything: bool) -> Snapshot:
-        """Return a snapshot of what was touched and of `rules`; with `everything`, of every rule that has counted."""
+        """Return a snapshot of touched sinks and of `rules`; with `everything`, of every rule that has counted."""
         names = self._changed_rules() if everything else self._known(rules | self._unwritten)
         snapshot = Snapshot(
             [(sink.id, sink.name, dump_checksummed(sink.state, sink.id, sink.name)) for sink in self._sinks],
@@ -69,17 +69,17 @@ class Changes:
         return snapshot
 
     def written(self, snapshot: Snapshot) -> None:
-        """`snapshot` is on disk."""
+        """Note that `snapshot` is on disk."""
         self._stored.update(snapshot.rule_changes)
         self._unwritten.difference_update(snapshot.rule_changes)
 
     def not_written(self, snapshot: Snapshot) -> None:
-        """`snapshot` could not be written."""
+        """Have `snapshot` written again with the next commit."""
         self._sinks |= snapshot.changed_sinks
         self._unwritten.update(snapshot.rule_changes)
 
     def _known(self, names: set[str]) -> list[str]:
-        """Return those of `names` that have counters; a chunk may name a rule that nobody counts for."""
+        """Return those of `names` that have counters; a chunk may name a rule without counters."""
         return [name for name in names if name in self._rules]
 
     def _changed_rules(self) -> list[str]:

@@ -60,7 +60,7 @@ class Committer:
         self._under_way: Commit | None = None
 
     def open(self) -> None:
-        """Write from now on, beginning with what has come meanwhile."""
+        """Write from now on, beginning with the open group."""
         self._is_open = True
         self.group.resume()
 
@@ -97,7 +97,7 @@ class Committer:
         self.group.pause()
 
     def _complete(self, commit: Commit, everything: bool) -> None:
-        """Add positions and counters as they are now, and what is to be deleted."""
+        """Add positions and counters as they are now, and orders to delete old records."""
         commit.time_ms = self._clock.now_ms()
         for entry in commit.entries:
             self._changes.touch(entry.lane.sink)

@@ -2,4 +2,4 @@
 
 
 class DamagedError(Exception):
-    """The journal's file is not what was written: it has to be replaced by what can be read of it."""
+    """The journal's file does not hold what was written. It has to be rescued."""

@@ -8,7 +8,7 @@
 
 Closing is put off while every turn of the event loop brings more callers who wait for the group, for `GATHER_S` at
 most. With one client this costs one turn of the loop, some microseconds; with many clients that have few messages in
-flight it saves up to a quarter of the CPU, because most of what a commit costs does not depend on its content.
+flight it saves up to a quarter of the CPU, because most of the cost of a commit does not depend on its content.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class OpenGroup:
         self.quarantined[:0] = commit.quarantined
 
     def closed(self) -> None:
-        """Note that somebody closes the group now, scheduled or not."""
+        """Note that the group is being closed, scheduled or not."""
         self._is_scheduled = False
 
     def _close_when_quiet(self) -> None:

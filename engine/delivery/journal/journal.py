@@ -37,8 +37,8 @@ TICK_S = 1.0
 commit is tried again."""
 
 GROUP_BYTES = 16 << 20
-"""Stored bytes that may wait for a disk that is slower than what comes. As Python objects they take six times that,
-about 100 MB."""
+"""Stored bytes that may wait for a slow disk in the open group. As Python objects they take six times that, about
+100 MB."""
 
 
 class Journal:
@@ -86,7 +86,7 @@ class Journal:
         return loaded.report
 
     async def stop(self) -> None:
-        """Write what is pending, mark the file as closed in order, and close it. Fine twice, or before `start`."""
+        """Write all changes, mark the file as closed in order, and close it. Fine twice, or before `start`."""
         if not self._is_running:
             return
         try:
@@ -158,12 +158,12 @@ class Journal:
         return self._committer.under_way or _DONE
 
     def pressure(self) -> CommitHold | None:
-        """Return the hold to wait for before more is put, though nobody asks for safety, or None as long as the disk
-        keeps up."""
+        """Return the hold to wait for before more is put, even without acknowledgements; None as long as the disk keeps
+        up."""
         return self.group.hold if self.group.is_paused and self.group.fresh_bytes > GROUP_BYTES else None
 
     def touch(self, sink: SinkLog) -> None:
-        """The positions or counters of `sink` have changed: store them soon."""
+        """Store the positions and counters of `sink` soon, because they have changed."""
         self._changes.touch(sink)
         if self._flush_timer is None and self._is_running:
             self._flush_timer = self.clock.call_later(FLUSH_S, self._flush_due)

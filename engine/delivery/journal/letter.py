@@ -61,6 +61,5 @@ class StoredLetter:
 
     @property
     def record(self) -> Chunk | None:
-        """The record to send again; None where there is none: it is damaged, or it could not be stored and ``row`` is
-        only a preview of it."""
+        """The record to send again; None where it is damaged, or was unstorable (``row`` is only a preview then)."""
         return self.chunk if self.seq else None

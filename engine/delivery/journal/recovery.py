@@ -11,7 +11,7 @@ from engine.model.metrics import RuleCounters
 
 @dataclass(frozen=True, slots=True)
 class RecoveryReport:
-    """What was found when the journal was opened, or when it was last repaired."""
+    """The findings of the last start or repair."""
 
     was_clean: bool = True
     """Whether the last process closed it in order."""
@@ -23,7 +23,7 @@ class RecoveryReport:
     quarantined: Path | None = None
     """Where the damaged file is now."""
     numbers_may_repeat: bool = False
-    """Whether records may get numbers that sinks have seen before. What sinks stored of these numbers is void then."""
+    """Whether records may get numbers that sinks have seen before. Numbers that sinks have stored are void then."""
     is_loss: bool = False
     """Whether acknowledged records may be lost: it is shown as a problem of the service."""
     message: str = "the journal is in order"
@@ -31,7 +31,7 @@ class RecoveryReport:
 
 @dataclass(frozen=True, slots=True)
 class LoadedSink:
-    """What is stored of a sink."""
+    """The stored state of a sink."""
 
     id: int
     name: str
@@ -41,7 +41,7 @@ class LoadedSink:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the journal begins with."""
+    """The stored state of the journal at its start."""
 
     report: RecoveryReport
     sinks: list[LoadedSink] = field(default_factory=list)

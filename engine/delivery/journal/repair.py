@@ -1,8 +1,8 @@
 """Repair of a damaged file while the process goes on.
 
 Damage is found by the writer or by a reader. The file is then moved to quarantine and replaced by a new one with
-everything that can be read of it, while nothing is committed. What is in memory is newer than what the file held, so
-all positions and counters are written anew afterwards. Groups fill meanwhile, readers wait.
+everything that can be read of it, while nothing is committed. Positions and counters in memory are newer than those of
+the file, and are written anew afterwards. Groups fill meanwhile, readers wait.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 
 - Nothing of a sink is deleted before the sink is opened: one that is no longer configured keeps everything.
 - Nothing above a lane's cursor is deleted.
-- A commit deletes little at a time, so that none waits for it; a sink that has more to delete gets another commit soon.
+- A commit deletes little at a time, so that no acknowledgement waits for it; a sink that has more to delete gets
+  another commit soon.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ class Retention:
         self._sinks = sinks
 
     def orders(self, now_ms: int, *, by_age: bool) -> list[TrimOrder]:
-        """Return what the commit of this moment should delete. Ages are looked at with `by_age`, which is the case
-        once a second, and as long as a sink has more to delete than a commit took."""
+        """Return the orders for the commit of this moment. Ages are looked at with `by_age`, once a second, and as long
+        as a sink has more to delete than a commit took."""
         return [order for sink in self._sinks.values() if (order := _order(sink, now_ms, by_age)) is not None]
 
     def account(self, trimmed: Iterable[Trimmed], now_ms: int) -> bool:
-        """Take note of what was deleted. Return whether there is more to do at once."""
+        """Account for deleted records. Return whether there is more to delete at once."""
         is_unfinished = False
         for done in trimmed:
             for sink in self._sinks.values():

@@ -47,7 +47,7 @@ class LaneListener(Protocol):
     """Receives the records of a lane once they are on disk."""
 
     def committed(self, segment: Segment) -> None:
-        """`segment` is on disk."""
+        """Take records that are on disk now."""
 
 
 class LaneLog:
@@ -74,6 +74,7 @@ class LaneLog:
         if fresh:
             fresh.append(chunk)
         else:
+            # The list is made before the lane is entered: nothing can fail between that and keeping the list.
             first = [chunk]
             self._enter(self)
             self.fresh = first

@@ -122,7 +122,7 @@ def _check_log(path: Path) -> int:
     """Return the number of commits that SQLite will take for torn: at most one, during which the power failed. Raise
     `DamagedError` for more.
 
-    Called before SQLite opens the file, because it deletes what it does not accept.
+    Called before SQLite opens the file, because it deletes frames that it does not accept.
     """
     ignored = count_ignored_commits(path.read_bytes(), PAGE_BYTES)
     if ignored > 1:
@@ -152,7 +152,7 @@ def _after_crash(had_log: bool, ignored: int) -> RecoveryReport:
         numbers_may_repeat=True,
         is_loss=True,
         message="the last process ended without closing the journal, and the journal's log (-wal) is missing:"
-        " what it held is lost",
+        " its content is lost",
     )
 
 

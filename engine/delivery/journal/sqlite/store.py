@@ -32,8 +32,11 @@ log = structlog.get_logger()
 
 
 class SqliteStore:
-    """The SQLite file at `path`. What SQLite raises leaves it as `DamagedError` where the file is at fault, and as
-    `JournalError` otherwise; the answer to `write` has the same classes, but for a disk that refuses."""
+    """The SQLite file at `path`.
+
+    Errors of SQLite are translated: `DamagedError` where the file is at fault, `JournalError` where it cannot be read.
+    A commit that cannot be written is answered with `DamagedError`, or with SQLite's own error.
+    """
 
     def __init__(self, path: Path, make_worker: Callable[[str], Worker], on_renumbered: Callable[[], None]) -> None:
         self._path = path
@@ -41,7 +44,7 @@ class SqliteStore:
         self._on_renumbered = on_renumbered
 
     async def open(self, now_ms: int) -> Loaded:
-        """Open the file, or make it, migrate it, or replace it by what can be read of it."""
+        """Open the file; make, migrate or rescue it where necessary."""
         opened = await self._open(now_ms)
         self._start_workers()
         try:
@@ -80,7 +83,7 @@ class SqliteStore:
             await self.abandon()
 
     async def abandon(self) -> None:
-        """Close the file as it is, once what was submitted has run."""
+        """Close the file as it is, once the submitted jobs have run."""
         await asyncio.to_thread(self._reader.stop)
         await asyncio.to_thread(self._writer.stop)
 
@@ -122,7 +125,7 @@ class SqliteStore:
         self._writer.submit(give_back_pages, answer)
 
     async def rescue(self, reason: str, now_ms: int) -> RecoveryReport:
-        """Replace the damaged file, once what was submitted has run. Raise `JournalError` where that is impossible;
+        """Replace the damaged file, once the submitted jobs have run. Raise `JournalError` where that is impossible;
         then the damaged one stays."""
         await self.abandon()
         try:
