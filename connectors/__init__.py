@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from connectors._shared.identity import forget_identity
 from engine.connector import Sink
 from engine.errors import ConfigError
+from engine.service.extras import install_command
 
 __all__ = ["KINDS", "forget_identity", "load_kind"]
 
@@ -39,7 +40,7 @@ def load_kind(name: str) -> type[Sink]:
             raise
         raise ConfigError(
             f"sinks of type {name} need the package {error.name}, which is not installed",
-            remedy=f"pip install 'headgate[{name}]'",
+            remedy=install_command(name),
         ) from error
     kind: type[Sink] = getattr(module, class_name)
     return kind

@@ -23,6 +23,7 @@ from engine.errors import EvaluationError
 from engine.language.functions.argument import count, refuse
 from engine.language.functions.registry import function
 from engine.model.value import parse_json, to_json
+from engine.service.extras import install_command
 
 _OUTPUTS_MAX = 10_000
 """Bound of the outputs of a program: ``range(1e9)`` has a result of gigabytes for a value of one byte."""
@@ -52,7 +53,7 @@ regular expressions; the environment, text times a number of the value, assignme
 def jq(program: str, value: Any, timeout_ms: int = _TIMEOUT_MS) -> list[Any]:
     """Return the list of all outputs of a jq program for a value, or for JSON text.
 
-    Needs the extra `headgate[jq]`. Fails where the program fails, runs for more than `timeout_ms` (1,000 by default, at
+    Needs the library `jq`. Fails where the program fails, runs for more than `timeout_ms` (1,000 by default, at
     most 60,000), or has more than 10,000 outputs.
     """
     milliseconds = min(count("jq", 3, timeout_ms), _TIMEOUT_MS_MAX)
@@ -77,7 +78,7 @@ def _compiled(program: str) -> tuple[Any, bool]:
         library = import_module("jq")
     except ImportError as error:
         raise EvaluationError(
-            "jq: expected the jq library, found it not installed; install it: pip install 'headgate[jq]'"
+            f"jq: expected the jq library, found it not installed; install it: {install_command('jq')}"
         ) from error
     try:
         return library.compile(program), _ENDLESS.search(program) is not None

@@ -41,6 +41,7 @@ from engine.language.sql.nodes import (
 from engine.language.sql.targets import target_of
 from engine.language.sql.walk import descendants, expressions
 from engine.model.message import MESSAGE_COLUMNS
+from engine.service.extras import install_command
 
 __all__ = ["problems_of"]
 
@@ -250,7 +251,7 @@ def _call(call: Any, functions: Mapping[str, Function]) -> Iterator[Problem]:
             f"write {call.name}({', '.join(function.parameters)})",
         )
     elif function.extra is not None and find_spec(function.extra) is None:
-        remedy = f"install it: pip install 'headgate[{function.extra}]'"
+        remedy = f"install it: {install_command(function.extra)}"
         yield _problem(f"{call.name} needs a library that is not installed", call.name_at, remedy)
 
 

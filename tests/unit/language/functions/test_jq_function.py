@@ -55,7 +55,7 @@ def test_missing_library_error_names_the_package_to_install(monkeypatch: pytest.
     """The library is an extra, which users may lack."""
     monkeypatch.setitem(sys.modules, "jq", None)
     jsonquery._compiled.cache_clear()
-    with pytest.raises(EvaluationError, match=r"pip install 'headgate\[jq\]'"):
+    with pytest.raises(EvaluationError, match=r"pip install 'jq>="):
         FUNCTIONS["jq"].call(".", "1")
 
 
@@ -105,4 +105,4 @@ def test_rule_that_needs_a_missing_library_is_refused_when_it_is_loaded() -> Non
     (problem,) = check_rule("SELECT jq('.', payload) AS x FROM t", without)
 
     assert problem.message == "jq needs a library that is not installed"
-    assert problem.remedy == "install it: pip install 'headgate[no_such_library]'"
+    assert problem.remedy == "install it: pip install 'no_such_library'"
