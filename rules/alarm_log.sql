@@ -1,4 +1,4 @@
--- What hot_rooms republishes comes back in as a message like any other: here it is printed to the terminal.
+-- Prints to the terminal the alarms that hot_rooms republishes, which are ordinary messages.
 INSERT INTO terminal
 SELECT topic, payload.device AS device, payload.temp AS temp
 FROM "alarms/#"

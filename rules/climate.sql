@@ -1,4 +1,4 @@
--- What every room measures, one table row a reading. The room is the second level of the topic.
+-- Readings of all rooms, one table row each. The room is the second level of the topic.
 INSERT INTO readings
 SELECT
   clientid AS device,

@@ -1,4 +1,4 @@
--- Machines report nested JSON; the output is nested anew, with a judgement of how hard the motor works.
+-- Nested JSON of machines, as nested output with other keys and a class of the motor's load.
 INSERT INTO machines
 SELECT
   clientid AS device.id,

@@ -1,4 +1,4 @@
--- Devices that come and go. A client event is selected from like a topic; `reason` says why a device left.
+-- Connects and disconnects of devices. FROM names client events like topics; `reason` is the reason of a disconnect.
 INSERT INTO presence
 SELECT clientid AS device, event, reason, peername AS address, timestamp AS at
 FROM "$events/client/connected", "$events/client/disconnected"

@@ -34,7 +34,7 @@ TICK_S = 0.1
 REPORT_INTERVAL_S = 2.0
 STOP_TIMEOUT_S = 3.0
 AWAY_EVERY_S = 12.0
-"""How often the van loses its connection."""
+"""Time between two losses of the van's connection, in seconds."""
 AWAY_S = 5.0
 
 Reading = Callable[[float, Random], Any]

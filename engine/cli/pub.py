@@ -29,7 +29,7 @@ IN_FLIGHT_MAX = 100
 HEAD_BYTES_MAX = 10
 """Bytes of a PUBLISH beside topic and payload: fixed header, length of the topic, packet id, no properties."""
 PROGRESS_TIMEOUT_S = 30.0
-"""How long to wait for any acknowledgement before failing."""
+"""Longest wait for any acknowledgement, in seconds."""
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""``headgate.yaml``: what the broker, the rules, the API and the log may be told. Every key has a default."""
+"""The model of ``headgate.yaml``: options of broker, rules, API and log. Every key has a default."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from engine.config.model import Model
 from engine.service.log import LogFormat, LogLevel
 
 LISTENER_TYPES_TO_COME = tuple(name for name in ("tls", "ws", "wss", "unix") if name not in TYPES)
-"""Types that a later version has: a project that uses one is told so instead of being called wrong."""
+"""Types of a later version, reported as not available yet instead of unknown."""
 
 _VARIABLE = re.compile(r"\$(\{\w+\}|\w+)")
-"""What a shell would take from the environment."""
+"""A variable in the syntax of a shell."""
 
 PARTS_TO_COME = ("authentication", "authorization")
-"""Keys of which the same is true."""
+"""Keys of a later version, reported in the same way."""
 
 if TYPE_CHECKING:  # a type checker cannot run what makes these two models
     MqttSettings = MqttOptions
@@ -40,7 +40,7 @@ else:
 
 
 def is_token(text: str) -> bool:
-    """Whether `text` can stand in a header as it is."""
+    """Whether `text` is valid in an HTTP header."""
     return text != "" and all("!" <= char <= "~" for char in text)
 
 
@@ -53,45 +53,45 @@ def _token(token: SecretStr) -> SecretStr:
 
 
 class RulesSettings(Model):
-    """Where rules are and what they promise."""
+    """Options of rules."""
 
     dir: Path = Path("rules")
     """The folder of the `*.sql` files."""
     ack: Literal["receive", "buffer"] = "buffer"
-    """When a publish is acknowledged unless the rule says so itself: `buffer` once it stands in the journal of every
-    sink, fsynced; `receive` at once."""
+    """Time of the acknowledgement of a publish, unless the rule has its own: `buffer` acknowledges when the publish is
+    on disk in the journal of every sink, `receive` at once."""
 
 
 class ApiSettings(Model):
-    """The admin API, which `headgate status` asks too."""
+    """Options of the admin API, which `headgate status` and `headgate dlq` need."""
 
     enable: bool = True
-    """Without it `headgate status` and `headgate dlq` have nobody to ask."""
+    """Whether the API is served; `headgate status` and `headgate dlq` need it."""
     bind: Bind = Address("127.0.0.1", 18083)
-    """Address and port; port 0 takes a free one."""
+    """Address and port of the API; port 0 takes a free one."""
     token: Annotated[SecretStr, AfterValidator(_token)] | None = None
-    """What a request must bear (`Authorization: Bearer …`); required off loopback."""
+    """Token that every request must carry (`Authorization: Bearer …`); required off loopback."""
 
 
 class LogSettings(Model):
-    """What the process says."""
+    """Options of the log."""
 
     level: LogLevel = "info"
-    """The least important events that are shown."""
+    """Lowest level of events in the log."""
     format: LogFormat = "console"
-    """`console` for people, `json` for programs: one object a line."""
+    """`console` for people, `json` for programs: one object per line."""
 
 
 class Settings(Model):
-    """The whole of `headgate.yaml`."""
+    """All options of `headgate.yaml`."""
 
     data_dir: Path = Path("data")
-    """Where the journal is kept, and what the broker stores."""
+    """Folder of the journal and of all other state."""
     listeners: tuple[Listener, ...] = (default_listener(Listener),)
-    """Where devices connect."""
+    """Addresses that devices connect to."""
     mqtt: MqttSettings = MqttSettings()
     allow_anonymous: bool = False
-    """Needed to listen off loopback without authentication."""
+    """Whether to accept devices without authentication; needed to listen off loopback."""
     rules: RulesSettings = RulesSettings()
     api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
