@@ -166,9 +166,13 @@ class Client:
     # Leaving
 
     def leave(self, reason: str, reason_code: int) -> None:
-        """Disconnect this client for `reason`; MQTT 5 clients are told the code, all are where it answers CONNECT."""
+        """Disconnect this client for `reason`; MQTT 5 clients are told the code.
+
+        One that still waits for its CONNACK gets none of the codes of DISCONNECT [MQTT-3.14.0-1, MQTT-3.2.2-8]: the
+        server is unavailable to it.
+        """
         if self._opening is not None:
-            self._connection.refuse(reason_code)  # no DISCONNECT before CONNACK [MQTT-3.14.0-1]
+            self._connection.refuse(Reason.SERVER_UNAVAILABLE)
         else:
             self._connection.disconnect(reason_code)
         self._end(reason)

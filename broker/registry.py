@@ -9,7 +9,7 @@ The opening of a session, from the decision to accept its client to CONNACK:
 Each step that the store answers at once takes no time: with sessions in memory `open` does all of them before it
 returns, without a task. Invariants:
 
-- For each client id there is at most one opening, that of the newest client; an older one was taken over (0x8E).
+- For each client id there is at most one opening, that of the newest client; an older one is refused (0x88).
 - An opening waits while the store works for its client id (load, flush, remove), so these never overlap a later load.
 - Nothing of a session changes before it is loaded and its client is still there. A client that leaves after that has
   left an opened session, without a will, since its CONNECT was never acknowledged.
