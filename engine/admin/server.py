@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.admin.port import AdminPort
 
 STOP_TIMEOUT_S = 2
-"""How long requests under way may take to finish when the process stops."""
+"""Time for requests in progress to finish when the process stops, in seconds."""
 
 
 class ApiServer:
