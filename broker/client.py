@@ -153,7 +153,8 @@ class Client:
         if self._ended:
             return 0
         waiting = 0 if self._paused is None else self._paused.question.waiting_count
-        return self._connection.held_count + waiting
+        held = self._connection.held
+        return waiting if held is None else held.count + waiting
 
     def stop_reading(self) -> None:
         """Take nothing more from the peer: the broker is about to stop."""
@@ -258,9 +259,13 @@ class Client:
     def _released(self) -> None:
         """A hold is done: called by its owner, who must not be troubled with our failures."""
         try:
-            self._connection.release()
+            held = self._connection.held
+            assert held is not None  # it called
+            held.release()
             if self._connected is not None:
-                self._go_on(self._connected.after_acknowledging(), ())
+                departure = self._connected.after_acknowledging()
+                if departure is not None:
+                    self._go_on(departure, ())
         except Exception as error:
             self.fail_inside(error)
         if not self._ended:

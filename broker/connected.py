@@ -64,20 +64,23 @@ class Connected:
     # Publishes
 
     def on_publishes(self, batch: Publishes) -> Outcome:
-        core, connection = self._core, self._connection
-        if connection.is_refusing:
+        core, held = self._core, self._connection.held
+        assert held is not None
+        if held.is_refusing:
             return None  # what follows a refused publish comes again, behind it
         receipt = take_in(core, self._info, batch.fresh, core.now_ms())
         if isinstance(receipt, Unanswered):
             return self._ask_for_publishes(batch, receipt)
-        connection.acknowledge(batch, receipt)
+        held.add(batch, receipt)
         return self.after_acknowledging()
 
     def _ask_for_publishes(self, batch: Publishes, unanswered: Unanswered) -> Question:
         def resume(answers: Answers) -> Outcome:
             core = self._core
             receipt = take_in_answered(core, self._info, batch.fresh, unanswered, answers, core.now_ms())
-            self._connection.acknowledge(batch, receipt)
+            held = self._connection.held
+            assert held is not None
+            held.add(batch, receipt)
             return self.after_acknowledging()
 
         return Question(unanswered.actions, len(batch.answers), resume)
@@ -87,14 +90,16 @@ class Connected:
 
         Called after each change of these.
         """
-        connection, gate = self._connection, self._gate
-        if connection.refusal is not None:
-            return Departure(reason_word(connection.refusal))
-        if connection.is_refusing:
+        held, gate = self._connection.held, self._gate
+        assert held is not None
+        if held.refusal is not None:
+            self._connection.close()
+            return Departure(reason_word(held.refusal))
+        if held.is_refusing:
             gate.pause(REFUSING)
-        elif connection.held_share() >= 1:
+        elif held.count >= held.count_max or held.size >= held.size_max:
             gate.pause(HELD)
-        elif gate.reasons & HELD and connection.held_share() <= 0.5:
+        elif gate.reasons & HELD and held.count <= held.count_max // 2 and held.size <= held.size_max // 2:
             gate.resume(HELD, self._core.monotonic())
         return None
 

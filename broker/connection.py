@@ -21,7 +21,6 @@ from broker.config import BrokerConfig
 from broker.errors import WireError
 from broker.held import HeldAcks
 from broker.qos2 import ReceivedIds
-from broker.receipt import Receipt
 from broker.received import Event, Failed, Publishes, Read
 from broker.subscriber import Delivery
 from broker.topics import TopicNames
@@ -44,8 +43,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_aliases", "_config", "_early", "_held", "_out", "_parser", "_quota", "_received", "_released", "_wake",
-        "keep_alive", "last_received", "packet_size_max", "phase", "rename", "version", "writable",
+        "_aliases", "_config", "_early", "_out", "_parser", "_quota", "_received", "_released", "_wake",
+        "held", "keep_alive", "last_received", "packet_size_max", "phase", "rename", "version", "writable",
     )  # fmt: skip
 
     def __init__(
@@ -62,8 +61,8 @@ class Connection:
         self._released = released
         self._out: list[bytes] = []
         self._early: list[Packet] = []
-        self._held: HeldAcks | None = None
-        """None until the CONNECT was accepted."""
+        self.held: HeldAcks | None = None
+        """The acknowledgements of the peer's publishes; None until its CONNECT was accepted."""
         self._aliases: dict[int, str] = {}
         self._quota = config.receive_maximum
         self.phase = Phase.CONNECTING
@@ -100,7 +99,7 @@ class Connection:
         """Accept the CONNECT; returns the events of what came together with it."""
         self.phase = Phase.CONNECTED
         self._received = received
-        self._held = HeldAcks(received, self.version, self._put, self._released)
+        self.held = HeldAcks(self._config, received, self.version, self._put, self._released)
         if self.version < 5:
             self._quota = VARINT_MAX  # no Receive Maximum: who sends too much is not read from
         self.keep_alive = keep_alive
@@ -142,8 +141,8 @@ class Connection:
         """
         self._parser.close()
         self._wake = self._released = _ignore
-        if self._held is not None:
-            self._held.detach()
+        if self.held is not None:
+            self.held.detach()
 
     def close(self) -> None:
         """Nothing more is received or sent."""
@@ -153,8 +152,8 @@ class Connection:
     def _room(self) -> int:
         """Return how many QoS 1 and 2 publishes more the peer may have under way."""
         assert self._received is not None
-        assert self._held is not None
-        return self._quota - self._held.quota - len(self._received)
+        assert self.held is not None
+        return self._quota - self.held.quota - len(self._received)
 
     def _first_events(self, packets: list[Packet]) -> list[Event]:
         if not packets:
@@ -168,8 +167,8 @@ class Connection:
 
     def _events(self, packets: list[Packet]) -> list[Event]:
         assert self._received is not None
-        assert self._held is not None
-        read = Read(self._config, self._received, self._aliases, self._quota - self._held.quota, self._held)
+        assert self.held is not None
+        read = Read(self._config, self._received, self._aliases, self._quota - self.held.quota, self.held)
         error: WireError | None = None
         try:
             read.sort(packets)
@@ -179,48 +178,6 @@ class Connection:
         if error is not None:
             read.events.append(Failed(error))
         return read.events
-
-    # Acknowledging
-
-    @property
-    def held_count(self) -> int:
-        """The number of publishes that wait to be acknowledged."""
-        return 0 if self._held is None else self._held.count
-
-    @property
-    def is_refusing(self) -> bool:
-        """Whether a publish was refused before MQTT 5: the connection ends once all in front of it is acknowledged."""
-        return self._held is not None and self._held.is_refusing
-
-    @property
-    def refusal(self) -> int | None:
-        """The reason code that ended the connection, for a version that has no way to say it."""
-        return None if self._held is None else self._held.refusal
-
-    def acknowledge(self, batch: Publishes, receipt: Receipt) -> None:
-        """Acknowledge `batch`, now or when the hold of `receipt` is done.
-
-        For clients before MQTT 5 a code of 0x80 and up ends the connection (``refusal``), after what is in front of it
-        was acknowledged.
-        """
-        assert self._held is not None
-        self._held.add(batch, receipt)
-        if self._held.refusal is not None:
-            self.close()
-
-    def release(self) -> None:
-        """Send all acknowledgements that need not wait any more."""
-        assert self._held is not None
-        self._held.release()
-        if self._held.refusal is not None:
-            self.close()
-
-    def held_share(self) -> float:
-        """Return how much is held back of what may be: with 1 and more the peer should not be read from."""
-        held = self._held
-        if held is None or not held.count:
-            return 0.0
-        return max(held.count / self._config.receive_maximum, held.size / self._config.max_held_bytes)
 
     # Sending
 

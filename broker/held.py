@@ -27,6 +27,7 @@ from msgspec import Struct
 from broker.codec.acks import encode_acks
 from broker.codec.packets import Publish
 from broker.codec.reasons import Reason
+from broker.config import BrokerConfig
 from broker.qos2 import ReceivedIds
 from broker.receipt import Hold, Receipt
 from broker.received import Publishes
@@ -54,13 +55,21 @@ class HeldAcks:
     """
 
     __slots__ = (
-        "_last_hold", "_queue", "_received", "_released", "_send", "_version", "count", "is_refusing", "quota",
-        "refusal", "size",
+        "_last_hold", "_queue", "_received", "_released", "_send", "_version", "count", "count_max", "is_refusing",
+        "quota", "refusal", "size", "size_max",
     )  # fmt: skip
 
     def __init__(
-        self, received: ReceivedIds, version: int, send: Callable[[bytes], None], released: Callable[[], None]
+        self,
+        config: BrokerConfig,
+        received: ReceivedIds,
+        version: int,
+        send: Callable[[bytes], None],
+        released: Callable[[], None],
     ) -> None:
+        self.count_max: Final = config.receive_maximum
+        self.size_max: Final = config.max_held_bytes
+        """The peer should not be read from while as many publishes, or as many bytes of them, wait."""
         self._received = received
         self._version = version
         self._send = send

@@ -275,10 +275,11 @@ def _put_and_count(chunks: list[_Chunks], tallies: Mapping[ActiveRule, _Tally]) 
     # From the first put to the last count nothing is called but outboxes, and each call is guarded: an exception in
     # between would leave records in a journal that no rule has counted.
     for tally, count, pairs in chunks:
+        refusing = tally.refusing
         for outboxes, chunk in pairs:
             for outbox in outboxes:
                 try:
-                    if outbox in tally.refusing:
+                    if refusing and outbox in refusing:
                         outbox.drop(count)
                     elif not outbox.put(chunk):
                         all_taken = False
@@ -291,9 +292,11 @@ def _put_and_count(chunks: list[_Chunks], tallies: Mapping[ActiveRule, _Tally]) 
     for tally in found:
         counters = tally.rule.counters
         counters.received += tally.filtered + tally.failed + tally.emitted
-        counters.filtered += tally.filtered
-        counters.emitted += tally.emitted
-        counters.records += tally.records
+        if tally.emitted:
+            counters.emitted += tally.emitted
+            counters.records += tally.records
+        if tally.filtered:
+            counters.filtered += tally.filtered
         if tally.failed:
             counters.failed += tally.failed
             tally.rule.last_error = tally.error

@@ -156,7 +156,7 @@ class PublisherMachine(RuleBasedStateMachine):
             assert qos == 1 or self.routed[payload] <= 1 + in_vain
         session = next(each for each in self.world.broker._core.registry.sessions if each.key == "a")
         assert not len(session.received)
-        held = self.peer.client._connection._held
+        held = self.peer.client._connection.held
         assert held is not None
         assert (held.count, held.size, held.quota) == (0, 0, 0)
         assert self.peer.is_alive()
