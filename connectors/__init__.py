@@ -1,4 +1,4 @@
-"""The kinds of sinks: one line each, imported when first used, so that a missing client library harms no other kind."""
+"""The registry of sink kinds. A kind is imported when first used: a missing client library affects no other kind."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ KINDS: dict[str, str] = {
     "republish": "connectors.republish:RepublishSink",
     "sqlite": "connectors.sqlite:SqliteSink",
 }
-"""Name in `type:` to ``module:class``. A kind that needs a client library has an extra of its own name."""
+"""``module:class`` by the name in `type:`. The extra of a kind's client library has the name of the kind."""
 
 
 def load_kind(name: str) -> type[Sink]:
-    """The class of a kind. Raises `ConfigError` where there is none, or where its client library is not installed."""
+    """Return the class of a kind. Raise `ConfigError` for an unknown one, or a missing client library."""
     target = KINDS.get(name)
     if target is None:
         near = get_close_matches(name, KINDS, n=1)

@@ -1,8 +1,7 @@
-"""Prints each row as a JSON line with the name of its rule: for trying rules out, and for pipes.
+"""Prints each row as a JSON line with the name of its rule, to try rules out and for pipes.
 
-Printing happens in a thread, and only as far as the reader takes it: where nobody reads for `request_timeout`, the
-rows wait like those of any other sink that is slow. By default few of them wait and the oldest go first, because what
-a console could not print must not stop devices.
+A thread prints as much as the reader accepts. If nobody reads within `request_timeout`, rows are buffered like those of
+any slow sink. The default buffer is small and drops the oldest rows: an unread console must not stop devices.
 """
 
 from __future__ import annotations
@@ -24,19 +23,20 @@ from engine.model import jsontext
 from engine.model.record import Batch
 
 PIECE_BYTES = 4096
-"""What a pipe that is ready to be written takes without blocking (PIPE_BUF on Linux)."""
+"""Bytes that a writable pipe accepts without blocking: PIPE_BUF on Linux (pipe(7))."""
 
 _DESCRIPTORS = {"stdout": 1, "stderr": 2}
 _POLL_MS = 100
+"""Longest wait for a reader between two looks at the deadline, and at whether the sink is closing."""
 
 
 class ConsoleConfig(ConnectorConfig):
     """Options of the `console` sink."""
 
     stream: Literal["stdout", "stderr"] | Annotated[int, Field(ge=3)] = "stdout"
-    """Where rows are printed; also the number of a descriptor that was handed over: `headgate run 3> rows.jsonl`."""
+    """Stream that rows are printed to, or the number of an inherited descriptor: `headgate run 3> rows.jsonl`."""
     buffer: BufferConfig = BufferConfig(max_bytes=16 << 20, when_full="drop_oldest")
-    """What waits for a console that is not read; little, and the oldest are dropped."""
+    """Rows that wait for a console nobody reads: a small buffer that drops the oldest."""
 
 
 class ConsoleSink(Sink):
@@ -78,19 +78,19 @@ class ConsoleSink(Sink):
 
 
 class _Printer:
-    """Writes lines to a descriptor without ever being stuck in it. Lives in the sink's thread."""
+    """Writes lines to a descriptor without blocking on it. Lives in the sink's thread."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self._descriptor = descriptor
         self._name = name
         self._rest = b""
-        """What is still to be printed of a line that was begun: its record counts as printed."""
+        """Unprinted rest of a partly printed line, whose record counts as delivered."""
         self.is_stopped = False
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
 
     def check(self) -> None:
-        """Raises `HoldError` when nobody is there to read."""
+        """Raise `HoldError` if the reading end is closed."""
         if any(event & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, event in self._poll.poll(0)):
             raise HoldError(f"nobody reads {self._name} any more", code="EPIPE")
 
@@ -117,7 +117,7 @@ class _Printer:
         return failures | Failures.of(unread, RetryableError(f"nobody reads {self._name}"))
 
     def _print(self, data: bytes, deadline: Deadline) -> int:
-        """How many bytes of `data` were taken before `deadline`, after the rest of an earlier line."""
+        """Print the rest of an earlier line, then `data`. Return how much of `data` was accepted by `deadline`."""
         left = memoryview(self._rest + data)
         while left and self._is_ready(deadline):
             with suppress(BlockingIOError):

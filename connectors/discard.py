@@ -1,6 +1,6 @@
-"""Takes every row and forgets it: to measure what comes before a sink, and to stand in for one that is not there yet.
+"""Discards every row, for measuring the path up to a sink and as a placeholder for a sink to come.
 
-Rows pass through the journal and are counted as delivered like those of any other sink.
+Rows pass through the journal and count as delivered, as with any other sink.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class DiscardConfig(ConnectorConfig):
 
 
 class DiscardSink(Sink):
-    """Rows, nowhere."""
+    """Sink that discards rows."""
 
     kind: ClassVar[str] = "discard"
     Config: ClassVar[type[ConnectorConfig]] = DiscardConfig

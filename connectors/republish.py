@@ -1,8 +1,8 @@
-"""Publishes each record into the embedded broker: rules see it, subscribers get it, and loops are stopped.
+"""Publishes each row as a message into the embedded broker, for rules and subscribers, with loop detection.
 
-A record is delivered once the new message is as safe as an acknowledged publish: it stands in the journals of the
-rules it meets. A message that comes back to a rule which helped to make it is a loop: its record is rejected with the
-names of the rules, and becomes a dead letter instead of going round.
+A record is delivered once the new message is as safe as an acknowledged publish: in the journal of every sink whose
+rule matched it. A message that reaches a rule which took part in making it is a loop: its record is rejected with the
+names of the rules, and becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from connectors._shared.isolation import isolate
+from connectors._shared.isolation import isolate, shown
 from engine.connector import ConnectorConfig, Deadline, Failures, Publication, Sink, SinkContext
 from engine.errors import ConfigError, HoldError, NotConnectedError, RejectError
 from engine.language.template import Template
@@ -23,6 +23,7 @@ from engine.model import jsontext
 from engine.model.record import Batch, Record
 
 _PROPERTY_BYTES_MAX = 65_535
+"""Bytes of a UTF-8 string or binary data: MQTT 5 gives their length 16 bits (1.5.4, 1.5.6)."""
 _LONE = re.compile(r"\$\{[^{}]*\}")
 
 
@@ -30,24 +31,24 @@ class RepublishConfig(ConnectorConfig):
     """Options of the `republish` sink."""
 
     topic: Annotated[str, templated("topic")]
-    """Template of the topic; it must begin with text of its own unless `allow_unconfined` is set."""
+    """Template of the topic. It must begin with fixed text unless `allow_unconfined` is set."""
     payload: Annotated[str, templated("payload")] | None = None
-    """Template of the payload; without it the row's `payload` column, or the whole row as JSON where it has none."""
+    """Template of the payload. Default: the row's `payload` column, or else the whole row as JSON."""
     qos: int | str = "${qos}"
-    """0, 1, 2 or a template; a row without the column publishes with QoS 0."""
+    """0, 1, 2 or a template. QoS 0 if the row lacks the column."""
     retain: bool | str = "${retain}"
-    """true, false or a template; a row without the column publishes without retain."""
+    """true, false or a template. Not retained if the row lacks the column."""
     mqtt_properties: dict[str, Annotated[str, templated("text")]] = Field(default_factory=dict)
     """Templates of MQTT 5 properties by name: Payload-Format-Indicator, Message-Expiry-Interval, Content-Type,
     Response-Topic, Correlation-Data."""
     user_properties: Annotated[str, templated("text")] | None = None
-    """Template of one placeholder whose value is a map of user properties."""
+    """Template that consists of one placeholder, whose value is a map of user properties."""
     allow_unconfined: bool = False
-    """Allow a topic that is decided by the message alone."""
+    """Allow a topic that begins with a placeholder, so that a message can choose any topic."""
 
 
 class RepublishSink(Sink):
-    """Rows back into the broker, one message each."""
+    """Rows as messages into the embedded broker."""
 
     kind: ClassVar[str] = "republish"
     Config: ClassVar[type[ConnectorConfig]] = RepublishConfig
@@ -68,7 +69,9 @@ class RepublishSink(Sink):
         if config.user_properties is not None:
             self._user_properties = Template.compile(config.user_properties, kind="text")
             if not _LONE.fullmatch(config.user_properties):
-                raise ConfigError("`user_properties` is no lone placeholder", remedy="write it like ${properties}")
+                raise ConfigError(
+                    "`user_properties` must be a single placeholder", remedy="write it like ${properties}"
+                )
         unknown = [name for name in config.mqtt_properties if name not in _PROPERTIES]
         if unknown:
             raise ConfigError(
@@ -136,7 +139,7 @@ class RepublishSink(Sink):
 
 
 def _checked(option: str, template: Template, convert: Callable[[Any], Any]) -> Template:
-    """`template`; where it is constant, it must be what `convert` takes. Raises `ConfigError`."""
+    """Return `template`. Raise `ConfigError` if it is constant and `convert` does not accept its text."""
     if template.is_constant:
         try:
             convert(template.render({}))
@@ -151,7 +154,7 @@ def _qos(value: Any) -> int:
         return int(text)
     if value is None or text in ("", "undefined", "UNDEFINED"):
         return 0
-    raise RejectError(f"{text!r} is not a QoS; it is 0, 1 or 2")
+    raise RejectError(f"the QoS must be 0, 1 or 2, and is {shown(value)}")
 
 
 def _retain(value: Any) -> bool:
@@ -160,46 +163,46 @@ def _retain(value: Any) -> bool:
         return True
     if value is None or text in ("false", "0", "", "undefined"):
         return False
-    raise RejectError(f"{text!r} is neither true nor false")
+    raise RejectError(f"retain must be true or false, and is {shown(value)}")
 
 
 def _flag(value: bytes | str) -> int:
     text = _text(value)
     if text not in ("0", "1"):
-        raise RejectError(f"{text[:80]!r} is not 0 or 1, as Payload-Format-Indicator is")
+        raise RejectError(f"Payload-Format-Indicator must be 0 or 1, and is {shown(text)}")
     return int(text)
 
 
 def _seconds(value: bytes | str) -> int:
     text = _text(value)
     if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < 2**32):
-        raise RejectError(f"{text[:80]!r} is not a number of seconds, as Message-Expiry-Interval is")
+        raise RejectError(f"Message-Expiry-Interval must be a number of seconds below 2^32, and is {shown(text)}")
     return int(text)
 
 
 def _text(value: bytes | str) -> str:
-    """Text that MQTT can carry; anything else would end the connections of those who subscribe to it."""
+    """Return text that MQTT can carry. A client must close the connection on any other (MQTT 5, 1.5.4)."""
     data = _data(value)
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise RejectError("a property can't hold bytes that are no UTF-8 text") from None
+        raise RejectError("a text property can't hold bytes that are not UTF-8") from None
     if "\0" in text:
-        raise RejectError("a property can't hold a NUL character")
+        raise RejectError("a text property can't hold a NUL character")
     return text
 
 
 def _response_topic(value: bytes | str) -> str:
     text = _text(value)
     if "+" in text or "#" in text:
-        raise RejectError(f"the topic {text[:80]!r} has a wildcard, which a Response-Topic can't have")
+        raise RejectError(f"a Response-Topic can't have a wildcard, and is {shown(text)}")
     return text
 
 
 def _data(value: bytes | str) -> bytes:
     data = value.encode() if isinstance(value, str) else value
     if len(data) > _PROPERTY_BYTES_MAX:
-        raise RejectError(f"a property can't be longer than {_PROPERTY_BYTES_MAX} bytes")
+        raise RejectError(f"a property has at most {_PROPERTY_BYTES_MAX} bytes, and this one {len(data)}")
     return data
 
 
@@ -210,4 +213,4 @@ _PROPERTIES: dict[str, tuple[str, Callable[[bytes | str], Any]]] = {
     "Response-Topic": ("response_topic", _response_topic),
     "Correlation-Data": ("correlation_data", _data),
 }
-"""By the names of the specification: the broker's name, and how a value becomes one."""
+"""The broker's name of each property of the specification, and the conversion of its value."""

@@ -1,1 +1,1 @@
-"""What several kinds of sinks share; the kinds themselves do not know each other."""
+"""Parts that several kinds of sinks share. The kinds do not import each other."""

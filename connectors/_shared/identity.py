@@ -1,7 +1,7 @@
-"""Which journal it is that sequence numbers count in, for sinks that store how far they are (`exactly_once`).
+"""The identity of the journal, for sinks that store a watermark of sequence numbers in their target (`exactly_once`).
 
-A sequence number means something only within one journal. Where ``data_dir`` is lost and begins anew, numbers begin
-at 1 again while the target still knows the old ones; without an identity it would skip everything as already stored.
+Sequence numbers are unique within one journal. After ``data_dir`` is lost they start at 1 again, below the watermarks
+in the target; without an identity beside them, every new record would be skipped as already stored.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _one_at_a_time = threading.Lock()
 
 
 def journal_identity(data_dir: Path) -> str:
-    """The identity kept in `data_dir`, made when first asked for. Blocks on the disk; raises `OSError`.
+    """Return the identity in `data_dir`, created on first use. Blocks on the disk. Raise `OSError`.
 
-    The lock suffices because a data_dir belongs to one process.
+    A lock within the process suffices, because a data_dir belongs to one process.
     """
     path = data_dir / FILE_NAME
     with _one_at_a_time:
@@ -30,15 +30,16 @@ def journal_identity(data_dir: Path) -> str:
 
 
 def forget_identity(data_dir: Path) -> None:
-    """Let the journal in `data_dir` count as another one: numbers it gave may be given again. Fine where there is none.
+    """Delete the identity in `data_dir`, if there is one: the journal may assign its sequence numbers again.
 
-    Called before sinks are opened. What a sink has stored and not confirmed may then be stored twice, never skipped.
+    To be called before sinks are opened. Records that a sink stored but did not confirm may then be stored twice, but
+    no record is skipped.
     """
     (data_dir / FILE_NAME).unlink(missing_ok=True)
 
 
 def _create(path: Path, identity: str) -> None:
-    """Whole or not at all: a crash leaves no half of it behind."""
+    """Write the file atomically, so that a crash leaves no partial one."""
     temporary = path.with_name(f"{path.name}.new")
     with temporary.open("w", encoding="ascii") as file:
         file.write(identity + "\n")

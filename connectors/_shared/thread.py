@@ -1,11 +1,11 @@
-"""A thread of a sink's own, for libraries and files that block: what waits together is worked on together.
+"""A sink's own thread, for blocking libraries and files. Items that wait at the same time are processed together.
 
-One sink has one such thread, so what it owns (a database connection, open files) is touched by it alone. Lanes hand
-it their batches; all that came while it was busy is the next round, which is what lets several lanes share one
-transaction or one fsync. Jobs keep the order they came in.
+A sink has one such thread, and only that thread touches the connection or the files it owns. Lanes submit their
+batches; all items that arrived while the thread was busy form the next round, so that several lanes share one
+transaction or one fsync. Jobs run in the order they were submitted.
 
-A caller that gives up takes its job back when it has not begun; one under way runs on, and its answer goes nowhere.
-A thread that is stuck in the operating system is left behind: it is a daemon, and `stop` waits a bounded time.
+A cancelled caller withdraws its job unless it has begun; a job under way runs on, and its result is discarded.
+A thread that is stuck in a system call is abandoned: it is a daemon, and `stop` waits a bounded time.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 STOP_TIMEOUT_S = 5.0
-"""Longest wait for the job under way when a sink is closed."""
+"""Longest wait for the job under way when a sink is closed: half of what a stop of the service allows all sinks."""
 
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """One thing to do: an item of the next round, or a function that has its turn alone."""
+    """An item of the next round, or a function that runs alone."""
 
     future: asyncio.Future[Any]
     item: Any = None
@@ -43,9 +43,9 @@ class _Job:
 
 
 class WriterThread(Generic[Item, Answer]):
-    """Runs ``work(items)`` in its thread; it answers each item with a value, or with the exception to raise for it.
+    """Runs ``work(items)`` in its thread, which returns a result or an exception for each item.
 
-    ``due`` is called before every wait: it does what has become due and says in how many seconds to call it again.
+    ``due`` is called before every wait. It does timed work, and returns the seconds until it is to be called again.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class WriterThread(Generic[Item, Answer]):
         self._stopped = False
 
     async def submit(self, item: Item) -> Answer:
-        """Have `item` worked on, together with what else waits. Cancelling takes it back unless it has begun."""
+        """Process `item` with all others that wait; return its result. Cancelling withdraws it unless it has begun."""
         answer: Answer = await self._await(_Job(self._future(), item=item))
         return answer
 
     async def call(self, function: Callable[[], Result]) -> Result:
-        """Run `function` in the thread, when what came before it is done."""
+        """Run `function` in the thread after all earlier jobs, and return its result."""
         result: Result = await self._await(_Job(self._future(), function=function))
         return result
 
     async def stop(self, last: Callable[[], None]) -> None:
-        """Run `last` after everything that waits, and end the thread. Fine before anything ran, and twice."""
+        """Run `last` after all jobs, and end the thread. May be called before the first job, and again."""
         if self._stopped:
             return
         self._stopped = True
@@ -86,7 +86,7 @@ class WriterThread(Generic[Item, Answer]):
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await job.future
         except TimeoutError:
-            log.warning("a sink's thread does not end; left behind", thread=self._name)
+            log.warning("sink thread did not end; abandoned", thread=self._name)
 
     def _future(self) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().create_future()
@@ -115,7 +115,7 @@ class WriterThread(Generic[Item, Answer]):
         while True:
             jobs = self._next_round()
             answers = self._answers(jobs)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits for the results
                 self._loop.call_soon_threadsafe(_settle, jobs, answers)
             if jobs[0].is_last:
                 return
@@ -131,7 +131,7 @@ class WriterThread(Generic[Item, Answer]):
                 return jobs
 
     def _take(self) -> list[_Job]:
-        """The first job alone if it is a function, else all items up to the next function."""
+        """Take the first job alone if it is a function, or else all items up to the next function."""
         jobs: list[_Job] = []
         while self._waiting and not (jobs and (jobs[0].function or self._waiting[0].function)):
             jobs.append(self._waiting.popleft())

@@ -1,4 +1,4 @@
-"""The `tls` block of every kind that talks to a server, and the `ssl` context it makes."""
+"""The `tls` options of every kind that connects to a server, and their `ssl` context."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class TlsConfig(Model):
-    """How a connection is secured. Files are read at every connect, so a renewed certificate needs no restart."""
+    """TLS of a connection. Files are read at every connect, so a renewed certificate needs no restart."""
 
     ca: str | None = None
-    """File of the certificates that are trusted (PEM); those of the system unless set."""
+    """File of trusted CA certificates (PEM). Default: those of the system."""
     cert: str | None = None
-    """File of the client's own certificate and what it was signed with (PEM)."""
+    """File of the client certificate and its chain (PEM)."""
     key: str | None = None
-    """File of the client's private key (PEM); in `cert` unless set."""
+    """File of the client's private key (PEM). Default: `cert` holds the key too."""
     key_password: SecretStr | None = None
     """Password of the private key."""
     verify: Literal["full", "ca", "none"] = "full"
-    """`full` checks the server's certificate and its name, `ca` the certificate alone, `none` nothing at all."""
+    """`full` verifies the server's certificate and its name, `ca` only the certificate, `none` neither."""
     server_name: str | None = None
-    """Name the server's certificate is for; the host of the address unless set."""
+    """Name that the server's certificate must have, also sent as SNI. Default: the host of the address."""
     min_version: Literal["1.2", "1.3"] = "1.2"
-    """Oldest version of TLS that is spoken."""
+    """Lowest TLS version that is accepted."""
 
     def context(self, base_dir: Path) -> ssl.SSLContext:
-        """The client's side of TLS; relative paths start at `base_dir`. Reads files. Raises `HoldError`."""
+        """Return the client context. Relative paths start at `base_dir`. Reads files. Raise `HoldError` if it fails."""
         try:
             return self._context(base_dir)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
@@ -48,5 +48,7 @@ class TlsConfig(Model):
         if self.cert is not None:
             password = self.key_password.get_secret_value() if self.key_password else ""
             key = str(base_dir / self.key) if self.key else None
-            context.load_cert_chain(str(base_dir / self.cert), key, password)  # never asks on the terminal
+            context.load_cert_chain(
+                str(base_dir / self.cert), key, password
+            )  # an empty password, or OpenSSL asks on the terminal
         return context

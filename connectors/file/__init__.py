@@ -1,9 +1,9 @@
 """Appends rows to files, one JSON object a line, and rotates them by size or time.
 
-All files belong to one thread. Batches that wait at the same time are written with one call and, where it is asked
-for, made safe with one fsync. A record is delivered once its line is written, with ``fsync: always`` once it is on
-the disk. A write that fails half-way is taken back, so that no half line stands between whole ones; what a crash left
-of a last line is cut off when the file is opened, as its record comes again.
+One thread owns all files. Batches that wait at the same time share one write and, with ``fsync: always``, one fsync.
+A record is delivered once its line is written, with ``fsync: always`` once it is on disk. A write that fails half-way
+is cut off again, so that no torn line stands between whole ones. A torn last line that a crash left is cut off when the
+file is opened: its record is delivered again.
 
 The current file has the name of `path`. A rotated one keeps its name for good: ``readings.jsonl`` becomes
 ``readings-20260131T140000-0001.jsonl``, by the time of its last row and a number; compressed ones end in ``.gz``.

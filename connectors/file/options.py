@@ -18,30 +18,30 @@ class FileConfig(ConnectorConfig):
     """Options of the `file` sink."""
 
     path: Annotated[str, templated("path")]
-    """Template of the file, relative to the file that names it; it must begin with text of its own."""
+    """Template of the path, relative to the configuration file. It must begin with fixed text."""
     format: Literal["jsonl", "template"] = "jsonl"
-    """`jsonl` writes each row as a JSON object, `template` what `template` says."""
+    """`jsonl` writes each row as a JSON object, `template` writes the result of `template`."""
     template: Annotated[str, templated("text")] | None = None
-    """Template of a line, without its end; for `format: template`."""
+    """Template of a line without its line end, for `format: template`."""
     max_file_size: Size = 100 << 20
-    """Size at which a file is rotated; 0 is never."""
+    """Size at which a file is rotated; 0 is no limit."""
     max_files: Annotated[int, Field(ge=0)] = 10
-    """Rotated files kept beside the current one, the oldest are deleted; 0 keeps all."""
+    """Rotated files that are kept; older ones are deleted. 0 keeps all."""
     rotate: Literal["none", "hour", "day"] = "none"
-    """Rotate also when the hour or the day changes, at the next row."""
+    """Rotate also at the first row of a new hour or day."""
     timezone: str = "UTC"
     """Time zone of `rotate` and of the names of rotated files."""
     fsync: Literal["always", "interval", "never"] = "interval"
-    """`always` before rows count as delivered, `interval` at most `fsync_interval` later, `never` leaves it to the
-    system. What was not synced is lost in a power cut, not when the process dies."""
+    """When rows are synced to disk: `always` before they count as delivered, `interval` within `fsync_interval`,
+    `never` when the system does. A power cut loses rows that are not synced, a crash of the process does not."""
     fsync_interval: Duration = 1.0
-    """How long a written row may wait for its fsync."""
+    """Longest wait of a written row for its fsync."""
     compress_rotated: Literal["none", "gzip"] = "none"
-    """Compress rotated files."""
+    """Compression of rotated files."""
     max_open_files: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Files kept open, where `path` has placeholders."""
+    """Limit of open files, if `path` has placeholders."""
     allow_unconfined: bool = False
-    """Allow a path that is decided by the message alone."""
+    """Allow a path that begins with a placeholder, so that a message can choose any file."""
 
     def check(self) -> None:
         """Raise `ConfigError` for options that contradict each other, or a time zone that does not exist."""

@@ -1,12 +1,12 @@
-"""Sends rows to an HTTP endpoint, one by one or in batches, and reads from the status what to do next.
+"""Sends rows to an HTTP endpoint, one by one or in batches. The status of the response decides what happens next.
 
-With ``batch_format: none`` each record is a request of its own, sent in order: the first that can't be delivered now
-stops those behind it. With a batch format a request holds all records of a batch that have the same URL and headers.
-A record is delivered once the endpoint has answered its request with a `success_status`.
+With ``batch_format: none`` each record is a request of its own, sent in order: one that fails for now stops those
+behind it. With a batch format, a request holds all records of a batch that have the same URL and headers. A record is
+delivered once the endpoint has answered its request with a `success_status`.
 
-A request without an answer may have been processed, so it comes again; where the endpoint can tell by a header,
-`idempotency_header` names it. The value of a single record never changes: ``<sink>-<lane>-<sequence>``.
-A request that finds its idle connection closed goes out again at once.
+A request without a response may have been processed, and is sent again. If the endpoint detects duplicates by a header,
+`idempotency_header` names it; the value of a single record never changes: ``<sink>-<lane>-<sequence>``. A request that
+finds its idle connection closed is sent again at once.
 """
 
 from __future__ import annotations

@@ -26,62 +26,62 @@ _CLASSES: tuple[StatusClass, ...] = ("success", "retry", "hold", "reject")
 
 
 class BasicAuth(Model):
-    """A user name and a password."""
+    """User name and password (RFC 7617)."""
 
     type: Literal["basic"]
-    """A user name and a password."""
+    """User name and password."""
     username: str
-    """The user name."""
+    """User name."""
     password: SecretStr
-    """The password."""
+    """Password."""
 
 
 class BearerAuth(Model):
-    """A token."""
+    """Bearer token (RFC 6750)."""
 
     type: Literal["bearer"]
-    """A token."""
+    """Bearer token."""
     token: SecretStr
-    """The token."""
+    """Token."""
 
 
 class HttpConfig(ConnectorConfig):
     """Options of the `http` sink."""
 
     url: Annotated[str, checked(Origin.of), templated("url_path")]
-    """Template of the address, query included; scheme and host must be written out. Values are percent-encoded."""
+    """Template of the URL with its query. Scheme and host must be fixed text. Values are percent-encoded."""
     method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = "POST"
-    """The method of the request."""
+    """Method of the request."""
     headers: dict[str, Annotated[str, templated("header")]] = Field(default_factory=dict)
     """Templates of request headers by name."""
     body: Annotated[str, templated("text")] | None = None
-    """Template of the body, or of each of its parts with a batch format; the whole row as JSON unless set."""
+    """Template of the body, or of each record in it with a batch format. Default: the whole row as JSON."""
     batch_format: Literal["none", "json_array", "ndjson"] = "none"
-    """`none` sends each record alone; the others send a batch as one JSON array, or as lines of JSON."""
+    """`none` sends each record alone, `json_array` a batch as one JSON array, `ndjson` a batch as lines of JSON."""
     compression: Literal["none", "gzip"] = "none"
-    """How bodies are compressed."""
+    """Compression of bodies."""
     auth: Annotated[BasicAuth | BearerAuth, Field(discriminator="type")] | None = None
-    """How requests say who sends them."""
+    """Credentials of every request."""
     tls: TlsConfig = TlsConfig()
-    """How `https` is secured."""
+    """TLS of `https`."""
     success_status: tuple[StatusPattern, ...] = ("2xx",)
-    """Delivered. Write `204`, `52x` or `5xx`; what you write wins over a default, and `204` over `2xx`."""
+    """Statuses that mean delivered, like `204`, `52x` or `5xx`. A set option wins over defaults, `204` over `2xx`."""
     retry_status: tuple[StatusPattern, ...] = ("408", "425", "429", "5xx")
-    """Sent again after a back-off, or after what Retry-After says."""
+    """Statuses after which a request is sent again, after a back-off or the pause in Retry-After."""
     hold_status: tuple[StatusPattern, ...] = ("1xx", "3xx", "4xx", "501", "505")
-    """The sink is held until somebody changes something."""
+    """Statuses that hold the sink until the configuration or the endpoint is corrected."""
     reject_status: tuple[StatusPattern, ...] = ("400", "409", "410", "411", "413", "414", "415", "422", "431")
-    """The record is at fault and becomes a dead letter; a batch is sent in halves until that record is alone."""
+    """Statuses that make the record a dead letter. A batch is sent in halves until the record at fault is alone."""
     respect_retry_after: bool = True
-    """Wait as long as the header Retry-After asks for, up to an hour."""
+    """Wait for the pause that the header Retry-After names, for an hour at most."""
     idempotency_header: str | None = None
-    """Name of a header that tells the endpoint when a request comes again, like `Idempotency-Key`."""
+    """Name of a header by which the endpoint detects a repeated request, like `Idempotency-Key`."""
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 8
-    """Most connections at once."""
+    """Limit of connections."""
     keep_alive: Duration = 15.0
-    """How long a connection stays open without a request."""
+    """Time that a connection stays open without a request."""
     max_response_bytes: Size = 64 << 10
-    """How much of a response is read; the connection of a longer one is closed."""
+    """Bytes of a response that are read. The connection of a longer one is closed."""
 
     def check(self) -> None:
         """Raise `ConfigError` for headers and credentials that no request can have."""

@@ -1,8 +1,8 @@
 """Sends rows to Kafka: batches of one partition each, built by the sink and confirmed by all replicas.
 
-A record's key decides its partition, as in every other Kafka client; by default the key is the client's id, so that
-what a client sent stays in order. Records of one lane go to one partition one batch after the other. With
-`idempotent`, what the connection repeats is stored once; after a restart of Headgate a batch may come twice.
+A record's key decides its partition, as in other Kafka clients. The default key is the client id, so that the messages
+of a client stay in order. Batches of one lane go to a partition one after the other. With `idempotent`, a batch that
+the connection repeats is stored once; after a restart of Headgate a batch may be stored twice.
 """
 
 from __future__ import annotations

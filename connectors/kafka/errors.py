@@ -17,7 +17,7 @@ class InvalidRecordError(kafka.BrokerResponseError):  # type: ignore[misc]
 
     errno = 87
     message = "INVALID_RECORD"
-    description = "The broker takes no such record; a compacted topic wants a key."
+    description = "The broker does not accept such a record; one of a compacted topic needs a key."
 
 
 # The client knows no code above 72, and would report this one as unknown.
@@ -57,7 +57,7 @@ _NOT_CONNECTED = (kafka.KafkaConnectionError, kafka.NodeNotReadyError, kafka.NoB
 _ADVICE: dict[type[Exception], str] = {
     kafka.SaslAuthenticationFailed: "correct `sasl`, or the user at the server",
     kafka.UnsupportedSaslMechanismError: "choose a `sasl.mechanism` that the server offers",
-    kafka.IllegalSaslStateError: "this listener asks for no password: leave `sasl` out, or take another port",
+    kafka.IllegalSaslStateError: "this listener does not use SASL: remove `sasl`, or use another port",
     kafka.TopicAuthorizationFailedError: "allow the sink's user to write to the topic",
     kafka.ClusterAuthorizationFailedError: "allow the sink's user to write idempotently, or set `idempotent: false`",
 }

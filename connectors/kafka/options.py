@@ -25,54 +25,54 @@ def _split_brokers(value: Any) -> Any:
 
 
 class SaslConfig(Model):
-    """How the sink logs in."""
+    """SASL authentication."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    """What the server asks for; `PLAIN` sends the password itself, so use it with `tls`."""
+    """Mechanism that the server requires. `PLAIN` sends the password itself: use it with `tls`."""
     username: str
-    """Name of the user."""
+    """User name."""
     password: SecretStr
-    """Password of the user."""
+    """Password."""
 
 
 class KafkaConfig(ConnectorConfig):
     """Options of the `kafka` sink."""
 
     brokers: Annotated[tuple[str, ...], BeforeValidator(_split_brokers), Field(min_length=1)]
-    """Some brokers of the cluster, `host:port`; the others are found through them."""
+    """Some brokers of the cluster as `host:port`; the others are discovered through them."""
     topic: Annotated[str, templated("kafka_topic")]
-    """Template of the topic; it must begin with text of its own unless `allow_unconfined` is set."""
+    """Template of the topic. It must begin with fixed text unless `allow_unconfined` is set."""
     key: Annotated[str, templated("text")] | None = None
-    """Template of the key; the client's id unless set. A lone placeholder without a value gives no key."""
+    """Template of the key. Default: the client id. A single placeholder without a value gives no key."""
     value: Annotated[str, templated("payload")] | None = None
-    """Template of the value; the whole row as JSON unless set."""
+    """Template of the value. Default: the whole row as JSON."""
     headers: dict[str, Annotated[str, templated("header")]] = Field(default_factory=dict)
     """Templates of headers by name."""
     timestamp: Annotated[str, templated("text")] | None = None
-    """Template of the time in milliseconds; the time the message came unless set."""
+    """Template of the timestamp in milliseconds. Default: the time the message arrived."""
     acks: Literal["all", 1] = "all"
-    """Who must have a batch before it counts as delivered: all replicas in sync, or the leader alone."""
+    """Replicas that must have a batch before it counts as delivered: all in-sync replicas, or the leader alone."""
     idempotent: bool | None = None
-    """Store once what the connection had to send twice; unless set, on with `acks: all`, which it needs."""
+    """Store a batch once that the connection has to send twice. Default: on with `acks: all`, which it needs."""
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
-    """How batches are compressed."""
+    """Compression of batches."""
     batch_bytes: Size = 896 << 10
-    """Most bytes in a batch of one partition, below what the brokers take (`max.message.bytes`)."""
+    """Limit of bytes in a batch of one partition; it must be below the brokers' `max.message.bytes`."""
     max_message_bytes: Size = 1 << 20
-    """A larger message is rejected without being sent."""
+    """Limit of bytes in a message. A larger one is rejected without being sent."""
     metadata_max_age: Duration = 300.0
-    """How long it may take to notice new brokers and partitions."""
+    """Interval at which new brokers and partitions are discovered."""
     on_unknown_topic: Literal["hold", "reject", "create"] | None = None
-    """What happens to records of a topic that is not there. Unless set, a fixed topic holds the sink, and a rendered
-    one is tried for 30 s before its records are rejected. `create` makes it with the cluster's defaults."""
+    """Policy for records of a missing topic. Default: a fixed topic holds the sink; records of a rendered topic are
+    retried for 30 s and then rejected. `create` creates it with the cluster's defaults."""
     allow_unconfined: bool = False
-    """Allow a topic that is decided by the message alone."""
+    """Allow a topic that begins with a placeholder, so that a message can choose any topic."""
     client_id: str = "headgate"
-    """Name shown in the brokers' logs and quotas."""
+    """Client id in the brokers' logs and quotas."""
     sasl: SaslConfig | None = None
-    """How to log in; not at all unless set."""
+    """SASL authentication. Default: none."""
     tls: TlsConfig | None = None
-    """How the connection is secured; not at all unless set."""
+    """TLS of the connections. Default: none."""
 
     def check(self) -> None:
         """Raise `ConfigError` for options that contradict each other."""

@@ -1,18 +1,18 @@
-"""Stores rows in a PostgreSQL table, TimescaleDB included, by COPY or by a statement of the user's.
+"""Stores rows in a PostgreSQL or TimescaleDB table, by COPY, INSERT or your own statement.
 
-Each column of a row goes to the column of its name and is converted to that column's type; `connect` looks at the
-table. A batch is one transaction: all of it is stored or nothing. Where a row is at fault the batch is stored again
-without it, in one transaction too: COPY names the line that failed, other statements are bisected at savepoints.
+Each column of a row goes to the table column of its name, converted to that column's type, which is read at connect.
+A batch is one transaction. If a row is at fault, the batch is stored again without it, also in one transaction: COPY
+names the line that failed, other statements are bisected with savepoints.
 
-What is a mistake of configuration holds the sink, what is one row's fault becomes a dead letter. A name that the table
-lacks may be either: until something has been stored it is the former, once rows have been stored it is the row's own.
-After a column was renamed, removed or made a must, it is the former again.
+A configuration error holds the sink, an error of one row makes it a dead letter. A column that the table lacks can be
+either: it holds until a row has been stored, and is the fault of its row from then on. After a column of the table was
+renamed, removed or made NOT NULL, it holds again.
 
-Times are RFC 3339 text, or a number since 1970 whose size says whether it counts seconds, milliseconds, microseconds
-or nanoseconds; without a time zone they are UTC. Integers may come as digits or as a float without a fraction,
-booleans as 0, 1 or words, lists go to arrays. In a JSON column, text that is a JSON object or array is stored as
-such, other text as a JSON string. Types beyond these (`inet`, `interval`, those of extensions) are made from text by
-the server, which takes INSERT in place of COPY, as a view does. A column that a row lacks gets its default.
+Times are RFC 3339 text, or a number since 1970 whose magnitude tells seconds, milliseconds, microseconds and
+nanoseconds apart; without a time zone they are UTC. Integers may be digits or a float without a fraction, booleans 0, 1
+or words; lists go to arrays. In a JSON column, text that is a JSON object or array is stored as such, other text as a
+JSON string. The server converts other types (`inet`, `interval`, those of extensions) from text, by INSERT in place of
+COPY; a view is written by INSERT as well. A column that a row lacks gets its default.
 """
 
 from __future__ import annotations
@@ -164,12 +164,12 @@ async def _prepare_connection(connection: Connection) -> None:
 
 
 async def _keep_session(connection: Connection) -> None:
-    """Nothing here leaves traces in a session, so that it need not be reset, a round trip each time, between uses."""
+    """Skip the reset of a session between uses, a round trip: no statement of this sink leaves state in it."""
 
 
 @asynccontextmanager
 async def _borrowed(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection of the pool. One whose answer was not waited for is given up: nobody knows what it does."""
+    """Borrow a connection of the pool. Close one whose response was not awaited: its state is unknown."""
     async with pool.acquire() as connection:
         try:
             yield connection

@@ -1,4 +1,4 @@
-"""What an error of PostgreSQL, or of the way there, asks for, by SQLSTATE."""
+"""The instruction in an error of PostgreSQL, by SQLSTATE, or of the connection to it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SERVERS_CLASSES = {
     "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44", "53", "54", "55", "57",
     "58", "72", "F0", "HV", "P0", "XX",
 }  # fmt: skip
-"""Classes of PostgreSQL's own codes. Any other was made up by who wrote the trigger or function that raised it."""
+"""Classes of PostgreSQL's own codes (its manual, appendix A). Others come from triggers and functions of the user."""
 
 _ADVICE = {
     "28": "correct the user or the password of the sink, or the access rules of the server",
@@ -52,7 +52,7 @@ _ADVICE = {
 
 
 def is_fault_of_row(error: asyncpg.PostgresError) -> bool:
-    """Whether one row of the batch may be why."""
+    """Whether a row of the batch may have caused `error`."""
     code = error.sqlstate
     if code is None or code == "22P03":
         return False
@@ -60,18 +60,18 @@ def is_fault_of_row(error: asyncpg.PostgresError) -> bool:
 
 
 def is_drivers_own(error: Exception) -> bool:
-    """Whether the driver found something wrong with a value before it sent anything."""
+    """Whether the driver raised `error` for a value, before it sent anything; the server's errors have a severity."""
     return not isinstance(error, asyncpg.PostgresError) or error.severity is None
 
 
 def reason(error: asyncpg.PostgresError) -> str:
-    """What the server said, on one line, with the values it said it about."""
+    """Return the server's message on one line, with the values in its detail."""
     said = error.args[0] if error.args else str(error)
     return f"{said} ({error.detail})" if error.detail and error.detail not in said else str(said)
 
 
 def classify(error: asyncpg.PostgresError, where: str) -> DeliveryError:
-    """What an error that is no row's fault asks for; one that nothing is known about needs somebody."""
+    """Return the instruction in an error that no row caused. An unknown one holds."""
     code = error.sqlstate
     message = f"{where}: {reason(error)}"
     outdated = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
@@ -85,7 +85,7 @@ def classify(error: asyncpg.PostgresError, where: str) -> DeliveryError:
 
 @contextmanager
 def translated(where: str) -> Iterator[None]:
-    """Turn what the driver raises while records are written into what it asks for."""
+    """Translate errors that the driver raises while records are written."""
     try:
         yield
     except asyncpg.PostgresError as error:
@@ -93,13 +93,13 @@ def translated(where: str) -> Iterator[None]:
     except TimeoutError as error:
         raise RetryableError(f"{where} did not answer in time", code="timeout") from error
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        # The driver calls it an error of its own when a connection has failed that it has not seen the end of.
+        # The driver raises an internal error for a failed connection whose end it has not noticed.
         raise NotConnectedError(f"{where}: {error}") from error
 
 
 @contextmanager
 def connecting(where: str) -> Iterator[None]:
-    """The same while connecting, where a timeout is an outage and a wrong option is found out."""
+    """Translate errors of connecting, where a timeout is an outage and a wrong option shows itself."""
     try:
         with translated(where):
             yield
@@ -108,7 +108,7 @@ def connecting(where: str) -> Iterator[None]:
     except NotConnectedError as error:
         cause = error.__cause__
         if isinstance(cause, asyncpg.TargetServerAttributeNotMatched):
-            raise NotConnectedError(f"{where}: no host is what `session_attrs` asks for", code="25006") from cause
+            raise NotConnectedError(f"{where}: no host matches `session_attrs`", code="25006") from cause
         if "unsupported startup parameter" in error.message:
             raise HoldError(f"{error.message}; for a pooler, set `prepared_statements: false`", code="08P01") from cause
         if isinstance(cause, (ssl.SSLError, asyncpg.ClientConfigurationError)) or "rejected SSL" in error.message:

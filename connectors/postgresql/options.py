@@ -18,39 +18,39 @@ class PostgresqlConfig(ConnectorConfig):
     """Options of the `postgresql` sink."""
 
     dsn: SecretStr | None = None
-    """Address as a URL, `postgresql://user:password@host:5432/database`; the options below override its parts."""
+    """Address as a URL, `postgresql://user:password@host:5432/database`. The options below override its parts."""
     host: str | None = None
-    """Host name, address, or folder of a Unix socket."""
+    """Host name, IP address, or folder of a Unix socket."""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Port of the server; 5432 unless set."""
+    """Port of the server. Default: 5432."""
     database: str | None = None
     """Name of the database."""
     user: str | None = None
-    """Name to log in with."""
+    """User name."""
     password: SecretStr | None = None
-    """Password to log in with."""
+    """Password."""
     tls: TlsConfig | None = None
-    """How the connection is secured; unless set, TLS where the server offers it, without checking who it is."""
+    """TLS of the connection. Default: TLS if the server offers it, without verification."""
     session_attrs: Literal["any", "primary", "read-write"] = "read-write"
-    """Which of several hosts in `dsn` to take; after a failover the one that can be written to is looked for again."""
+    """Required state of the host, of which `dsn` may name several; after a failover they are tried again."""
     pool_size: Annotated[int, Field(ge=1, le=64)] = 4
-    """Most connections; as many as `lanes` lets all lanes write at once."""
+    """Limit of connections. As many as `lanes` lets all lanes write at once."""
     table: str | None = None
-    """The table, `schema.table` where it is not on the search path; names are taken as written."""
+    """The table, or `schema.table` if it is not on the search path. Names are taken as written."""
     mode: Literal["copy", "insert", "upsert"] = "copy"
-    """`copy` is the fastest; `insert` runs INSERT; `upsert` changes the row that has the same `conflict_key`."""
+    """`copy` is fastest, `insert` runs INSERT, `upsert` changes the row that has the same `conflict_key`."""
     conflict_key: tuple[str, ...] = ()
-    """Columns that identify a row, with a unique index. A row that is there already counts as delivered."""
+    """Columns with a unique index that identify a row. A row whose key exists counts as delivered."""
     on_conflict: Literal["update", "nothing"] | None = None
-    """What `upsert` does with a row that is there: `update` unless set."""
+    """What `upsert` does with a row whose key exists. Default: `update`."""
     create_table: str | None = None
-    """A CREATE TABLE statement of your own, run where the table is missing."""
+    """Your own CREATE TABLE statement, run if the table is missing."""
     sql: str | None = None
-    """A statement of your own with placeholders, instead of `table`: `INSERT INTO t (a, b) VALUES (${x}, ${y.z})`."""
+    """Your own statement with placeholders, instead of `table`: `INSERT INTO t (a, b) VALUES (${x}, ${y.z})`."""
     statement_timeout: Duration = 10.0
-    """Longest time the server works on one statement."""
+    """Time limit of one statement at the server."""
     prepared_statements: bool = True
-    """`false` behind a PgBouncer that pools transactions; `statement_timeout` is then the pooler's business."""
+    """`false` for a PgBouncer that pools transactions; `statement_timeout` must then be set there."""
 
     def check(self) -> None:
         """Raise `ConfigError` for options that contradict each other."""

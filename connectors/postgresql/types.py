@@ -1,13 +1,12 @@
-"""What a row's values become on their way into a PostgreSQL column, type by type. Pure; asyncpg does the encoding.
+"""Conversion of a row's values to the types of PostgreSQL columns. Pure; asyncpg does the encoding.
 
-A `Converter` looks at a whole column of a batch at once: where all values are what the driver takes as it is, which is
-the usual case, nothing is done for each of them. A value that can't become the column's type raises `ValueError` with
-the reason in words.
+A `Converter` converts a column of a batch at once: if the driver accepts all values as they are, which is the usual
+case, nothing is done for each of them. A value that can't be converted raises `ValueError` with the reason in words.
 
-Timestamps are encoded as microseconds since 2000, the wire's own form (`TUPLE_CODEC_TYPES`): three times as fast as
-by way of datetime objects. A number is seconds, milliseconds, microseconds or nanoseconds since 1970 by its size: up to
-10^11 seconds (the year 5138), then each unit a thousand times more. Text is RFC 3339, or such a number. What names no
-time zone is UTC.
+Timestamps are encoded as microseconds since 2000, the form of the wire (`TUPLE_CODEC_TYPES`), which is three times as
+fast as datetime objects. A number is seconds, milliseconds, microseconds or nanoseconds since 1970 by its size: up to
+10^11 seconds (the year 5138), then each unit a thousand times more. Text is RFC 3339, or such a number. A time
+without a zone is UTC.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INFINITY_US = 2**63 - 1
 _NUMERIC_DIGITS_MAX = 131_072
-"""Digits of a numeric before its point. The driver does not look, and would store 0 for a number past them."""
+"""Digits of a numeric before its point (PostgreSQL's manual, 8.1.2). The driver would store 0 for a longer one."""
 _PLAIN_INTEGER_MAX = 10**1000
-"""Up to here an integer needs no look at its digits."""
+"""Integers up to this certainly have fewer digits; larger ones are converted one by one."""
 _DIMENSIONS_MAX = 6
 _INTEGER = re.compile(r"[+-]?\d+")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
@@ -47,15 +46,15 @@ Bulk = Callable[[Sequence[Any], set[type]], Sequence[Any] | None]
 
 @dataclass(frozen=True, slots=True)
 class Converter:
-    """How values become one type. `one` converts a value and checks it; `passes` are the types that need neither."""
+    """Conversion to one type. `one` converts and checks a value; values of the types in `passes` need neither."""
 
     one: Callable[[Any], Any]
     passes: frozenset[type] = frozenset()
     bulk: Bulk | None = None
-    """Does a column of certain types at once; None where it can't."""
+    """Converts a column of certain types at once, or returns None if it can't."""
 
     def column(self, values: Sequence[Any]) -> Sequence[Any]:
-        """All `values` converted; the very same object where nothing is to be done. Raises `ValueError`."""
+        """Return `values` converted; the same object if none needs conversion. Raise `ValueError`."""
         kinds = set(map(type, values))
         kinds.discard(_NONE)
         if self.bulk is not None:
@@ -69,9 +68,9 @@ class Converter:
 
 @cache
 def converter(type_name: str) -> Converter | None:
-    """The converter of a type by asyncpg's name for it, ``text[]`` for an array of text; None for a type without one.
+    """Return the converter of a type by asyncpg's name for it, ``text[]`` for an array of text.
 
-    Such a type (``inet``, ``interval``, an extension's) is written through its text form by the server.
+    None for ``inet``, ``interval`` and types of extensions, which the server converts from text.
     """
     if not type_name.endswith("[]"):
         return _CONVERTERS.get(type_name)
@@ -82,14 +81,14 @@ def converter(type_name: str) -> Converter | None:
 
 @cache
 def text_converter(type_name: str) -> Converter:
-    """The converter of a type that has none: to the text that the server makes it from."""
+    """Return a converter to the text form of a type, for types without a converter of their own."""
     if not type_name.endswith("[]"):
         return TEXT
     return _array_text(_time_text if type_name[:-2] in TUPLE_CODEC_TYPES else text_form)
 
 
 def text_form(value: Any) -> str:
-    """A value as text: text as it is, structures and booleans as JSON, numbers in their shortest exact form."""
+    """Return a value as text: text as it is, structures and booleans as JSON, numbers in their shortest exact form."""
     kind = type(value)
     if kind is str:
         _check_text(value)
@@ -99,7 +98,7 @@ def text_form(value: Any) -> str:
             return text_form(value.decode())
         except UnicodeDecodeError:
             raise ValueError(
-                "these bytes are no UTF-8 text; use a bytea column, or base64_encode() in the rule"
+                "these bytes are not UTF-8 text; use a bytea column, or base64_encode() in the rule"
             ) from None
     if kind is int or kind is float:
         return repr(value)
@@ -112,7 +111,7 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError("the text holds half a surrogate pair, which is no UTF-8") from error
+        raise ValueError("the text holds a lone surrogate (half of a UTF-16 pair), which UTF-8 can't encode") from error
 
 
 def _integer(bits: int) -> Converter:
@@ -161,7 +160,7 @@ def _float(largest: float) -> Converter:
 
 def _numeric_one(value: Any) -> Decimal:
     if isinstance(value, float):
-        # By its shortest text: 0.1 shall be stored as 0.1.
+        # By its shortest text, so that 0.1 is stored as 0.1 and not as the binary value next to it.
         value = repr(value)
     try:
         number = Decimal(value) if isinstance(value, (int, str)) else None
@@ -210,7 +209,7 @@ def _uuid(value: Any) -> uuid.UUID:
 
 
 def _json(value: Any) -> str:
-    """Text that is a JSON object or array is stored as such; any other text becomes a JSON string."""
+    """Return JSON text. Text that is a JSON object or array is taken as such, other text becomes a JSON string."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             jsontext.decode(value)
@@ -261,7 +260,7 @@ _PG_EPOCH_MS = _PG_EPOCH_US // 1000
 
 
 def _timestamp_bulk(values: Sequence[Any], kinds: set[type]) -> Sequence[Any] | None:
-    """The usual column: integers, all of them milliseconds."""
+    """Convert the usual column at once: integers that all are milliseconds."""
     if kinds != {int} or None in values or min(values) < _SECONDS_MAX or max(values) >= _MS_MAX:
         return None
     return [((value - _PG_EPOCH_MS) * 1000,) for value in values]
@@ -304,7 +303,7 @@ def _array(element: Converter) -> Converter:
 
 
 def _shape(items: list[Any], dimension: int = 1) -> tuple[int, ...]:
-    """The lengths of lists within lists, which have to be the same in each dimension."""
+    """Return the lengths of nested lists by dimension. Raise `ValueError` where they differ within one."""
     if dimension > _DIMENSIONS_MAX:
         raise ValueError(f"an array has at most {_DIMENSIONS_MAX} dimensions")
     inner = {_shape(item, dimension + 1) if isinstance(item, list) else () for item in items}
@@ -314,7 +313,7 @@ def _shape(items: list[Any], dimension: int = 1) -> tuple[int, ...]:
 
 
 def _list(value: Any) -> list[Any] | None:
-    """A list, or the one that a text is as JSON."""
+    """Return a list, given as such or as JSON text; None for any other value."""
     if isinstance(value, str):
         with suppress(ValueError):
             value = jsontext.decode(value)
@@ -322,7 +321,7 @@ def _list(value: Any) -> list[Any] | None:
 
 
 def _array_text(element_text: Callable[[Any], str]) -> Converter:
-    """Lists in the form the server reads, ``{"a",NULL}``; what is none is left to the server as it is."""
+    """Return a converter of lists to the server's text form, ``{"a",NULL}``. Other values are passed on as text."""
 
     def literal(items: list[Any]) -> str:
         return "{" + ",".join(map(part, items)) + "}"
@@ -346,7 +345,7 @@ def _array_text(element_text: Callable[[Any], str]) -> Converter:
 
 
 def _time_text(value: Any) -> str:
-    """A time as text, so that the server reads it as `_timestamp` would."""
+    """Return a time as text that the server reads with the same result as `_timestamp`."""
     if isinstance(value, str) and value.strip().lower() in _INFINITIES:
         return value
     try:
@@ -356,7 +355,7 @@ def _time_text(value: Any) -> str:
 
 
 TEXT = Converter(text_form, frozenset({str}))
-"""For text, and for what the server makes from text."""
+"""For text, and for types that the server converts from text."""
 
 _TIMESTAMP = Converter(_timestamp, bulk=_timestamp_bulk)
 _JSON = Converter(_json)

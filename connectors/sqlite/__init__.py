@@ -1,17 +1,17 @@
-"""Stores rows in a table of an SQLite database: the embedded default, no server needed.
+"""Stores rows in a table of an SQLite database: the embedded default, which needs no server.
 
-Each row goes to the columns of its names. The table is made from the first rows unless told not to, and grows columns
-that later rows bring. SQLite has one writer, so the sink has one thread; batches of several lanes that wait at the
-same time share a transaction. A record is delivered once its transaction is committed, with ``synchronous: full``
-on the disk itself.
+Each column of a row goes to the table column of its name. The table is created from the first rows, and columns are
+added as later rows bring them, unless that is turned off. SQLite has one writer, so the sink has one thread; batches of
+several lanes that wait at the same time share a transaction. A record is delivered once its transaction is committed,
+with ``synchronous: full`` once it is on disk.
 
 A row that the table refuses fails alone: the statement is undone, and its rows are sent again one by one. A column that
 the table lacks, and must not be given, holds the sink until a row has fitted the table; from then on it is the fault of
 its row.
 
 Maps and lists are stored as JSON text, true and false as 1 and 0, bytes as blobs, and integers past 64 bits as their
-digits (a blob where the column is one of numbers, because SQLite would round them). What else SQLite does to a value
-follows from the declared type of its column: text that looks like a number becomes one in a column of numbers.
+digits (as a blob in a numeric column, where SQLite would round them). All other conversions follow from the declared
+type of the column: text that looks like a number becomes one in a numeric column.
 """
 
 from __future__ import annotations

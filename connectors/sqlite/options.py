@@ -16,29 +16,31 @@ class SqliteConfig(ConnectorConfig):
     """Options of the `sqlite` sink."""
 
     path: str
-    """The database file, relative to the file that names it; made where it is missing."""
+    """The database file, relative to the configuration file; created if it is missing."""
     table: str | None = None
-    """The table; each column of a row goes to the column of its name."""
+    """The table. Each column of a row goes to the table column of its name."""
     create_table: bool = True
-    """Make a missing table from the first rows, with column types that fit their values."""
+    """Create a missing table from the first rows, with column types that fit their values."""
     add_columns: bool | None = None
-    """Add columns that rows bring and the table lacks; as `create_table` unless set."""
+    """Add columns of rows that the table lacks. Default: as `create_table`."""
     max_columns: Annotated[int, Field(ge=1, le=2000)] = 200
-    """Most columns a table may grow to; rows that would need more are rejected."""
+    """Limit of columns of a growing table. Rows that need more are rejected."""
     mode: Literal["insert", "upsert"] = "insert"
-    """`upsert` replaces the columns of the row that has the same `conflict_key`."""
+    """`insert` adds rows, `upsert` replaces the columns of the row that has the same `conflict_key`."""
     conflict_key: tuple[str, ...] = ()
-    """Columns that identify a row. With `insert`, a row that is there already counts as delivered."""
+    """Columns that identify a row. With `insert`, a row whose key exists counts as delivered."""
     sql: str | None = None
-    """A statement of your own with placeholders, instead of `table`: `INSERT INTO t (a, b) VALUES (${x}, ${y.z})`."""
+    """Your own statement with placeholders, instead of `table`: `INSERT INTO t (a, b) VALUES (${x}, ${y.z})`."""
     journal_mode: Literal["wal", "delete", "truncate", "persist"] = "wal"
-    """SQLite's journal; `wal` lets others read while rows are written."""
+    """SQLite's journal mode. `wal` lets other programs read while rows are written."""
     synchronous: Literal["full", "normal", "off"] = "full"
-    """`full` survives a power cut; `normal` may lose the last transactions in one, `off` may damage the file."""
+    """SQLite's synchronous mode. In a power cut, `full` loses nothing, `normal` may lose the last transactions, `off`
+    may damage the file."""
     busy_timeout: Duration = 5.0
-    """Longest wait for another program that is writing to the same file."""
+    """Longest wait for a lock that another program holds on the file."""
     exactly_once: bool = False
-    """Store with the rows how far each lane is, in the table `_headgate_watermark`, and skip what comes again."""
+    """Store the last sequence number of each lane with the rows, in the table `_headgate_watermark`, and skip records
+    that were stored before."""
 
     def check(self) -> None:
         """Raise `ConfigError` for options that contradict each other."""

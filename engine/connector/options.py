@@ -12,36 +12,36 @@ from engine.language.template.option import templated
 
 
 class BufferConfig(Model):
-    """What waits on disk for a sink, and what happens when that is too much."""
+    """The buffer of a sink: its limits, and the policy when it is full."""
 
     max_bytes: Size = 1 << 30
-    """Most bytes waiting for this sink."""
+    """Limit of bytes that wait for this sink."""
     max_events: Annotated[int, Field(ge=0)] = 0
-    """Most records waiting for this sink; 0 is no limit."""
+    """Limit of records that wait for this sink; 0 is no limit."""
     memory_bytes: Size = 16 << 20
-    """Of what waits, as much is also kept in memory; the rest is read from disk when its turn comes."""
+    """Bytes of waiting records that are also kept in memory; the rest is read from disk in its turn."""
     when_full: Literal["refuse", "drop_oldest", "drop_newest"] = "refuse"
-    """`refuse` answers the publisher with an error (v5 0x97; 3.1.1: closed without an acknowledgement); the others drop
-    records, and count them."""
+    """Policy of a full buffer. `refuse` answers the publisher with an error (MQTT 5: 0x97; 3.1.1: the connection is
+    closed without an acknowledgement); the others drop records and count them."""
     retain: Duration = 86400.0
-    """How long delivered records stay on disk for replay."""
+    """Time that delivered records stay on disk for replay."""
     retain_bytes: Size = 1 << 30
-    """Most bytes of delivered records that stay on disk for replay."""
+    """Limit of bytes of delivered records that stay on disk for replay."""
 
 
 class BatchConfig(Model):
-    """When a batch is sent: the first limit reached wins."""
+    """Limits of a batch. The first one reached sends it."""
 
     size: Annotated[int, Field(ge=1, le=100_000)] = 500
-    """Most records in a batch."""
+    """Records of a batch."""
     bytes: Size = 1 << 20
-    """Most bytes in a batch, measured as stored; a single larger record is sent alone."""
+    """Bytes of a batch, as stored in the journal; a larger record is sent alone."""
     time: Duration = 0.02
     """Longest wait for a batch to fill."""
 
 
 class RetryConfig(Model):
-    """The back-off after a failure: it doubles from `initial` to `max`, each time a random part of it (full jitter)."""
+    """Exponential back-off after a failure: it doubles from `initial` to `max`, with full jitter."""
 
     initial: Annotated[Duration, Field(gt=0)] = 0.5
     """First back-off."""
@@ -50,11 +50,11 @@ class RetryConfig(Model):
     max_attempts: Annotated[int, Field(ge=0)] = 0
     """Attempts after which a record becomes a dead letter; 0 is no limit."""
     max_unknown: Annotated[int, Field(ge=1)] = 10
-    """Attempts that may fail for a reason the sink doesn't know; then the batch is bisected and the record rejected."""
+    """Attempts after an unknown error. Then the batch is bisected, and the record at fault becomes a dead letter."""
 
 
 class HealthConfig(Model):
-    """How a held or disconnected sink is tried again."""
+    """Probes of a held or disconnected sink."""
 
     interval: Annotated[Duration, Field(gt=0)] = 15.0
     """Pause between probes of a held sink."""
@@ -63,27 +63,27 @@ class HealthConfig(Model):
 
 
 class ConnectorConfig(Model):
-    """The options all sinks have. A kind adds its own."""
+    """Options of every sink. A kind adds its own."""
 
     type: str
     """The kind of sink."""
     enable: bool = True
-    """A disabled sink takes nothing; its backlog stays."""
+    """A disabled sink accepts no records; its backlog stays."""
     description: str = ""
-    """For people."""
+    """Free text, shown by `status` and the API."""
     buffer: BufferConfig = BufferConfig()
-    """What waits for the sink."""
+    """The sink's buffer."""
     batch: BatchConfig = BatchConfig()
-    """How much is sent at once."""
+    """Limits of a batch."""
     retry: RetryConfig = RetryConfig()
-    """How long to wait after a failure."""
+    """Back-off after a failure."""
     health: HealthConfig = HealthConfig()
-    """How a held or disconnected sink is tried again."""
+    """Probes of a held or disconnected sink."""
     lanes: Annotated[int, Field(ge=1, le=64)] = 4
-    """Parallel ordered lanes. Records of one lane key always take the same lane, in order."""
+    """Ordered lanes that deliver in parallel. Records of one lane key always take the same lane."""
     lane_key: Annotated[str, templated("text")] | None = None
-    """Template of the key whose records stay in order; the client id unless set."""
+    """Template of the key whose records stay in order. Default: the client id."""
     connect_timeout: Annotated[Duration, Field(gt=0)] = 5.0
-    """Longest wait for a connection."""
+    """Time limit of connecting."""
     request_timeout: Annotated[Duration, Field(gt=0)] = 10.0
-    """Longest wait for one write; when it passes, the outcome is unknown and the batch is sent again."""
+    """Time limit of one write. After it the outcome is unknown, and the batch is sent again."""

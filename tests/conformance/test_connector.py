@@ -1,7 +1,7 @@
-"""What it means to be a kind of sink: one suite, run over every line of the registry and against every real target.
+"""The conformance suite of sinks, run for every kind in the registry and against every real target.
 
-A kind says in ``tests/support/sinks/<kind>.py`` how its target is reached, read, broken and mended; nothing here knows
-any of them. `deliver` stands for the engine: it applies the deadline and sends in halves what is to be split.
+``tests/support/sinks/<kind>.py`` has a kind's harness, which reaches, reads, breaks and repairs its target; nothing
+here knows any kind. `write` stands for a lane: it sets the deadline, and sends a batch in halves if it is to be split.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from support.sinks.harness import Harness, batch_of, sample_row
 from support.sinks.hostile import HOSTILE_NAMES, hostile_values
 
 DEADLINE_S = 30.0
-"""For anything that has to become true; far more than it takes."""
+"""Limit for a condition to become true; far more than it takes."""
 
 ALL = sorted(KINDS)
 WITHOUT_TARGET = {"discard"}
-"""Kinds with nothing to read back, to break or to mend: ``tests/unit/connectors`` has what can be said of them."""
+"""Kinds without a target to read back or to break. Their tests are in ``tests/unit/connectors``."""
 
 TARGETS = [
     pytest.param(kind, marks=[pytest.mark.server(kind)] if kind in SERVER_FIXTURES.values() else [])
@@ -90,7 +90,7 @@ async def connect(sink: Sink) -> None:
 
 
 async def write(sink: Sink, batch: Batch) -> dict[int, DeliveryError]:
-    """One attempt, as the engine makes it: failures by sequence number. Raises what failed for the whole batch."""
+    """Make one attempt as a lane does. Return failures by sequence number, or raise the error of the whole batch."""
     try:
         async with asyncio.timeout(sink.config.request_timeout + DEADLINE_S):
             failures = await harnesses.write(sink, batch)
@@ -106,7 +106,7 @@ async def write(sink: Sink, batch: Batch) -> dict[int, DeliveryError]:
 
 
 async def deliver(sink: Sink, batch: Batch) -> None:
-    """Attempts until all of `batch` is stored, with a connect where one is asked for."""
+    """Repeat attempts until all of `batch` is stored, and connect where an error asks for it."""
     end = time.monotonic() + DEADLINE_S
     while True:
         try:
@@ -143,7 +143,7 @@ def of_client(rows: list[Row], client: str) -> list[Row]:
 
 
 def without_repeats(rows: list[Row]) -> list[Row]:
-    """The first of each row: an attempt whose outcome was unknown may have stored it already."""
+    """Return the first of each row: an attempt whose outcome was unknown may have stored it already."""
     return list({comparable(row): row for row in rows}.values())
 
 
@@ -160,7 +160,7 @@ def test_registry_line_leads_to_a_sink_of_that_name(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_every_kind_says_what_it_does(kind: str) -> None:
+def test_every_kind_is_documented(kind: str) -> None:
     """The module's docstring opens the kind's page in the reference."""
     found = kind_class(kind)
     for described in (inspect.getmodule(found), found, found.Config):
@@ -169,7 +169,7 @@ def test_every_kind_says_what_it_does(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_examples_load(kind: str, tmp_path: Path) -> None:
-    """Whoever copies an example from the documentation gets a sink that starts."""
+    """An example copied from the documentation makes a sink that starts."""
     found = kind_class(kind)
     assert found.EXAMPLES, "a kind shows how it is used"
     for example in found.EXAMPLES:
@@ -190,7 +190,7 @@ def test_unknown_option_is_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_option_is_documented(kind: str) -> None:
-    """The reference is generated from the models, so what they don't say nobody can know."""
+    """The reference is generated from the models' descriptions."""
     undocumented = [
         f"{model.__name__}.{name}"
         for model in models_in(kind_class(kind).Config)
@@ -201,7 +201,7 @@ def test_every_option_is_documented(kind: str) -> None:
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models of a type, however they are wrapped in it."""
+    """Return the models of a type, however they are wrapped in it."""
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         yield annotation
         for field in annotation.model_fields.values():
@@ -213,8 +213,8 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 # How a sink lives
 
 
-async def test_close_is_fine_before_connect_and_twice(harness: Harness) -> None:
-    """Whoever stops a sink need not know how far it came."""
+async def test_close_may_be_called_before_connect_and_twice(harness: Harness) -> None:
+    """The caller need not know whether the sink was started."""
     sink = new_sink(harness)
     await sink.close()
     await sink.close()
@@ -237,7 +237,7 @@ async def test_connect_and_close_many_times_leaves_a_working_sink(harness: Harne
 
 
 async def test_connect_may_be_cancelled(harness: Harness) -> None:
-    """A reload or a stop does not wait for a connection that is being made."""
+    """A reload or a stop does not wait for a connect under way."""
     sink = new_sink(harness)
     for _ in range(5):
         connecting = asyncio.get_running_loop().create_task(sink.connect())
@@ -250,7 +250,7 @@ async def test_connect_may_be_cancelled(harness: Harness) -> None:
 
 
 async def test_write_without_a_connection_asks_for_one(harness: Harness) -> None:
-    """After a close the engine has to connect again, and must be told so."""
+    """After a close the lane has to connect again, and the error says so."""
     sink = new_sink(harness)
     with pytest.raises(NotConnectedError):
         await harnesses.write(sink, batch_of([sample_row("c0", 0)]))
@@ -261,7 +261,7 @@ async def test_write_without_a_connection_asks_for_one(harness: Harness) -> None
 
 
 async def test_cancelled_write_leaves_a_sink_that_works(harness: Harness, sink: Sink) -> None:
-    """The engine cancels a write when its time is over, and sends the batch again."""
+    """The lane cancels a write that overruns its deadline, and sends the batch again."""
     batch = batch_of(rows_of("c0", 200))
     for _ in range(3):
         writing = asyncio.get_running_loop().create_task(deliver(sink, batch))
@@ -276,7 +276,7 @@ async def test_cancelled_write_leaves_a_sink_that_works(harness: Harness, sink: 
 
 
 async def test_rows_arrive_exact_and_in_order(harness: Harness, sink: Sink) -> None:
-    """Values keep their kinds and their digits, and rows the order they were written in."""
+    """Values keep their types and digits, and rows their order."""
     rows = rows_of("c0", 1000)
     for start in (0, 1, 2, 500):
         stop = {0: 1, 1: 2, 2: 500, 500: 1000}[start]
@@ -285,7 +285,7 @@ async def test_rows_arrive_exact_and_in_order(harness: Harness, sink: Sink) -> N
 
 
 async def test_lanes_write_at_once_and_each_keeps_its_order(harness: Harness, sink: Sink) -> None:
-    """Lanes exist to be parallel; what one client sent must still arrive in order."""
+    """Lanes write in parallel, and the rows of one client still arrive in order."""
 
     async def lane(number: int) -> None:
         for start in range(0, 500, 100):
@@ -300,7 +300,7 @@ async def test_lanes_write_at_once_and_each_keeps_its_order(harness: Harness, si
 
 
 async def test_one_bad_row_fails_alone_and_says_why(harness: Harness, sink: Sink) -> None:
-    """A poison message must neither stop those behind it nor take its neighbours along."""
+    """A poison message must neither stop later ones nor fail its neighbours."""
     if harness.takes_everything:
         pytest.skip("this target takes every row")
     rows = rows_of("c0", 100)
@@ -314,7 +314,7 @@ async def test_one_bad_row_fails_alone_and_says_why(harness: Harness, sink: Sink
 
 
 async def test_several_bad_rows_fail_alone(harness: Harness, sink: Sink) -> None:
-    """Also the first, the last and two that are neighbours."""
+    """Among them the first, the last and two neighbours."""
     if harness.takes_everything:
         pytest.skip("this target takes every row")
     rows = rows_of("c0", 64)
@@ -329,7 +329,7 @@ async def test_several_bad_rows_fail_alone(harness: Harness, sink: Sink) -> None
 
 
 async def test_a_bad_row_alone_is_rejected(harness: Harness, sink: Sink) -> None:
-    """Where splitting ends, the sink must decide."""
+    """A single record can't be split further."""
     if harness.takes_everything:
         pytest.skip("this target takes every row")
     failures = await write(sink, batch_of([harness.spoiled(sample_row("c0", 1))]))
@@ -339,7 +339,7 @@ async def test_a_bad_row_alone_is_rejected(harness: Harness, sink: Sink) -> None
 
 
 async def test_odd_values_are_stored_or_rejected_each_for_itself(harness: Harness, sink: Sink) -> None:
-    """Devices send what they send. What a sink did not foresee would be retried for minutes, with all of its batch."""
+    """An unforeseen error would be retried for minutes, with the whole batch."""
     rows = [
         {**sample_row("c0", n), column: value} for n, value in enumerate(ODD_VALUES) for column in sample_row("c0", n)
     ]
@@ -351,7 +351,7 @@ async def test_odd_values_are_stored_or_rejected_each_for_itself(harness: Harnes
 
 
 async def test_hostile_value_is_the_fault_of_its_own_row_alone(harness: Harness, sink: Sink) -> None:
-    """A value that no encoder, template or driver was made for must not make the rows around it wait, or die."""
+    """A value that an encoder or driver can't handle must neither delay nor fail the rows around it."""
     await deliver(sink, batch_of([sample_row("c0", 0)]))
     hostile = [
         {**sample_row("c0", 0), column: value}
@@ -368,7 +368,7 @@ async def test_hostile_value_is_the_fault_of_its_own_row_alone(harness: Harness,
 
 
 async def test_batch_of_hostile_values_alone_is_answered(harness: Harness, sink: Sink) -> None:
-    """The same without a good row, which some sinks treat as a fault of the rule or of the table."""
+    """A hostile row without good ones is rejected as well."""
     await deliver(sink, batch_of([sample_row("c0", 0)]))
     for value in hostile_values():
         failures = await write(sink, batch_of([{**sample_row("c0", 1), "place": value}], first_seq=2))
@@ -392,8 +392,8 @@ ODD_VALUES: list[Any] = [
 # What a sink does when its target is in trouble
 
 
-async def test_outage_is_named_and_nothing_is_lost(harness: Harness, sink: Sink) -> None:
-    """A target that is away costs time; the batch is offered again until it is stored."""
+async def test_outage_is_reported_and_no_row_is_lost(harness: Harness, sink: Sink) -> None:
+    """An outage delays a batch, which is retried until it is stored."""
     before, after = rows_of("c0", 50), rows_of("c0", 50, 50)
     await deliver(sink, batch_of(before))
     await harness.break_off()
@@ -407,7 +407,7 @@ async def test_outage_is_named_and_nothing_is_lost(harness: Harness, sink: Sink)
 
 
 async def refusal(sink: Sink, batch: Batch) -> DeliveryError:
-    """What a connect, or else a write, comes to while the target is in trouble. Nothing may be stored meanwhile."""
+    """Return the error of a write, or of a connect after it, during an outage. No row may be stored."""
     try:
         failures = await write(sink, batch)
     except DeliveryError as error:
@@ -418,7 +418,7 @@ async def refusal(sink: Sink, batch: Batch) -> DeliveryError:
     return next(iter(failures.values()))
 
 
-async def test_target_away_at_start_is_no_surprise(harness: Harness) -> None:
+async def test_target_may_be_away_at_start(harness: Harness) -> None:
     """Headgate starts before its servers do."""
     await harness.break_off()
     sink = new_sink(harness)
@@ -431,7 +431,7 @@ async def test_target_away_at_start_is_no_surprise(harness: Harness) -> None:
 
 
 async def test_misconfiguration_holds_until_it_is_put_right(harness: Harness, sink: Sink) -> None:
-    """What only a person can mend must not be retried at full speed, and must not be dropped."""
+    """An error that needs a person must neither be retried at full speed nor drop rows."""
     before, after = rows_of("c0", 20), rows_of("c0", 20, 20)
     await deliver(sink, batch_of(before))
     await harness.misconfigure()
@@ -443,7 +443,7 @@ async def test_misconfiguration_holds_until_it_is_put_right(harness: Harness, si
 
 
 async def hold(sink: Sink, batch: Batch) -> HoldError:
-    """The hold that attempts end in; before it, an attempt may find that the connection is of no use any more."""
+    """Return the hold that attempts end in. Attempts before it may find a useless connection."""
     end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end:
         error = await refusal(sink, batch)
@@ -454,7 +454,7 @@ async def hold(sink: Sink, batch: Batch) -> HoldError:
 
 
 async def test_misconfiguration_at_start_holds(harness: Harness) -> None:
-    """The same, when the sink meets it first."""
+    """The same at the first connect."""
     await harness.misconfigure()
     sink = new_sink(harness)
     error = await try_to_connect(sink)

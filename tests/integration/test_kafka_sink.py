@@ -1,4 +1,4 @@
-"""The Kafka sink against a real server: messages, partitions, compression, limits, mistakes, outages."""
+"""The Kafka sink with a real server: messages, partitions, compression, limits, configuration errors, outages."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def target(kafka_server: Kafka, tmp_path: Path) -> AsyncIterator[Target]:
 
 
 def batch_from(clients: dict[str, list[Row]]) -> Batch:
-    """A batch as it comes from the broker: a chunk for each client."""
+    """Return a batch with a chunk for each client, as the journal delivers it."""
     chunks = [
         Chunk("hot", client, 0, TIME_MS + number, f"sensors/{client}", rows)
         for number, (client, rows) in enumerate(clients.items())
@@ -89,7 +89,7 @@ async def write(sink: KafkaSink, *rows: Row) -> dict[int, DeliveryError]:
 
 
 async def test_messages_have_the_clients_key_the_row_and_its_time(target: Target, kafka_topic: str) -> None:
-    """What the defaults promise, to those who configure nothing but brokers and topic."""
+    """The defaults, with brokers and topic alone configured."""
     sink = await target.connected(kafka_topic)
     assert not await harness.write(sink, batch_from({"a": [{"n": 1, "t": 2.5}], "b": [{"n": 2, "s": "grüße"}]}))
     found = {record.key: record for record in await target.read(kafka_topic)}
@@ -100,8 +100,8 @@ async def test_messages_have_the_clients_key_the_row_and_its_time(target: Target
     assert found[b"a"].headers == ()
 
 
-async def test_keys_go_where_every_other_client_puts_them(target: Target, kafka_topic: str) -> None:
-    """A join of two topics by key needs the partitions to agree, whoever wrote them."""
+async def test_keys_go_to_the_partitions_of_other_clients(target: Target, kafka_topic: str) -> None:
+    """A join of two topics by key needs equal partitions for equal keys, whatever client wrote them."""
     sink = await target.connected(kafka_topic)
     clients = [f"device-{n}" for n in range(200)] + ["", "ü", "x" * 301]
     await harness.write(sink, batch_from({client: [{"client": client}] for client in clients}))
@@ -131,7 +131,7 @@ async def test_each_client_stays_in_order_over_batches_and_lanes(target: Target,
 
 
 async def test_templates_make_topic_key_value_headers_and_time(target: Target) -> None:
-    """Everything a message has can come from the row."""
+    """Every part of a message can come from the row."""
     name = f"plant-{uuid.uuid4().hex[:8]}"
     for area in ("north", "south"):
         target.server.create_topic(f"{name}-{area}")
@@ -167,7 +167,7 @@ async def test_templates_make_topic_key_value_headers_and_time(target: Target) -
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
 async def test_compression(target: Target, kafka_topic: str, compression: str) -> None:
-    """Every kind can be read back, and says in the record what it was."""
+    """Every codec can be read back, and is noted in the batch."""
     sink = await target.connected(kafka_topic, compression=compression)
     rows = [{"n": n, "label": "x" * 50} for n in range(300)]
     assert await write(sink, *rows) == {}
@@ -176,14 +176,14 @@ async def test_compression(target: Target, kafka_topic: str, compression: str) -
 
 @pytest.mark.parametrize("options", [{"acks": 1}, {"idempotent": False}, {"acks": "all"}])
 async def test_levels_of_acknowledgement(target: Target, kafka_topic: str, options: dict[str, Any]) -> None:
-    """Whoever chose less safety must get what they chose, not an error."""
+    """Weaker acknowledgement levels work."""
     sink = await target.connected(kafka_topic, **options)
     assert await write(sink, {"n": 1}, {"n": 2}) == {}
     assert await target.rows(kafka_topic) == [{"n": 1}, {"n": 2}]
 
 
 async def test_message_over_the_sinks_limit_is_rejected_unsent(target: Target, kafka_topic: str) -> None:
-    """It could never arrive; the others must."""
+    """A too large message must not stop the others."""
     sink = await target.connected(kafka_topic, max_message_bytes=2000)
     failures = await write(sink, {"n": 1}, {"n": 2, "label": "x" * 2000}, {"n": 3})
     assert list(failures) == [1]
@@ -192,8 +192,8 @@ async def test_message_over_the_sinks_limit_is_rejected_unsent(target: Target, k
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
-async def test_five_messages_among_a_thousand_that_the_topic_does_not_take(target: Target, idempotent: bool) -> None:
-    """The server refuses whole batches, and does not say for which message: the sink finds out, in order."""
+async def test_five_refused_messages_among_a_thousand_fail_alone(target: Target, idempotent: bool) -> None:
+    """The server refuses whole batches without naming the message, which is found in order."""
     topic = target.new_topic(max_message_bytes="20000")
     sink = await target.connected(topic, idempotent=idempotent)
     bad = {3, 250, 499, 500, 999}
@@ -214,7 +214,7 @@ async def test_five_messages_among_a_thousand_that_the_topic_does_not_take(targe
 
 
 async def test_a_refused_batch_of_one_lane_does_not_stop_another(target: Target) -> None:
-    """The producer is replaced under lanes that are writing, whose batches must not be lost or doubled by that."""
+    """Replacing the producer must neither lose nor duplicate batches of other lanes."""
     topic = target.new_topic(max_message_bytes="20000")
     sink = await target.connected(topic)
 
@@ -234,7 +234,7 @@ async def test_a_refused_batch_of_one_lane_does_not_stop_another(target: Target)
 
 
 async def test_missing_topic_holds_until_it_is_created(target: Target) -> None:
-    """Nothing is dropped, and nobody has to restart anything."""
+    """No row is dropped, and no restart is needed."""
     topic = f"later-{uuid.uuid4().hex[:8]}"
     sink = target.sink(topic)
     with pytest.raises(HoldError, match=f"has no topic {topic}"):
@@ -246,7 +246,7 @@ async def test_missing_topic_holds_until_it_is_created(target: Target) -> None:
 
 
 async def test_missing_topic_is_created_where_asked_for(target: Target) -> None:
-    """With the cluster's own number of partitions."""
+    """The topic gets the cluster's default number of partitions."""
     topic = f"made-{uuid.uuid4().hex[:8]}"
     sink = await target.connected(topic, on_unknown_topic="create")
     assert await write(sink, {"n": 1}) == {}
@@ -256,7 +256,7 @@ async def test_missing_topic_is_created_where_asked_for(target: Target) -> None:
 async def test_topic_of_a_template_that_stays_missing_is_rejected(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One device with an odd area must not stop the sink for ever; it is retried for a while, then set aside."""
+    """Records of a missing rendered topic are retried for a time, then rejected."""
     monkeypatch.setattr(topics, "FIND_TOPIC_S", 0.3)
     name = f"area-{uuid.uuid4().hex[:8]}"
     target.server.create_topic(f"{name}-north")
@@ -274,7 +274,7 @@ async def test_topic_of_a_template_that_stays_missing_is_rejected(
 
 
 async def test_many_missing_topics_are_looked_for_at_once(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device that names areas at random must not take the whole time of a batch, time and again."""
+    """Random topic names must not use up the time of every batch."""
     monkeypatch.setattr(topics, "FIND_TOPIC_S", 0.5)
     monkeypatch.setattr(topics, "MISSING_MAX", 10)
     name = f"area-{uuid.uuid4().hex[:8]}"
@@ -292,18 +292,18 @@ async def test_many_missing_topics_are_looked_for_at_once(target: Target, monkey
     assert len(failures) == 30
 
 
-async def test_record_that_a_topic_takes_no_such_of_is_rejected_at_once(target: Target) -> None:
-    """A compacted topic wants keys; the client does not know the code by which the broker says so."""
+async def test_record_that_the_topic_refuses_is_rejected_at_once(target: Target) -> None:
+    """A compacted topic needs keys; the client does not know the broker's error code for that."""
     topic = target.new_topic(cleanup_policy="compact", partitions=1)
     sink = await target.connected(topic, key="${k}")
     failures = await write(sink, {"k": "a", "n": 1}, {"k": None, "n": 2}, {"k": "b", "n": 3})
     assert {place: type(error) for place, error in failures.items()} == {1: RejectError}
-    assert "wants a key" in failures[1].message
+    assert "needs a key" in failures[1].message
     assert [row["n"] for row in await target.rows(topic)] == [1, 3]
 
 
-async def test_broker_that_wants_a_login_is_named(target: Target, kafka_topic: str) -> None:
-    """It just hangs up on who gives none; what could be the matter is to be said."""
+async def test_missing_login_is_suggested(target: Target, kafka_topic: str) -> None:
+    """The broker closes the connection of a client without a login; the reason suggests the cause."""
     with pytest.raises(NotConnectedError, match="`sasl` or `tls`"):
         await target.connected(kafka_topic, brokers=target.server.sasl_address)
     with pytest.raises(NotConnectedError, match="`sasl` or `tls`"):
@@ -312,7 +312,7 @@ async def test_broker_that_wants_a_login_is_named(target: Target, kafka_topic: s
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 async def test_login_by_every_mechanism(target: Target, kafka_topic: str, mechanism: str) -> None:
-    """The right password gets in; a wrong one holds and says so, without showing it."""
+    """The right password connects; a wrong one holds, and is not shown."""
     sasl = {"mechanism": mechanism, "username": USER, "password": PASSWORD}
     sink = await target.connected(kafka_topic, brokers=target.server.sasl_address, sasl=sasl)
     assert await write(sink, {"n": 1}) == {}
@@ -323,7 +323,7 @@ async def test_login_by_every_mechanism(target: Target, kafka_topic: str, mechan
 
 
 async def test_password_put_right_at_the_server_resumes(target: Target, kafka_topic: str) -> None:
-    """The sink need not be restarted when the server's user is corrected."""
+    """The sink resumes once the server's user is corrected."""
     sasl = {"mechanism": "SCRAM-SHA-256", "username": USER, "password": "new-one"}
     sink = target.sink(kafka_topic, brokers=target.server.sasl_address, sasl=sasl)
     with pytest.raises(HoldError):
@@ -342,16 +342,16 @@ async def test_password_put_right_at_the_server_resumes(target: Target, kafka_to
         await asyncio.to_thread(target.server.set_password, PASSWORD)
 
 
-async def test_login_where_none_is_asked_for_holds(target: Target, kafka_topic: str) -> None:
-    """The wrong port is a mistake too, and the message says which."""
+async def test_login_at_a_listener_without_sasl_holds(target: Target, kafka_topic: str) -> None:
+    """The message names the wrong listener as the cause."""
     sasl = {"mechanism": "PLAIN", "username": USER, "password": PASSWORD}
-    with pytest.raises(HoldError, match="asks for no password"):
+    with pytest.raises(HoldError, match="does not use SASL"):
         await target.connected(kafka_topic, sasl=sasl)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("idempotent", [True, False])
-async def test_killed_in_the_middle_nothing_is_lost(target: Target, kafka_topic: str, idempotent: bool) -> None:
+async def test_server_killed_in_the_middle_loses_no_row(target: Target, kafka_topic: str, idempotent: bool) -> None:
     """`kill -9` of the server while batches flow: every message arrives, in order per client."""
     sink = await target.connected(kafka_topic, idempotent=idempotent, request_timeout=2)
     killed: asyncio.Task[None] | None = None
@@ -372,7 +372,7 @@ async def test_killed_in_the_middle_nothing_is_lost(target: Target, kafka_topic:
 
 
 async def deliver(sink: KafkaSink, batch: Batch) -> None:
-    """What the engine does: attempts until all is stored, with a connect where one is asked for."""
+    """Repeat attempts until all is stored, and connect where an error asks for it."""
     async with asyncio.timeout(60):
         for attempt in itertools.count():
             try:
@@ -387,8 +387,8 @@ async def deliver(sink: KafkaSink, batch: Batch) -> None:
                     continue
 
 
-async def test_a_server_that_hangs_is_left_in_time(target: Target, kafka_topic: str) -> None:
-    """An idempotent batch never expires by itself; the sink ends it, and sends it again by a new producer."""
+async def test_hanging_server_is_given_up_in_time(target: Target, kafka_topic: str) -> None:
+    """An idempotent batch never expires; the sink aborts it, and repeats it with another producer."""
     sink = await target.connected(kafka_topic, request_timeout=1, connect_timeout=1)
     assert await write(sink, {"n": 1}) == {}
     await asyncio.to_thread(target.server.pause)
@@ -415,8 +415,8 @@ async def test_a_server_that_hangs_is_left_in_time(target: Target, kafka_topic: 
         ({"tls": {"server_name": "x"}}, "server_name"),
     ],
 )
-def test_options_that_can_not_work_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
-    """At load time, where the file and line are known."""
+def test_impossible_options_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    """Options are checked at load time, when file and line are known."""
     given = {"type": "kafka", "brokers": "kafka:9092", "topic": "readings", **options}
     with pytest.raises((ConfigError, ValidationError), match=words):
         KafkaSink(KafkaConfig.model_validate(given), SinkContext("s", tmp_path, tmp_path))

@@ -1,4 +1,4 @@
-"""The PostgreSQL sink against a real server: types, columns, conflicts, mistakes, outages."""
+"""The PostgreSQL sink with a real server: types, columns, conflicts, configuration errors, outages."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ async def held(attempt: Callable[[], Awaitable[object]]) -> str:
     return caught.value.message
 
 
-async def test_values_become_what_the_column_holds(target: Target) -> None:
-    """Devices send what they send; the table has the types. Every case is alone in its batch, then all are together."""
+async def test_values_are_converted_to_the_column_type(target: Target) -> None:
+    """Every case is written alone, then all in one batch."""
     target.execute("SET timezone = 'UTC';" + TYPES_SETUP)
     target.execute(f"ALTER DATABASE {target.database} SET timezone = 'UTC'")
     problems = []
@@ -114,7 +114,7 @@ def fits(case: dict[str, Any], stored: list[Any], failure: DeliveryError | None)
 
 
 async def test_mixed_kinds_of_values_in_one_batch(target: Target) -> None:
-    """A column of a batch is converted at once where it can be, and must come out the same where it can't."""
+    """Conversion by column and conversion by value must have the same result."""
     target.execute("CREATE TABLE readings (n serial, at timestamptz, temp float8, label text, count int)")
     good: list[Row] = [
         {"at": 1_700_000_000_000, "temp": 1, "label": "a", "count": 1},
@@ -137,12 +137,12 @@ BAD_ROWS: dict[int, Row] = {
     500: {"n": 7, "temp": 1.0},
     999: {"n": 999, "temp": 1.0, "room": "attic"},
 }
-"""A value that can't be converted, a check, a null, a unique key and a foreign key, by place among 1,000."""
+"""Rows at fault by their index: a conversion, a check, a null, a unique key and a foreign key."""
 
 
 @pytest.mark.parametrize("mode", ["copy", "insert", "upsert"])
-async def test_five_bad_rows_among_a_thousand(target: Target, mode: str) -> None:
-    """995 in and five dead letters, each with the reason in words: the promise that one bad row never stops others."""
+async def test_five_bad_rows_among_a_thousand_fail_alone(target: Target, mode: str) -> None:
+    """995 rows are stored, and five become dead letters with a reason in words."""
     target.execute(
         "CREATE TABLE rooms (room text PRIMARY KEY); INSERT INTO rooms VALUES ('hall');"
         "CREATE TABLE readings (id serial UNIQUE, n int NOT NULL PRIMARY KEY, temp float8 CHECK (temp < 500), "
@@ -165,14 +165,14 @@ async def test_five_bad_rows_among_a_thousand(target: Target, mode: str) -> None
 
 
 async def test_a_batch_is_stored_in_one_transaction(target: Target) -> None:
-    """Also where some of it is refused: nobody sees half of a batch."""
+    """Readers never see half of a batch, also if rows of it are refused."""
     target.execute("CREATE TABLE readings (n int CHECK (n <> 50), x xid DEFAULT pg_current_xact_id()::xid)")
     await write(await target.connected(), *({"n": n} for n in range(100)))
     assert target.values("SELECT count(*), count(DISTINCT x::text) FROM readings") == [(99, 1)]
 
 
-async def test_columns_that_rows_lack_take_their_defaults(target: Target) -> None:
-    """An absent value is not a null where the table knows better."""
+async def test_columns_that_rows_lack_get_their_defaults(target: Target) -> None:
+    """A missing column gets the table's default, not null."""
     target.execute("CREATE TABLE readings (id serial, n int, unit text DEFAULT 'C', note text)")
     sink = await target.connected()
     assert await write(sink, {"n": 1}, {"n": 2, "unit": "F"}, {"n": 3, "note": "x"}, {"unit": None, "n": 4}) == {}
@@ -188,8 +188,8 @@ async def test_column_names_match_as_postgresql_folds_them(target: Target) -> No
     assert target.values('SELECT deviceid, "Temp" FROM readings') == [("a", 1.5)]
 
 
-async def test_missing_table_holds_with_the_nearest_name_until_it_is_there(target: Target) -> None:
-    """A table created a minute later finds its rows waiting."""
+async def test_missing_table_holds_with_the_nearest_name_until_it_is_created(target: Target) -> None:
+    """Rows wait until the table is created."""
     target.execute("CREATE TABLE reading (n int)")
     sink = target.sink()
     message = await held(sink.connect)
@@ -201,7 +201,7 @@ async def test_missing_table_holds_with_the_nearest_name_until_it_is_there(targe
 
 
 async def test_unknown_column_holds_at_first_and_is_found_once_added(target: Target) -> None:
-    """A rule and a table that don't fit are a mistake of configuration: the rows wait for it to be put right."""
+    """A rule that does not fit its table is a configuration error: rows wait for its correction."""
     target.execute("CREATE TABLE readings (temp float8)")
     sink = await target.connected()
     message = await held(lambda: write(sink, {"tmp": 1.0}))
@@ -211,8 +211,8 @@ async def test_unknown_column_holds_at_first_and_is_found_once_added(target: Tar
     assert await write(sink, {"tmp": 1.0}) == {}
 
 
-async def test_unknown_column_of_one_row_is_that_rows_fault(target: Target) -> None:
-    """Where other rows fit the table, a device that sends something odd must not stop them."""
+async def test_unknown_column_of_one_row_rejects_that_row(target: Target) -> None:
+    """A device with an odd column must not stop rows that fit the table."""
     target.execute("CREATE TABLE readings (temp float8)")
     sink = await target.connected()
     failures = await write(sink, {"temp": 1.0}, {"temp": 2.0, "tmp": 2.0}, {"temp": 3.0})
@@ -225,7 +225,7 @@ async def test_unknown_column_of_one_row_is_that_rows_fault(target: Target) -> N
 
 
 async def test_missing_required_column_holds(target: Target) -> None:
-    """A column that must have a value and that no row brings can only be a mistake."""
+    """A required column that no row has is a configuration error."""
     target.execute("CREATE TABLE readings (device text NOT NULL, temp float8)")
     message = await held(lambda: _connect_and_write(target, {"temp": 1.0}))
     assert "no value for the column device" in message
@@ -236,7 +236,7 @@ async def _connect_and_write(target: Target, row: Row) -> None:
 
 
 async def test_wrong_password_holds_until_it_is_right(target: Target) -> None:
-    """The data waits, and the reason says whose password is wrong."""
+    """Rows wait, and the reason names the user."""
     target.execute(
         "CREATE TABLE readings (n int); CREATE ROLE dev LOGIN PASSWORD 'right'; GRANT INSERT ON readings TO dev"
     )
@@ -251,8 +251,8 @@ async def test_wrong_password_holds_until_it_is_right(target: Target) -> None:
     target.execute("DROP OWNED BY dev; DROP ROLE dev")
 
 
-async def test_missing_rights_hold_with_the_grant_that_helps(target: Target) -> None:
-    """Found out at the connect, before a row waits for it."""
+async def test_missing_rights_hold_with_the_missing_grant(target: Target) -> None:
+    """Rights are checked at connect."""
     target.execute("CREATE TABLE readings (n int); CREATE ROLE guest LOGIN PASSWORD 'guest'")
     sink = target.sink(dsn=target.server.dsn(target.database, user="guest", password="guest"))
     assert 'GRANT INSERT ON "readings" TO "guest"' in await held(sink.connect)
@@ -263,13 +263,13 @@ async def test_missing_rights_hold_with_the_grant_that_helps(target: Target) -> 
 
 
 async def test_missing_database_holds(target: Target) -> None:
-    """Like a missing table, one level up."""
+    """A missing database holds like a missing table."""
     sink = target.sink(dsn=target.server.dsn("nowhere"))
     assert "create the database" in await held(sink.connect)
 
 
 async def test_create_table_makes_a_missing_table_once(target: Target) -> None:
-    """Two sinks that start at the same time must not fail each other."""
+    """Two sinks that start at the same time both succeed."""
     for number in range(20):  # how they fail each other depends on the moment
         name = f"made_{number}"
         sinks = [target.sink(table=name, create_table=f"CREATE TABLE {name} (n int)") for _ in range(4)]
@@ -279,14 +279,14 @@ async def test_create_table_makes_a_missing_table_once(target: Target) -> None:
 
 
 async def test_table_of_another_schema(target: Target) -> None:
-    """`schema.table` names it exactly."""
+    """`schema.table` selects the schema."""
     target.execute("CREATE SCHEMA plant; CREATE TABLE plant.readings (n int)")
     assert await write(await target.connected(table="plant.readings"), {"n": 1}) == {}
     assert target.values("SELECT n FROM plant.readings") == [1]
 
 
 async def test_upsert_keeps_the_last_of_each_key(target: Target) -> None:
-    """Also of those in one batch, and without touching columns that a row does not bring."""
+    """The last row of a key wins, also within a batch, and columns that a row lacks are unchanged."""
     target.execute("CREATE TABLE readings (device text PRIMARY KEY, temp float8, note text)")
     sink = await target.connected(mode="upsert", conflict_key=["device"])
     await write(sink, {"device": "a", "temp": 1, "note": "x"}, {"device": "b", "temp": 2}, {"device": "a", "temp": 3})
@@ -294,8 +294,8 @@ async def test_upsert_keeps_the_last_of_each_key(target: Target) -> None:
 
 
 @pytest.mark.parametrize("mode", ["copy", "insert"])
-async def test_what_comes_twice_is_stored_once_by_its_key(target: Target, mode: str) -> None:
-    """After a cut connection nobody knows what was stored; with a key, sending all of it again does no harm."""
+async def test_repeated_rows_are_stored_once_by_their_key(target: Target, mode: str) -> None:
+    """After a cut connection the outcome is unknown; with a key, repeating the batch stores no duplicates."""
     target.execute("CREATE TABLE readings (id serial, n int UNIQUE)")
     sink = await target.connected(mode=mode, conflict_key=["n"])
     assert await write(sink, *({"n": n} for n in range(100))) == {}
@@ -304,13 +304,13 @@ async def test_what_comes_twice_is_stored_once_by_its_key(target: Target, mode: 
 
 
 async def test_conflict_key_needs_its_index(target: Target) -> None:
-    """Without a unique index the server could not tell what is there already."""
+    """Without a unique index the server can't detect existing rows."""
     target.execute("CREATE TABLE readings (n int)")
     assert "no unique index on exactly its conflict_key (n)" in await held(target.sink(conflict_key=["n"]).connect)
 
 
 async def test_own_statement_binds_its_placeholders(target: Target) -> None:
-    """Whatever a device sends is a value, never SQL; and it is converted to what the statement takes."""
+    """Values are bound, never part of the SQL, and converted to the parameters' types."""
     target.execute("CREATE TABLE readings (device text, temp float8, at timestamptz, raw jsonb)")
     sink = await target.connected(
         sql="INSERT INTO readings VALUES (${device}, ${temp.value} + 1::float8, ${at}, ${temp}) ON CONFLICT DO NOTHING"
@@ -330,12 +330,12 @@ async def test_own_statement_binds_its_placeholders(target: Target) -> None:
 
 
 async def test_own_statement_that_does_not_fit_holds(target: Target) -> None:
-    """Found out at the connect."""
+    """The statement is checked at connect."""
     assert "nowhere" in await held(target.sink(sql="INSERT INTO nowhere VALUES (${a})").connect)
 
 
 async def test_rows_a_trigger_refuses_fail_alone(target: Target) -> None:
-    """What a function of the user's raises names no row: it is found by halves."""
+    """An error of a user's function names no row, which is found by bisection."""
     target.execute(
         "CREATE TABLE readings (n int);"
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
@@ -362,8 +362,8 @@ async def test_a_column_type_that_changes_is_noticed(target: Target) -> None:
     assert target.values("SELECT n FROM readings ORDER BY n") == [1, 2**40]
 
 
-async def test_what_a_function_raises_under_its_own_code_is_the_rows_fault(target: Target) -> None:
-    """Who writes `USING ERRCODE` means the row; one such row must not hold the sink."""
+async def test_error_code_of_a_users_function_rejects_the_row(target: Target) -> None:
+    """A code of `USING ERRCODE` is about the row, which must not hold the sink."""
     target.execute(
         "CREATE TABLE readings (n int);"
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
@@ -384,8 +384,8 @@ async def test_what_a_function_raises_under_its_own_code_is_the_rows_fault(targe
     ["ALTER TABLE readings RENAME temp TO temperature", "ALTER TABLE readings ADD device text NOT NULL"],
     ids=["renamed", "one more"],
 )
-async def test_a_table_that_takes_rows_no_more_holds(target: Target, change: str) -> None:
-    """A migration gone wrong while rows flow must not turn a backlog into dead letters."""
+async def test_table_that_no_longer_accepts_rows_holds(target: Target, change: str) -> None:
+    """A failed migration must not turn a backlog into dead letters."""
     target.execute("CREATE TABLE readings (n int, temp float8)")
     sink = await target.connected()
     assert await write(sink, {"n": 1, "temp": 1.0}) == {}
@@ -405,10 +405,10 @@ async def test_a_table_that_takes_rows_no_more_holds(target: Target, change: str
 
 
 @pytest.mark.parametrize("options", [{}, {"sql": "INSERT INTO readings VALUES (${n})"}], ids=["table", "sql"])
-async def test_a_wider_column_type_is_found_before_rows_are_given_up(
+async def test_wider_column_type_is_read_before_rows_are_rejected(
     target: Target, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What no longer fits as the table was may fit as it is now."""
+    """A value that did not fit the old type may fit the new one."""
     monkeypatch.setattr(module, "LOOK_AGAIN_S", 0.0)
     target.execute("CREATE TABLE readings (n int)")
     sink = await target.connected(**options)
@@ -422,8 +422,8 @@ async def test_a_wider_column_type_is_found_before_rows_are_given_up(
     assert "two" in target.values("SELECT n FROM readings")
 
 
-async def test_a_batch_of_many_bad_rows_is_sent_in_halves_when_its_time_is_over(target: Target) -> None:
-    """Each bad row costs round trips; a deadline that passes every time would keep the lane where it is for ever."""
+async def test_batch_of_many_bad_rows_is_split_when_time_runs_short(target: Target) -> None:
+    """Each bad row costs round trips; without a split, a batch could overrun its deadline for ever."""
     target.execute("CREATE TABLE readings (n int, i interval, CHECK (n < 0))")
     sink = await target.connected(request_timeout="300ms")
     rows: list[Row] = [{"n": n, "i": "1h"} for n in range(4000)]
@@ -433,15 +433,15 @@ async def test_a_batch_of_many_bad_rows_is_sent_in_halves_when_its_time_is_over(
 
 
 async def test_rows_go_into_a_view(target: Target) -> None:
-    """COPY takes no view, INSERT does."""
+    """COPY does not accept a view, INSERT does."""
     target.execute("CREATE TABLE t (n int, unit text); CREATE VIEW readings AS SELECT n FROM t")
     assert await write(await target.connected(), {"n": 1}, {"n": 2}) == {}
     assert target.values("SELECT n FROM t ORDER BY n") == [1, 2]
 
 
 @pytest.mark.parametrize("mode", ["copy", "insert"])
-async def test_columns_that_the_server_fills(target: Target, mode: str) -> None:
-    """An identity may be brought along; a value for a computed column is one row's mistake and must not hold others."""
+async def test_identity_takes_a_value_and_a_generated_column_rejects_it(target: Target, mode: str) -> None:
+    """A row may have a value for an identity column; one for a generated column rejects the row alone."""
     target.execute(
         "CREATE TABLE readings "
         "(id int GENERATED ALWAYS AS IDENTITY, n int, twice int GENERATED ALWAYS AS (n * 2) STORED)"
@@ -455,8 +455,8 @@ async def test_columns_that_the_server_fills(target: Target, mode: str) -> None:
     assert target.values("SELECT * FROM readings ORDER BY n") == [(1, 1, 2), (70, 2, 4), (2, 3, 6)]
 
 
-async def test_own_statement_takes_types_that_only_the_server_makes(target: Target) -> None:
-    """`interval`, `inet` and their like come as text there too."""
+async def test_own_statement_converts_other_types_from_text(target: Target) -> None:
+    """`interval`, `inet` and similar types are bound as text."""
     target.execute(
         "CREATE TYPE mood AS ENUM ('1'); CREATE TABLE readings (i interval, p inet, m mood, t timestamptz[])"
     )
@@ -471,21 +471,21 @@ async def test_own_statement_takes_types_that_only_the_server_makes(target: Targ
 
 
 async def test_own_statement_with_other_parameters_holds(target: Target) -> None:
-    """Who writes $1 is told to write ${name}, instead of an error of this program."""
+    """A statement with $1 is refused with the remedy to write ${name}."""
     target.execute("CREATE TABLE readings (a text, b text)")
     message = await held(target.sink(sql="INSERT INTO readings VALUES (${a}, $2)").connect)
     assert "none as $1" in message
 
 
 async def test_a_value_that_the_driver_refuses_names_the_column(target: Target) -> None:
-    """Its own words speak of arguments and sequences, which no user has ever seen."""
+    """The driver's own text is about arguments and sequences, which users do not see."""
     target.execute("CREATE TABLE readings (n float4)")
     failures = await write(await target.connected(mode="insert"), {"n": 1.0}, {"n": 1e300})
     assert failures[1].message == "column n (real) can't take 1e+300: out of range: 4 bytes hold up to 3.4e38"
 
 
-async def test_a_host_that_hangs_does_not_keep_the_next_one_from_being_tried(target: Target) -> None:
-    """A machine that lost its power answers nothing at all, which is when the other one is needed."""
+async def test_hanging_host_does_not_prevent_the_next_one(target: Target) -> None:
+    """A machine without power never answers a connect."""
     target.execute("CREATE TABLE readings (n int)")
     with socket.create_server(("127.0.0.1", 0)) as dead:
         hosts = f"127.0.0.1:{dead.getsockname()[1]},{target.server.host}:{target.server.port}"
@@ -497,16 +497,16 @@ async def test_a_host_that_hangs_does_not_keep_the_next_one_from_being_tried(tar
         assert await write(sink, {"n": 1}) == {}
 
 
-async def test_no_server_to_write_to_says_so(target: Target) -> None:
-    """After a failover; the reason names the option."""
+async def test_missing_writable_host_is_named(target: Target) -> None:
+    """The reason names the option."""
     target.execute("CREATE TABLE readings (n int)")
     target.execute(f"ALTER DATABASE {target.database} SET default_transaction_read_only = on")
-    with pytest.raises(NotConnectedError, match="no host is what `session_attrs` asks for"):
+    with pytest.raises(NotConnectedError, match="no host matches `session_attrs`"):
         await target.sink().connect()
 
 
 @pytest.mark.parametrize("prepared", [True, False])
-async def test_killed_in_the_middle_nothing_is_lost(target: Target, prepared: bool) -> None:
+async def test_server_killed_in_the_middle_loses_no_row(target: Target, prepared: bool) -> None:
     """`kill -9` of the server while batches flow: each is stored whole, in order, at least once."""
     target.execute("CREATE TABLE readings (id bigserial, n int)")
     sink = await target.connected(prepared_statements=prepared)
@@ -538,8 +538,8 @@ async def deliver(sink: PostgresqlSink, rows: list[Row]) -> None:
                     continue
 
 
-async def test_a_server_that_hangs_is_left_in_time(target: Target) -> None:
-    """A write has a deadline of its own, and the connection it hung on is not used again."""
+async def test_hanging_server_is_given_up_in_time(target: Target) -> None:
+    """A write ends by its deadline, and its connection is not used again."""
     target.execute("CREATE TABLE readings (n int)")
     sink = await target.connected(request_timeout="500ms", connect_timeout="500ms")
     assert await write(sink, {"n": 1}) == {}
@@ -594,10 +594,10 @@ def secure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Po
         ({"ca": "gone.pem"}, "gone.pem"),
     ],
 )
-async def test_connections_are_secured_as_asked_for(
+async def test_tls_options_are_applied(
     secure_server: tuple[Postgresql, Path], tls: dict[str, str] | None, found: str
 ) -> None:
-    """Rows and the password must not go to somebody else; without a word about TLS it is used where it is offered."""
+    """Rows and password must not reach another server; without `tls`, TLS is used if it is offered."""
     server, folder = secure_server
     server.execute("TRUNCATE readings")
     target = Target(server, "headgate", folder)
@@ -613,8 +613,8 @@ async def test_connections_are_secured_as_asked_for(
         await target.close()
 
 
-async def test_a_server_without_tls_is_not_talked_to_where_it_is_asked_for(target: Target) -> None:
-    """A password in the clear is what `tls` is there to prevent."""
+async def test_server_without_tls_holds_where_tls_is_required(target: Target) -> None:
+    """A password must not be sent in the clear if `tls` is set."""
     assert "correct `tls` or `dsn`" in await held(target.sink(tls={"verify": "none"}).connect)
 
 
@@ -633,15 +633,15 @@ async def test_a_server_without_tls_is_not_talked_to_where_it_is_asked_for(targe
     ],
 )
 def test_options_that_contradict_each_other_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
-    """At load time, where the file and line are known."""
+    """Options are checked at load time, when file and line are known."""
     given = {"type": "postgresql", "dsn": "postgresql://h/d", **options}
     with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
         PostgresqlSink(PostgresqlConfig.model_validate(given), SinkContext("s", tmp_path, tmp_path))
 
 
 @pytest.mark.parametrize("password", ["pa/ss", "pa#ss", "pa?ss", "pa?s=s/@x", "p[ass", "1/x"])
-def test_an_address_that_is_misread_is_refused_and_not_shown(tmp_path: Path, password: str) -> None:
-    """An unescaped password ends early, and what is left of it would be shown as host or database."""
+def test_ambiguous_dsn_is_refused_without_being_shown(tmp_path: Path, password: str) -> None:
+    """The rest of an unescaped password would be shown as host or database."""
     config = PostgresqlConfig.model_validate(
         {"type": "postgresql", "dsn": f"postgresql://dev:{password}@h:5432/plant", "table": "t"}
     )
@@ -657,7 +657,7 @@ def test_an_address_that_is_misread_is_refused_and_not_shown(tmp_path: Path, pas
         "postgresql:///plant?host=/run/postgresql", "postgresql://dev:p@ss:word@h/plant", "postgresql://[::1]/d",
     ],
 )  # fmt: skip
-def test_addresses_are_taken_as_the_driver_takes_them(tmp_path: Path, dsn: str) -> None:
-    """The check must not refuse what works."""
+def test_dsn_is_read_as_the_driver_reads_it(tmp_path: Path, dsn: str) -> None:
+    """The check must accept all addresses that work."""
     config = PostgresqlConfig.model_validate({"type": "postgresql", "dsn": dsn, "table": "t"})
     PostgresqlSink(config, SinkContext("s", tmp_path, tmp_path))

@@ -15,7 +15,7 @@ from engine.model.record import Row
 from support.sinks.harness import Harness
 
 PIPE_BYTES = 1 << 20
-"""As large as a pipe may be made by anybody; what a test prints fits in, so nobody need read meanwhile."""
+"""Largest pipe that an ordinary user can make (pipe-max-size on Linux); the output of a test fits in it."""
 
 
 class ConsoleHarness(Harness):

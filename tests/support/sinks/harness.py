@@ -1,4 +1,4 @@
-"""What the conformance suite must know of a kind's target: how to reach it, read it, break it and mend it.
+"""The interface between the conformance suite and a kind's target: reach it, read it, break it and repair it.
 
 ``tests/support/sinks/<kind>.py`` defines ``open_harness(request, folder)``, which returns a `Harness`; `request` gives
 it the fixtures of real servers. What is checked is in ``tests/conformance/test_connector.py`` and the same for all.
@@ -16,7 +16,7 @@ from engine.errors import DeliveryError, NotConnectedError, RetryableError
 from engine.model.record import Batch, Record, Row
 
 NewSink = Callable[..., Awaitable[Any]]
-"""What the fixture `new_sink` of the unit tests is: makes a sink of a kind and its options."""
+"""The type of the fixture `new_sink` of the unit tests, which makes a sink of a kind and its options."""
 
 SINK_ID = "readings"
 RULE_ID = "hot"
@@ -55,45 +55,45 @@ class Harness(ABC):
     """One target of one kind, for one test."""
 
     outage: tuple[type[DeliveryError], ...] = (NotConnectedError, RetryableError)
-    """What a sink may raise while the target is away."""
+    """Errors that a sink may raise while the target is away."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def context(self) -> SinkContext:
-        """What the sink is given besides its options."""
+        """Return the sink's context."""
         return SinkContext(SINK_ID, self.folder, self.folder / "data")
 
     async def start(self) -> None:
-        """Have the target ready and empty."""
+        """Start the target, empty."""
         return
 
     async def stop(self) -> None:
-        """Take it down, in whatever state the test left it."""
+        """Stop the target, in any state that the test left it in."""
         return
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
-        """The options of a sink that stores the columns of `sample_row` there."""
+        """Return the options of a sink that stores the columns of `sample_row` in the target."""
 
     @abstractmethod
     async def rows(self) -> list[Row]:
-        """What the target holds, in the order it came."""
+        """Return the rows in the target, in the order they arrived."""
 
     def stored(self, row: Row) -> Row:
-        """How `row` reads when it comes back from the target: its kinds of values, for those JSON has no others."""
+        """Return `row` as it is read back from the target, with the target's types of values."""
         return row
 
     def spoiled(self, row: Row) -> Row:
-        """`row`, made one that the target can never take."""
+        """Return `row` changed so that the target never accepts it."""
         raise NotImplementedError
 
     takes_everything = False
-    """There is no row that this target could refuse, so `spoiled` is not defined."""
+    """The target accepts every row, so `spoiled` is not defined."""
 
     @abstractmethod
     async def break_off(self) -> None:
-        """Make the target unreachable or unable to take anything: an outage."""
+        """Begin an outage: the target is unreachable, or accepts nothing."""
 
     @abstractmethod
     async def mend(self) -> None:
@@ -101,7 +101,7 @@ class Harness(ABC):
 
     @abstractmethod
     async def misconfigure(self) -> None:
-        """Change something at the target so that the options no longer fit it: missing table, wrong rights."""
+        """Change the target so that the sink's options no longer fit it: a missing table, missing rights."""
 
     @abstractmethod
     async def put_right(self) -> None:

@@ -1,4 +1,4 @@
-"""A broker that only keeps what it is given, and that can be full."""
+"""A broker that records messages, and that can be full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A database file: away while somebody else holds its lock, misconfigured while its table has another name."""
+"""A database file: away while another program holds its lock, misconfigured while its table has another name."""
 
 from __future__ import annotations
 

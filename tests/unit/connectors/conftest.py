@@ -1,4 +1,4 @@
-"""What the tests of sinks share: sinks made of options, and a clock that is set by hand."""
+"""Fixtures of the sinks' unit tests: sinks made of options, and a manual clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.sinks.harness import NewSink
 
 
 class HandClock:
-    """Stands still until it is moved, but for `step_s` each time it is looked at."""
+    """A manual clock, which advances by `step_s` at each reading."""
 
     step_s = 0.0
 
@@ -43,7 +43,7 @@ def clock() -> HandClock:
 
 @pytest.fixture
 async def new_sink(tmp_path: Path, clock: HandClock) -> AsyncIterator[NewSink]:
-    """Makes a connected sink of a kind's options; all are closed when the test is over."""
+    """Make connected sinks from options; they are closed after the test."""
     made: list[Sink] = []
 
     async def make(kind: str, *, is_connected: bool = True, **options: Any) -> Sink:

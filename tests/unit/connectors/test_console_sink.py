@@ -1,4 +1,4 @@
-"""The console sink: what it prints, and that a reader who stops reading stops nothing else."""
+"""The console sink: its lines, and its isolation from readers that stop reading."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 async def test_line_has_the_name_of_its_rule(new_sink: NewSink, capfd: pytest.CaptureFixture[str]) -> None:
-    """Several rules may print to one console."""
+    """Several rules can print to one console."""
     sink = await new_sink("console")
     await write(sink, batch_of([{"temp": 31.5, "text": "grün\n"}]))
     assert capfd.readouterr().out == '{"rule":"hot","row":{"temp":31.5,"text":"grün\\n"}}\n'
 
 
-async def test_reader_that_is_slow_gets_every_line_once_and_whole(
+async def test_slow_reader_gets_every_line_once_and_complete(
     new_sink: NewSink, pipe: tuple[int, int], clock: Any
 ) -> None:
-    """What fitted into the pipe is delivered, the rest comes again; the line between them is completed first."""
+    """Lines that fitted into the pipe are delivered, the others retried; a partly printed line is completed first."""
     read_end, write_end = pipe
     clock.step_s = 1.0
     sink = await new_sink("console", stream=write_end, request_timeout="1ms")
@@ -57,8 +57,8 @@ async def test_reader_that_is_slow_gets_every_line_once_and_whole(
     assert [json.loads(line)["row"] for line in text.splitlines()] == rows
 
 
-async def test_nobody_reading_holds(new_sink: NewSink, pipe: tuple[int, int]) -> None:
-    """`headgate run | head` ends its reader; rows wait and the reason is shown."""
+async def test_closed_reading_end_holds(new_sink: NewSink, pipe: tuple[int, int]) -> None:
+    """The reader of `headgate run | head` ends; rows wait, and the reason is reported."""
     read_end, write_end = os.pipe()
     sink = await new_sink("console", stream=write_end)
     os.close(read_end)
@@ -69,6 +69,6 @@ async def test_nobody_reading_holds(new_sink: NewSink, pipe: tuple[int, int]) ->
     os.close(write_end)
 
 
-def test_little_waits_and_the_oldest_go_first() -> None:
-    """What a console could not print must not refuse the messages of devices."""
+def test_default_buffer_is_small_and_drops_the_oldest() -> None:
+    """Rows that a console could not print must not make the broker refuse messages."""
     assert ConsoleConfig(type="console").buffer.when_full == "drop_oldest"

@@ -1,4 +1,4 @@
-"""The sink that forgets."""
+"""The discard sink."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from engine.errors import NotConnectedError
 from support.sinks.harness import batch_of, sample_row, write
 
 
-async def test_every_row_is_taken_while_it_is_open(tmp_path: Path) -> None:
-    """It stands in for any other sink, so it must be opened and closed like one."""
+async def test_every_row_is_accepted_while_open(tmp_path: Path) -> None:
+    """It replaces other sinks in tests, so it must be opened and closed like them."""
     sink = DiscardSink(DiscardConfig(type="discard"), SinkContext("readings", tmp_path, tmp_path))
     batch = batch_of([sample_row("c0", number) for number in range(10)])
     with pytest.raises(NotConnectedError):

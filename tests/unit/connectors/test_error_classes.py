@@ -1,4 +1,4 @@
-"""What an error of a server asks for, by its code: the tables that decide whether data waits, is kept or set aside."""
+"""Error classes by the server's code: they decide whether rows are retried, held or dead-lettered."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ ROW_FAULTS = [
 
 
 @pytest.mark.parametrize(("asked_for", "code"), [(kind, code) for kind, codes in SQLSTATES.items() for code in codes])
-def test_sqlstate_asks_for(asked_for: type[DeliveryError], code: str) -> None:
-    """A wrong class would drop data, or retry for ever what cannot work."""
+def test_sqlstate_decides_the_error_class(asked_for: type[DeliveryError], code: str) -> None:
+    """A wrong class would dead-letter rows, or retry them for ever."""
     error = PostgresError.new({"C": code, "M": "the server's words", "S": "ERROR"})
     found = classify_postgresql(error, "PostgreSQL at h/d")
     assert type(found) is asked_for
@@ -46,19 +46,19 @@ def test_sqlstate_asks_for(asked_for: type[DeliveryError], code: str) -> None:
 
 @pytest.mark.parametrize("code", ROW_FAULTS)
 def test_sqlstate_of_a_rows_fault(code: str) -> None:
-    """These are isolated; everything else concerns the whole batch."""
+    """Errors of these codes are about one row, all others about the batch."""
     assert is_fault_of_row(PostgresError.new({"C": code, "M": "x", "S": "ERROR"}))
 
 
-def test_a_plan_that_is_out_of_date_is_made_anew() -> None:
-    """ALTER TABLE by somebody else is no reason to hold."""
+def test_outdated_plan_reconnects() -> None:
+    """ALTER TABLE by another program must not hold the sink."""
     for error in (asyncpg.InvalidCachedStatementError("x"), asyncpg.OutdatedSchemaCacheError("x")):
         with pytest.raises(NotConnectedError), translated("PostgreSQL"):
             raise error
 
 
 def test_a_timeout_is_an_outage_only_while_connecting() -> None:
-    """A slow statement is no reason to give all connections up."""
+    """A slow statement must not close all connections."""
     with pytest.raises(RetryableError), translated("PostgreSQL"):
         raise TimeoutError
     with pytest.raises(NotConnectedError), connecting("PostgreSQL"):
@@ -87,8 +87,8 @@ KAFKA_ERRORS = {
 @pytest.mark.parametrize(
     ("asked_for", "error"), [(kind, error) for kind, errors in KAFKA_ERRORS.items() for error in errors]
 )
-def test_kafka_error_asks_for(asked_for: type[DeliveryError], error: type[Exception]) -> None:
-    """The same for Kafka; each says in words what is wrong."""
+def test_kafka_error_decides_the_error_class(asked_for: type[DeliveryError], error: type[Exception]) -> None:
+    """Each error of Kafka has a class and a reason in words."""
     found = classify_kafka(error(), "Kafka at h:9092")
     assert type(found) is asked_for
     assert len(found.message) > len("Kafka at h:9092: ")

@@ -1,4 +1,4 @@
-"""The http sink: what it sends, what it makes of each answer, and how it keeps order when something goes wrong."""
+"""The http sink: its requests, the error class of each response, and order after failures."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def numbers(server: RecordingServer) -> list[int]:
 class TestRequests:
     @pytest.mark.parametrize(("batch_format", "requests"), [("none", 5), ("json_array", 1), ("ndjson", 1)])
     async def test_formats(self, new_sink: NewSink, server: RecordingServer, batch_format: str, requests: int) -> None:
-        """Whatever the form, the endpoint gets the same records in the same order."""
+        """The endpoint gets the same records in the same order in every format."""
         sink = await new_sink("http", url=f"{server.url}/in", batch_format=batch_format)
         assert not await write(sink, batch_of(numbered(5)))
         assert numbers(server) == list(range(5))
         assert server.requests == requests
 
     async def test_url_headers_and_body_come_from_the_row(self, new_sink: NewSink, server: RecordingServer) -> None:
-        """Values are encoded by where they stand, so that none can change the address."""
+        """Values are encoded for their place, so that no value can change the URL's structure."""
         sink = await new_sink(
             "http", url=f"{server.url}/d/${{id}}/state?site=${{site}}", method="PUT",
             headers={"X-Rule": "${_rule}"}, body='{"t": ${temp}, "by": "${id}"}', idempotency_header="Idempotency-Key",
@@ -61,7 +61,7 @@ class TestRequests:
         assert server.seen_headers[0]["X-Rule"] == "hot"
 
     async def test_records_of_one_batch_are_grouped_by_url(self, new_sink: NewSink, server: RecordingServer) -> None:
-        """One request an address, and the order of each address kept."""
+        """There is one request for each URL, and the order within a URL is kept."""
         sink = await new_sink("http", url=f"{server.url}/${{d}}", batch_format="ndjson")
         rows: list[Row] = [{"d": "ab"[n % 2], "n": n} for n in range(6)]
         assert not await write(sink, batch_of(rows))
@@ -70,17 +70,17 @@ class TestRequests:
             ("/a", 0), ("/a", 2), ("/a", 4), ("/b", 1), ("/b", 3), ("/b", 5),
         ]  # fmt: skip
 
-    async def test_lines_stay_lines_whatever_the_template_looks_like(
+    async def test_line_breaks_of_a_template_do_not_break_ndjson_lines(
         self, new_sink: NewSink, server: RecordingServer
     ) -> None:
-        """YAML makes it easy to write a template over several lines, and NDJSON has one a record."""
+        """A YAML template may span lines, while NDJSON has one line for each record."""
         body = '{\n  "n": ${n},\n  "text": "${text}"\n}\n'
         sink = await new_sink("http", url=server.url, batch_format="ndjson", body=body)
         assert not await write(sink, batch_of([{"n": n, "text": "two\nlines"} for n in range(3)]))
         assert [each["record"] for each in server.recorded()] == [{"n": n, "text": "two\nlines"} for n in range(3)]
 
     async def test_single_records_keep_their_order_over_urls(self, new_sink: NewSink, server: RecordingServer) -> None:
-        """A device that writes to two addresses is still one device."""
+        """The records of a device stay in order over two URLs."""
         sink = await new_sink("http", url=f"{server.url}/${{d}}")
         await write(sink, batch_of([{"d": "ab"[n % 2], "n": n} for n in range(6)]))
         assert numbers(server) == list(range(6))
@@ -88,14 +88,14 @@ class TestRequests:
     async def test_record_without_a_value_for_the_url_fails_alone(
         self, new_sink: NewSink, server: RecordingServer
     ) -> None:
-        """It has no address to go to; the others have."""
+        """Only that record lacks a URL."""
         sink = await new_sink("http", url=f"{server.url}/${{d}}", batch_format="json_array")
         failures = await write(sink, batch_of([{"d": "a", "n": 0}, {"n": 1}, {"d": "a", "n": 2}]))
         assert {index: isinstance(error, RejectError) for index, error in failures.items()} == {1: True}
         assert numbers(server) == [0, 2]
 
     async def test_gzip(self, new_sink: NewSink, server: RecordingServer) -> None:
-        """Rows pack ten to one, and links of gateways are thin; large bodies are packed off the loop."""
+        """Large bodies are compressed off the event loop."""
         sink = await new_sink("http", url=server.url, batch_format="ndjson", compression="gzip")
         rows: list[Row] = [{"n": n, "text": "x" * 100} for n in range(500)]
         await write(sink, batch_of(rows))
@@ -111,15 +111,15 @@ class TestRequests:
         ],
     )
     async def test_auth(self, new_sink: NewSink, server: RecordingServer, auth: dict[str, str], header: str) -> None:
-        """And the secret shows nowhere else."""
+        """The secret appears nowhere else."""
         sink = await new_sink("http", url=server.url, auth=auth)
         await write(sink, batch_of(numbered(1)))
         assert server.seen_headers[0]["Authorization"] == header
         assert "grün" not in repr(sink.config)
         assert "abc" not in repr(sink.config)
 
-    async def test_batch_has_a_key_of_its_records(self, new_sink: NewSink, server: RecordingServer) -> None:
-        """The same records have the same key when they come again."""
+    async def test_idempotency_key_is_made_of_the_records(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """Repeated records have the same key."""
         sink = await new_sink("http", url=server.url, batch_format="ndjson", idempotency_header="Idempotency-Key")
         await write(sink, batch_of(numbered(3), first_seq=5))
         assert {each["key"] for each in server.recorded()} == {"readings-0-5-7"}
@@ -138,10 +138,10 @@ class TestAnswers:
             (422, SplitError), (431, SplitError),
         ],
     )  # fmt: skip
-    async def test_status_says_what_to_do(
+    async def test_status_decides_the_error_class(
         self, new_sink: NewSink, server: RecordingServer, status: int, expected: type[Exception] | None
     ) -> None:
-        """A wrong class costs data: a refused record retried for ever, or a whole backlog dropped for a wrong path."""
+        """A wrong class would retry a bad record for ever, or dead-letter a backlog for a wrong path."""
         sink = await new_sink("http", url=server.url, batch_format="json_array")
         server.behaviour = Behaviour(mode="status", status=status, body="because")
         if expected is None:
@@ -151,10 +151,8 @@ class TestAnswers:
             await write(sink, batch_of(numbered(2)))
         assert caught.value.code == str(status)  # type: ignore[attr-defined]
 
-    async def test_refused_record_is_rejected_with_what_the_server_said(
-        self, new_sink: NewSink, server: RecordingServer
-    ) -> None:
-        """The dead letter is all that somebody has to go by; the others were sent."""
+    async def test_rejection_quotes_the_response(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """The dead letter has to explain itself; the other records were sent."""
         server.behaviour = Behaviour(poison='"n":2}')
         sink = await new_sink("http", url=server.url)
         failures = await write(sink, batch_of(numbered(5)))
@@ -166,15 +164,15 @@ class TestAnswers:
     async def test_refused_part_of_a_batch_is_halved_until_the_record_is_alone(
         self, new_sink: NewSink, server: RecordingServer
     ) -> None:
-        """Other addresses of the batch have their records already, so it can't be sent again whole."""
+        """Other URLs have their records already, so the batch must not be repeated as a whole."""
         server.behaviour = Behaviour(poison='"n":8}')
         sink = await new_sink("http", url=f"{server.url}/${{d}}", batch_format="ndjson")
         failures = await write(sink, batch_of([{"d": "ab"[n % 2], "n": n} for n in range(16)]))
         assert {index: type(error) for index, error in failures.items()} == {8: RejectError}
         assert sorted(numbers(server)) == [n for n in range(16) if n != 8]
 
-    async def test_first_that_fails_stops_those_behind_it(self, new_sink: NewSink, server: RecordingServer) -> None:
-        """Sending the next would deliver it before the one that comes again."""
+    async def test_failed_request_stops_later_requests(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """A later record would otherwise be delivered before the repeated one."""
         sink = await new_sink("http", url=server.url)
         await write(sink, batch_of(numbered(2)))
         server.behaviour = Behaviour(mode="status", status=503, headers={"Retry-After": "7"}, times=1)
@@ -183,18 +181,18 @@ class TestAnswers:
         assert caught.value.retry_after_s == 7
         assert server.requests == 3
 
-    async def test_what_was_sent_before_the_failure_is_not_sent_again(
+    async def test_requests_before_the_failure_are_not_repeated(
         self, new_sink: NewSink, server: RecordingServer
     ) -> None:
-        """Only the records behind it come again."""
+        """Only the failed record and those behind it are repeated."""
         server.behaviour = Behaviour(poison='"n":3}')
         sink = await new_sink("http", url=server.url, retry_status=["422"])
         failures = await write(sink, batch_of(numbered(5)))
         assert {index: type(error) for index, error in failures.items()} == dict.fromkeys((3, 4), RetryableError)
         assert numbers(server) == [0, 1, 2]
 
-    async def test_statuses_of_ones_own_win(self, new_sink: NewSink, server: RecordingServer) -> None:
-        """Some gateways answer 404 while they start, and some say 200 to everything but mean 202."""
+    async def test_configured_statuses_win_over_defaults(self, new_sink: NewSink, server: RecordingServer) -> None:
+        """Some gateways answer 404 while they start."""
         sink = await new_sink("http", url=server.url, retry_status=[404, "5xx"], reject_status=["4xx"])
         for status, expected in ((404, RetryableError), (503, RetryableError), (401, RejectError), (301, HoldError)):
             server.behaviour = Behaviour(mode="status", status=status)
@@ -211,7 +209,7 @@ class TestAnswers:
     async def test_retry_after(
         self, new_sink: NewSink, server: RecordingServer, clock: Any, header: str, seconds: float | None
     ) -> None:
-        """Seconds or a date; a server that asks for a year is asked again in an hour."""
+        """Retry-After holds seconds or a date, and is limited to an hour."""
         value = formatdate(clock.now_s + 30, usegmt=True) if header == "date" else header
         server.behaviour = Behaviour(mode="status", status=429, headers={"Retry-After": value} if value else {})
         sink = await new_sink("http", url=server.url)
@@ -220,7 +218,7 @@ class TestAnswers:
         assert caught.value.retry_after_s == seconds
 
     async def test_long_response_is_read_in_part(self, new_sink: NewSink, server: RecordingServer) -> None:
-        """A server that answers with a film must not fill the memory."""
+        """A large response must not fill the memory."""
         server.behaviour = Behaviour(mode="status", status=500, body="x" * 5_000_000)
         sink = await new_sink("http", url=server.url, max_response_bytes="1KiB")
         with pytest.raises(RetryableError) as caught:
@@ -231,12 +229,12 @@ class TestAnswers:
 
 
 Endpoint = Callable[..., Awaitable[str]]
-"""What the fixture `endpoint` is: starts a server that sends `answers`, one for each request, and hangs up as asked."""
+"""The type of the fixture `endpoint`, which starts a server that sends `answers`, one for each request."""
 
 
 @pytest.fixture
 async def endpoint() -> AsyncIterator[Endpoint]:
-    """Servers that do what no HTTP library would; the address of each."""
+    """Start servers that send what no HTTP library would; return the URL of each."""
     servers: list[asyncio.Server] = []
 
     async def start(*answers: bytes, hangs_up: bool) -> str:
@@ -269,14 +267,16 @@ def answer(status: str, body: bytes = b"", *headers: bytes, length: int | None =
 
 
 class TestOddAnswers:
-    async def test_connection_that_was_idle_too_long_costs_nothing(self, new_sink: NewSink, endpoint: Endpoint) -> None:
-        """A server closes it just as the next request is on its way; waiting longer every time would help nobody."""
+    async def test_request_over_a_closed_idle_connection_is_sent_again(
+        self, new_sink: NewSink, endpoint: Endpoint
+    ) -> None:
+        """A server may close an idle connection just as the next request is on its way."""
         sink = await new_sink("http", url=await endpoint(answer("200 OK"), hangs_up=True))
         for _ in range(3):
             assert not await write(sink, batch_of(numbered(3)))
 
-    async def test_status_counts_where_the_body_does_not_come(self, new_sink: NewSink, endpoint: Endpoint) -> None:
-        """What was stored must not come again for ever because the endpoint goes on talking."""
+    async def test_status_counts_without_a_body(self, new_sink: NewSink, endpoint: Endpoint) -> None:
+        """A stored record must not be repeated for ever because the body of the response never ends."""
         url = await endpoint(answer("200 OK", b"...", length=1000), hangs_up=False)
         sink = await new_sink("http", url=url, request_timeout="300ms")
         assert not await write(sink, batch_of(numbered(1)))
@@ -284,27 +284,25 @@ class TestOddAnswers:
         failures = await write(await new_sink("http", url=url), batch_of(numbered(1)))
         assert {index: type(error) for index, error in failures.items()} == {0: RejectError}
 
-    async def test_success_that_was_cut_off_is_an_unknown_outcome(self, new_sink: NewSink, endpoint: Endpoint) -> None:
-        """Whoever stands between may have begun an answer that the endpoint never gave."""
+    async def test_cut_off_success_is_an_unknown_outcome(self, new_sink: NewSink, endpoint: Endpoint) -> None:
+        """A proxy may have begun a response that the endpoint did not send."""
         sink = await new_sink("http", url=await endpoint(answer("200 OK", b"...", length=1000), hangs_up=True))
         with pytest.raises(RetryableError, match="in the middle of its answer; the outcome is unknown"):
             await write(sink, batch_of(numbered(1)))
 
-    async def test_answer_that_is_not_packed_as_it_says_is_an_answer(
-        self, new_sink: NewSink, endpoint: Endpoint
-    ) -> None:
-        """Nobody asked for it to be packed, and a packed one could be as large as the memory."""
+    async def test_response_with_a_wrong_content_encoding_counts(self, new_sink: NewSink, endpoint: Endpoint) -> None:
+        """Bodies are not decompressed: nothing asked for compression, and the result could fill the memory."""
         odd = answer("200 OK", b"plain", b"Content-Encoding: gzip", b"X-Policy: " + b"x" * 20_000)
         assert not await write(await new_sink("http", url=await endpoint(odd, hangs_up=False)), batch_of(numbered(2)))
 
-    async def test_what_is_said_is_fit_for_a_terminal(self, new_sink: NewSink, endpoint: Endpoint) -> None:
-        """The reason of a dead letter is printed as it is."""
+    async def test_reason_has_no_control_characters(self, new_sink: NewSink, endpoint: Endpoint) -> None:
+        """The reason of a dead letter is printed to terminals."""
         odd = answer("400 \x1b[31m", b"\x1b]0;owned\x07 no\n such\tthing")
         failures = await write(await new_sink("http", url=await endpoint(odd, hangs_up=False)), batch_of(numbered(1)))
         assert failures[0].message == "127.0.0.1 answered 400 [31m: ]0;owned no such thing"
 
     async def test_server_of_another_protocol_is_named(self, new_sink: NewSink, endpoint: Endpoint) -> None:
-        """A wrong port, most of the time."""
+        """A wrong port is the usual cause."""
         sink = await new_sink("http", url=await endpoint(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", hangs_up=True))
         with pytest.raises(RetryableError, match="does not answer as HTTP does: Bad status line"):
             await write(sink, batch_of(numbered(1)))
@@ -312,7 +310,7 @@ class TestOddAnswers:
 
 class TestTrouble:
     async def test_no_answer_is_an_unknown_outcome(self, new_sink: NewSink, server: RecordingServer) -> None:
-        """The sink gives up by itself before the engine does, and says what happened."""
+        """The sink answers before the lane cancels it, and reports the reason."""
         server.behaviour = Behaviour(mode="hang")
         sink = await new_sink("http", url=server.url, request_timeout="200ms")
         with pytest.raises(RetryableError, match="did not answer in time") as caught:
@@ -323,7 +321,7 @@ class TestTrouble:
     async def test_cut_connection_is_an_unknown_outcome(
         self, new_sink: NewSink, server: RecordingServer, mode: Any
     ) -> None:
-        """Nobody can tell whether it was taken, so it comes again."""
+        """The request may have been processed, and is repeated."""
         server.behaviour = Behaviour(mode=mode, times=1)
         sink = await new_sink("http", url=server.url)
         with pytest.raises(RetryableError, match="outcome is unknown"):
@@ -332,7 +330,7 @@ class TestTrouble:
         assert numbers(server) == ([0] if mode == "cut" else [0, 0])
 
     async def test_closed_port_is_no_connection(self, new_sink: NewSink, server: RecordingServer) -> None:
-        """At connect, and later."""
+        """The error is the same at connect and later."""
         sink = await new_sink("http", url=server.url)
         await server.stop()
         with pytest.raises(NotConnectedError):
@@ -344,7 +342,7 @@ class TestTrouble:
         assert not await write(sink, batch_of(numbered(1)))
 
     async def test_unknown_host_holds(self, new_sink: NewSink) -> None:
-        """A typo in a name does not mend itself."""
+        """A mistyped host name needs a correction."""
         sink = await new_sink("http", url="http://no-such-host.invalid/in", is_connected=False)
         with pytest.raises((HoldError, NotConnectedError), match="can't be found") as caught:
             await sink.connect()
@@ -353,7 +351,7 @@ class TestTrouble:
     async def test_slow_endpoint_gets_the_rest_in_smaller_parts(
         self, new_sink: NewSink, server: RecordingServer, clock: Any
     ) -> None:
-        """A batch of single requests may take longer than one write has; what was sent must not be sent again."""
+        """Single requests of a batch may exceed the deadline; those that were sent must not be repeated."""
         sink = await new_sink("http", url=server.url, request_timeout="10s")
 
         async def take_two_seconds(request: web.Request) -> web.Response:
@@ -389,8 +387,8 @@ class TestTrouble:
         ({"url": "https://example.com", "auth": {"type": "bearer", "token": "secret\n"}}, "a line break"),
     ],
 )
-async def test_options_that_make_no_sense(new_sink: NewSink, options: dict[str, Any], message: str) -> None:
-    """`headgate check` says so before anything starts, and shows no password while at it."""
+async def test_impossible_options_are_refused(new_sink: NewSink, options: dict[str, Any], message: str) -> None:
+    """`headgate check` reports it before anything starts, without showing the password."""
     with pytest.raises((ConfigError, ValidationError)) as caught:
         await new_sink("http", is_connected=False, **options)
     error = caught.value
@@ -405,14 +403,14 @@ async def test_options_that_make_no_sense(new_sink: NewSink, options: dict[str, 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, a server's certificate for plant.example, and a client's."""
+    """A certificate authority, a server certificate for plant.example, and a client certificate."""
     return make_certificates(tmp_path_factory.mktemp("tls"), "DNS:plant.example")
 
 
 class TestTls:
     @pytest.fixture
     async def port(self, certificates: Path) -> AsyncIterator[int]:
-        """An endpoint that takes only clients with a certificate."""
+        """Start an endpoint that requires client certificates; return its port."""
 
         async def take(request: web.BaseRequest) -> web.Response:
             return web.Response(status=204)
@@ -433,7 +431,7 @@ class TestTls:
         return {**paths, "server_name": "plant.example", **changes}
 
     async def test_both_sides_show_a_certificate(self, new_sink: NewSink, certificates: Path, port: int) -> None:
-        """What a plant's gateway asks for."""
+        """Mutual TLS works with both files."""
         sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=self.tls(certificates))
         assert not await write(sink, batch_of(numbered(3)))
 
@@ -443,27 +441,27 @@ class TestTls:
     async def test_server_that_is_not_trusted_holds(
         self, new_sink: NewSink, certificates: Path, port: int, changes: dict[str, Any]
     ) -> None:
-        """Rows must not go to somebody else, and no retry makes a certificate right."""
+        """Rows must not be sent to another server, and a retry does not change a certificate."""
         tls = self.tls(certificates, **changes)
         sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=tls, is_connected=False)
         with pytest.raises(HoldError, match="no secure connection"):
             await sink.connect()
 
-    async def test_name_may_be_left_unchecked(self, new_sink: NewSink, certificates: Path, port: int) -> None:
-        """`verify: ca` is for servers that are reached by an address nobody put into the certificate."""
+    async def test_verify_ca_ignores_the_name(self, new_sink: NewSink, certificates: Path, port: int) -> None:
+        """`verify: ca` is for servers that are reached by an address their certificate lacks."""
         tls = self.tls(certificates, server_name=None, verify="ca")
         sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=tls)
         assert not await write(sink, batch_of(numbered(1)))
 
     async def test_client_without_a_certificate_is_told(self, new_sink: NewSink, certificates: Path, port: int) -> None:
-        """With TLS 1.3 the server says so after the handshake, when all seems well."""
+        """With TLS 1.3 the server refuses the client after the handshake."""
         tls = self.tls(certificates, cert=None, key=None)
         sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=tls, is_connected=False)
         with pytest.raises((HoldError, NotConnectedError), match=r"(?i)certificate"):
             await sink.connect()
 
     async def test_missing_file_holds(self, new_sink: NewSink, certificates: Path, port: int) -> None:
-        """A certificate that is being renewed may be away for a moment; the sink comes back by itself."""
+        """A certificate file may be missing while it is renewed; the sink resumes by itself."""
         tls = self.tls(certificates, key=str(certificates / "gone.key"))
         sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=tls, is_connected=False)
         with pytest.raises(HoldError, match=r"gone\.key"):
@@ -471,7 +469,7 @@ class TestTls:
 
 
 async def test_lanes_share_the_connections(new_sink: NewSink, server: RecordingServer) -> None:
-    """No more than pool_size at once, however many lanes there are."""
+    """Lanes never use more than pool_size connections at once."""
     sink = await new_sink("http", url=server.url, pool_size=2)
     await asyncio.gather(*(write(sink, batch_of(numbered(5), lane=lane)) for lane in range(8)))
     assert server.requests == 40

@@ -1,4 +1,4 @@
-"""The thread of a sink: rounds, order, cancelling, and stopping."""
+"""The writer thread of a sink: rounds, order, cancellation and stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from engine.errors import NotConnectedError
 
 
 class Gate:
-    """Work that waits to be let through, so that a test decides what is in which round."""
+    """Work that blocks until released, so that a test decides which items share a round."""
 
     def __init__(self) -> None:
         self.rounds: list[list[int]] = []
@@ -33,14 +33,14 @@ async def entered(gate: Gate) -> None:
 
 
 async def started(*work: Coroutine[Any, Any, Any]) -> list[asyncio.Task[Any]]:
-    """Tasks that have handed their items over."""
+    """Start tasks that submit the items, and wait until all are submitted."""
     tasks = [asyncio.get_running_loop().create_task(each) for each in work]
     await asyncio.sleep(0)
     return tasks
 
 
-async def test_what_waits_together_is_one_round() -> None:
-    """Several lanes share a transaction and an fsync because of this."""
+async def test_items_that_wait_together_are_one_round() -> None:
+    """Several lanes share a transaction and an fsync in this way."""
     gate = Gate()
     thread: WriterThread[int, int] = WriterThread("test", gate.work)
     first = await started(thread.submit(1))
@@ -52,7 +52,7 @@ async def test_what_waits_together_is_one_round() -> None:
     await thread.stop(lambda: None)
 
 
-async def test_an_answer_that_is_an_exception_is_raised_to_its_own_caller() -> None:
+async def test_exception_is_raised_to_its_own_caller() -> None:
     """A batch that fails must not fail the one it shared a round with."""
     gate = Gate()
     gate.open.set()
@@ -63,8 +63,8 @@ async def test_an_answer_that_is_an_exception_is_raised_to_its_own_caller() -> N
     await thread.stop(lambda: None)
 
 
-async def test_cancelled_job_that_has_not_begun_is_taken_back() -> None:
-    """The engine sends a cancelled batch again, so doing it anyway would store it twice."""
+async def test_cancelled_job_is_withdrawn_before_it_begins() -> None:
+    """The lane sends a cancelled batch again, so processing it would store it twice."""
     gate = Gate()
     thread: WriterThread[int, int] = WriterThread("test", gate.work)
     (first,) = await started(thread.submit(1))
@@ -78,8 +78,8 @@ async def test_cancelled_job_that_has_not_begun_is_taken_back() -> None:
     assert gate.rounds == [[1]]
 
 
-async def test_functions_have_their_turn_alone_and_in_order() -> None:
-    """Opening and closing stand between writes where they were asked for."""
+async def test_functions_run_alone_and_in_order() -> None:
+    """Open and close keep their place between writes."""
     gate = Gate()
     log: list[str] = []
     thread: WriterThread[int, int] = WriterThread("test", gate.work)
@@ -94,8 +94,8 @@ async def test_functions_have_their_turn_alone_and_in_order() -> None:
     assert log == ["called", "stopped"]
 
 
-async def test_stop_without_start_and_twice_is_fine_and_then_nothing_is_taken() -> None:
-    """Whoever stops a sink need not know how far it came."""
+async def test_stop_may_be_called_before_start_and_twice() -> None:
+    """The caller need not know whether the sink was started."""
     thread: WriterThread[int, int] = WriterThread("test", lambda items: items)
     await thread.stop(lambda: None)
     await thread.stop(lambda: None)
@@ -103,8 +103,8 @@ async def test_stop_without_start_and_twice_is_fine_and_then_nothing_is_taken() 
         await thread.submit(1)
 
 
-async def test_stop_leaves_a_stuck_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that hangs must not keep the process from ending."""
+async def test_stop_abandons_a_stuck_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hanging disk must not prevent the process from ending."""
     monkeypatch.setattr("connectors._shared.thread.STOP_TIMEOUT_S", 0.05)
     gate = Gate()
     thread: WriterThread[int, int] = WriterThread("test", gate.work)
@@ -115,8 +115,8 @@ async def test_stop_leaves_a_stuck_thread_behind(monkeypatch: pytest.MonkeyPatch
     assert await task == 2
 
 
-async def test_due_work_is_done_while_nothing_comes() -> None:
-    """The last rows before a pause are synced too."""
+async def test_due_work_is_done_while_idle() -> None:
+    """The last rows before an idle time are synced too."""
     done = threading.Event()
     waits = iter([0.01, 0.01])
 
