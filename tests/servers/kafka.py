@@ -45,7 +45,9 @@ group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500
 auto.create.topics.enable=false
+log.retention.ms=-1
 """
+# Without a limit of age: tests write messages with timestamps of years ago, which retention would delete at any moment.
 
 
 class Kafka(Server):
