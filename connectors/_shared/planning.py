@@ -131,13 +131,10 @@ def neighbours(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, ...], range, Se
 def parameters(
     batch: Batch, templates: Sequence[Template], convert: Callable[[Any], Any] | None = None
 ) -> Isolated[Values]:
-    """Return the values of a user's statement for each record, one for each placeholder."""
-    if convert is None:
-        return isolate(lambda columns: tuple([each.value(columns) for each in templates]), _columns(batch, templates))
-    return isolate(
-        lambda columns: tuple([convert(each.value(columns)) for each in templates]), _columns(batch, templates)
-    )
+    """Return the values of a user's statement for each record, one for each placeholder, through `convert` if given."""
 
+    def values(columns: Any) -> Values:
+        found = [template.value(columns) for template in templates]
+        return tuple(found if convert is None else map(convert, found))
 
-def _columns(batch: Batch, templates: Sequence[Template]) -> Iterator[tuple[int, Any]]:
-    return enumerate(columns_for(batch, templates))
+    return isolate(values, enumerate(columns_for(batch, templates)))
