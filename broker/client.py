@@ -11,7 +11,7 @@ parsed yet included, since what they mean depends on what is in front of them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from math import inf
 
@@ -21,7 +21,7 @@ from broker.access import Decision, Refused
 from broker.asking import Answers, ask_all
 from broker.codec.packets import Connect, Disconnect
 from broker.codec.reasons import Reason, reason_word
-from broker.connected import HANDLERS, Connected, Departure, Outcome, Question
+from broker.connected import HANDLERS, Connected, Departure, Question
 from broker.connecting import Connecting
 from broker.connection import Connection
 from broker.core import Core, Transport, Work
@@ -41,7 +41,7 @@ class _Paused(Struct):
     """The packets of a client that wait behind a question: sorted ones, and data that came later."""
 
     question: Question
-    events: Sequence[Event]
+    events: list[Event]
     data: list[bytes]
 
 
@@ -232,11 +232,13 @@ class Client:
 
     def _serve(self, events: Sequence[Event]) -> None:
         """Serve packets in order, up to the end of the client or a question."""
-        for index, event in enumerate(events):
+        rest = iter(events)  # so that the events behind a question need no index, which would cost on every read
+        for event in rest:
             connected = self._connected
             if connected is not None:
                 outcome = HANDLERS[type(event)](connected, event)
-                if outcome is not None and not self._go_on(outcome, events[index + 1 :]):
+                if outcome is not None:
+                    self._end_or_ask(outcome, rest)
                     return
             elif isinstance(event, Connect):
                 self._on_connect(event)
@@ -245,16 +247,14 @@ class Client:
             else:
                 return  # the client has left
 
-    def _go_on(self, outcome: Outcome, rest: Sequence[Event]) -> bool:
-        """Do what serving a packet has come to; False when the packets behind it, `rest`, are not to be served now."""
-        if isinstance(outcome, Question):
-            if not self._ended:
-                self._ask(outcome, rest)
-        elif isinstance(outcome, Departure):
+    def _end_or_ask(self, outcome: Departure | Question | Failed, rest: Iterator[Event]) -> None:
+        """End the client, or ask a question; the packets behind it, `rest`, wait for the answer."""
+        if isinstance(outcome, Departure):
             self._end(outcome.reason, outcome.properties)
         elif isinstance(outcome, Failed):
             self._fail(outcome.error)
-        return outcome is None
+        elif not self._ended:
+            self._ask(outcome, list(rest))
 
     def _released(self) -> None:
         """A hold is done: called by its owner, who must not be troubled with our failures."""
@@ -265,7 +265,7 @@ class Client:
             if self._connected is not None:
                 departure = self._connected.after_acknowledging()
                 if departure is not None:
-                    self._go_on(departure, ())
+                    self._end(departure.reason, departure.properties)
         except Exception as error:
             self.fail_inside(error)
         if not self._ended:
@@ -366,7 +366,7 @@ class Client:
 
     # Permissions that have to be asked
 
-    def _ask(self, question: Question, rest: Sequence[Event]) -> None:
+    def _ask(self, question: Question, rest: list[Event]) -> None:
         core = self._core
         self._gate.pause(ASKING)
         self._paused = _Paused(question, rest, [])
@@ -382,8 +382,11 @@ class Client:
             if isinstance(answers, BaseException):
                 raise answers
             core.stats.authorizations_failed += answers.failures
-            if self._go_on(paused.question.resume(answers), ()):
+            outcome = paused.question.resume(answers)
+            if outcome is None:
                 self._serve_paused(paused)
+            else:
+                self._end_or_ask(outcome, iter(()))
         except Exception as error:
             self.fail_inside(error)
         if self._paused is None:
@@ -407,5 +410,5 @@ class Client:
             return False
         while paused.data:
             data = paused.data.pop(0)
-            paused.events = [*paused.events, *self._connection.receive_data(data, self._connection.last_received)]
+            paused.events += self._connection.receive_data(data, self._connection.last_received)
         return any(isinstance(event, Disconnect) for event in paused.events)
