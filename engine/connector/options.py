@@ -33,9 +33,9 @@ class BatchConfig(Model):
     """Limits of a batch. The first one reached sends it."""
 
     size: Annotated[int, Field(ge=1, le=100_000)] = 500
-    """Records of a batch."""
+    """Maximum number of records in a batch."""
     bytes: Size = 1 << 20
-    """Bytes of a batch, as stored in the journal; a larger record is sent alone."""
+    """Maximum size of a batch, as stored in the journal; a larger record is sent alone."""
     time: Duration = 0.02
     """Longest wait for a batch to fill."""
 

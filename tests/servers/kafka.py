@@ -77,15 +77,14 @@ class Kafka(Server):
                 directory=self.directory, user=USER, password=PASSWORD,
             )
         )  # fmt: skip
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # An id may begin with a dash, which only this form of the option takes.
+        cluster = "--cluster-id=" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         scram = [
             part
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
             for part in ("--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]")
         ]
-        self.run_tool(
-            *self._java("kafka.tools.StorageTool"), "format", "-t", cluster, "-c", str(self._configuration), *scram
-        )
+        self.run_tool(*self._java("kafka.tools.StorageTool"), "format", cluster, "-c", str(self._configuration), *scram)
 
     def command(self) -> list[str]:
         return [*self._java("kafka.Kafka", "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC"), str(self._configuration)]
