@@ -46,14 +46,14 @@ Decision = Accepted | Refused
 
 
 class Verb(Enum):
-    """The two things that need a permission."""
+    """The operations that need a permission."""
 
     PUBLISH = auto()
     SUBSCRIBE = auto()
 
 
 class Action(NamedTuple):
-    """One use of a topic name (PUBLISH) or a topic filter without ``$share/name/`` (SUBSCRIBE)."""
+    """An operation on a topic name (PUBLISH), or on a topic filter without ``$share/name/`` (SUBSCRIBE)."""
 
     verb: Verb
     topic: str
@@ -62,7 +62,7 @@ class Action(NamedTuple):
 
 
 class Access(Protocol):
-    """Who may do what.
+    """Authentication and authorization.
 
     ``may_publish`` and ``may_subscribe`` are on the way of every message: they look into a cache and nowhere else.
     """

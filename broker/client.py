@@ -38,15 +38,21 @@ log = logging.getLogger(__name__)
 
 
 class _Paused(Struct):
-    """The packets of a client that wait behind a question: sorted ones, and data that came later."""
+    """The input that waits behind a question: events of the same read, and data that was received later."""
 
     question: Question
     events: list[Event]
     data: list[bytes]
 
+    def says_disconnect(self, connection: Connection) -> bool:
+        """Return whether a DISCONNECT is in it."""
+        while self.data:
+            self.events += connection.receive_data(self.data.pop(0), connection.last_received)
+        return any(isinstance(event, Disconnect) for event in self.events)
+
 
 class Client:
-    """One connection; ``connected`` once its CONNECT was accepted."""
+    """One network connection and the client behind it. `info` is complete once its CONNECT was received."""
 
     __slots__ = (
         "__weakref__", "_connected", "_connection", "_core", "_ended", "_gate", "_is_lost", "_liveness",
@@ -67,7 +73,7 @@ class Client:
         self._connected: Connected | None = None
         self._paused: _Paused | None = None
         self._work: Work | None = None
-        """The authentication or the question that is being asked."""
+        """The task of an authentication or of a question."""
         self._ended = False
         self._is_lost = False
         core.deadlines.set(self, now + core.config.idle_timeout)
@@ -75,7 +81,7 @@ class Client:
     # What the listener calls
 
     def data_received(self, data: bytes) -> None:
-        """The peer sent `data`."""
+        """Serve the packets in `data`, or keep it while a question is open."""
         core = self._core
         core.stats.bytes_received += len(data)
         try:
@@ -88,7 +94,7 @@ class Client:
         core.flush()
 
     def pause_writing(self) -> None:
-        """The peer does not read as fast as it is sent to."""
+        """Stop sending and reading: the send buffer is full."""
         self._connection.writable = False
         self._liveness.stall(self._core.monotonic())
         self._gate.pause(UNREAD)
@@ -96,7 +102,7 @@ class Client:
             self._set_deadline()
 
     def resume_writing(self) -> None:
-        """The peer has read what it was sent."""
+        """Send and read again: the peer has read most of the send buffer."""
         self._connection.writable = True
         self._liveness.unstall()
         if self._ended:
@@ -107,14 +113,15 @@ class Client:
         self._core.flush()
 
     def connection_lost(self, reason: str) -> None:
-        """The network connection is gone, for `reason`.
+        """End the client after its network connection was closed, for `reason`.
 
-        What the peer sent in front of a DISCONNECT counts, also where it waits for a permission; else it is forgotten.
+        Packets that wait for a permission are served if a DISCONNECT is behind them, and discarded otherwise.
         """
         self._is_lost = True
         self._gate.close()
         self._core.deadlines.cancel(self)
-        if not self._ended and not self._has_said_disconnect():
+        says_disconnect = self._paused is not None and self._paused.says_disconnect(self._connection)
+        if not self._ended and not says_disconnect:
             self._ended = True
             self._connection.lose()
             self._depart(reason, {})
@@ -124,7 +131,7 @@ class Client:
         self._core.on_change()
 
     def check(self, now: float) -> None:
-        """Something may be due: CONNECT, the keep-alive interval, or unread data."""
+        """Check the time-outs: CONNECT, opening the session, keep-alive, and a send buffer that is not read."""
         if self._ended:
             self._transport.abort()
         elif self._opening is not None:
@@ -149,7 +156,7 @@ class Client:
 
     @property
     def held_count(self) -> int:
-        """Publishes of this client that wait for their acknowledgement or for a permission."""
+        """The number of publishes that wait for their acknowledgement or for a permission."""
         if self._ended:
             return 0
         waiting = 0 if self._paused is None else self._paused.question.waiting_count
@@ -157,7 +164,7 @@ class Client:
         return waiting if held is None else held.count + waiting
 
     def stop_reading(self) -> None:
-        """Take nothing more from the peer: the broker is about to stop."""
+        """Stop reading from the peer because the broker stops."""
         self._gate.pause(STOPPING)
 
     def abort(self) -> None:
@@ -173,13 +180,14 @@ class Client:
         server is unavailable to it.
         """
         if self._opening is not None:
+            self._core.stats.connects_refused += 1
             self._connection.refuse(Reason.SERVER_UNAVAILABLE)
         else:
             self._connection.disconnect(reason_code)
         self._end(reason)
 
     def fail_inside(self, error: Exception) -> None:
-        """A bug of ours must cost one connection, never the others."""
+        """Log an unexpected exception and close this connection; others must not notice."""
         log.error(
             "internal error while serving %s (%s)", self.info.client_id, self.info.origin.peername, exc_info=error
         )
@@ -208,7 +216,7 @@ class Client:
             self._connection.detach()
 
     def _depart(self, reason: str, properties: Properties) -> None:
-        """Report the end and give the session back. Packets that wait for a permission are forgotten."""
+        """Report the end and return the session to the registry. Packets that wait for a permission are discarded."""
         core = self._core
         core.stats.disconnects[reason] += 1
         self._paused = None
@@ -231,7 +239,7 @@ class Client:
     # Packets
 
     def _serve(self, events: Sequence[Event]) -> None:
-        """Serve packets in order, up to the end of the client or a question."""
+        """Serve packets in order until the client ends or a question has to be asked."""
         rest = iter(events)  # so that the events behind a question need no index, which would cost on every read
         for event in rest:
             connected = self._connected
@@ -257,7 +265,7 @@ class Client:
             self._ask(outcome, list(rest))
 
     def _released(self) -> None:
-        """A hold is done: called by its owner, who must not be troubled with our failures."""
+        """Send the acknowledgements of a hold that is done. Must not raise: the owner of the hold calls it."""
         try:
             held = self._connection.held
             assert held is not None  # it called
@@ -293,76 +301,62 @@ class Client:
             self._decided(connecting, decision)
         else:
             self._gate.pause(DECIDING)
-            self._work = core.spawn(decision, partial(self._decided_later, connecting))
+            self._work = core.spawn(decision, partial(self._decided, connecting))
 
-    def _decided_later(self, connecting: Connecting, decision: Decision | BaseException) -> None:
-        """Authentication took its time."""
+    def _decided(self, connecting: Connecting, decision: Decision | BaseException) -> None:
+        """Ask the registry for the session of an accepted client, or refuse it. Packets received meanwhile wait."""
+        core = self._core
         self._work = None
         try:
             if isinstance(decision, BaseException):
                 log.error("authentication of %s failed", self.info.client_id, exc_info=decision)
                 decision = Refused(Reason.SERVER_UNAVAILABLE)
-            self._decided(connecting, decision)
+            refusal = decision if isinstance(decision, Refused) else connecting.accept(decision)
+            if refusal is None:
+                self._opening = connecting
+                core.registry.open(self, connecting.clean_start)
+                if self._opening is not None:  # the store, or a session that is being closed, takes its time
+                    self._gate.pause(DECIDING)
+                    core.deadlines.set(self, core.monotonic() + core.config.idle_timeout)
+            else:
+                core.stats.connects_refused += 1
+                self._connection.packet_size_max = connecting.packet_size_max
+                self._connection.refuse(refusal.reason_code)
+                self._end(reason_word(refusal.reason_code))
         except Exception as error:
             self.fail_inside(error)
-        self._core.flush()
-
-    def _decided(self, connecting: Connecting, decision: Decision) -> None:
-        if not isinstance(decision, Refused):
-            refusal = connecting.accept(decision)
-            if refusal is None:
-                self._open(connecting)
-                return
-            self._connection.packet_size_max = connecting.packet_size_max
-            decision = refusal
-        self._refuse(decision)
-
-    def _refuse(self, refused: Refused) -> None:
-        self._core.stats.connects_refused += 1
-        self._connection.refuse(refused.reason_code)
-        self._end(reason_word(refused.reason_code))
-
-    def _open(self, connecting: Connecting) -> None:
-        """Have the session opened; packets that come meanwhile wait."""
-        core = self._core
-        self._opening = connecting
-        core.registry.open(self, connecting.clean_start)
-        if self._opening is not None:  # the store, or a session that is being closed, takes its time
-            self._gate.pause(DECIDING)
-            core.deadlines.set(self, core.monotonic() + core.config.idle_timeout)
+        core.flush()
 
     def opened(self, session: Session, present: bool) -> None:
-        """The session is open, at once or after a while: send CONNACK, and serve what the client has sent since."""
+        """Send CONNACK and serve the packets received since CONNECT: the session is open."""
+        core, connection, info = self._core, self._connection, self.info
+        opening, self._opening = self._opening, None
+        assert opening is not None
         try:
-            opening, self._opening = self._opening, None
-            assert opening is not None
-            self._enter(opening, session, present)
-            self._gate.resume(DECIDING, self._core.monotonic())
+            # First of all, so that leaving gives the session back, whatever fails behind this line.
+            connected = Connected(core, connection, self._gate, session, info, opening.will, self.flush)
+            self._connected = connected
+            if core.topic_stage is not None:
+                connection.rename = partial(core.topic_stage.delivery, info)
+            connack = opening.connack(present=present)
+            events = connection.accept(session.received, connack, info.keep_alive, opening.packet_size_max)
+            session.start_sending(connection, min(info.receive_maximum, core.config.max_inflight))
+            core.deadlines.cancel(self)
+            self._set_deadline()
+            if core.hooks.client_connected is not None:
+                core.hooks.client_connected(ClientConnected(info, present, opening.connect_properties))
+            connected.outgoing.pump()
+            self._serve(events)
+            self._gate.resume(DECIDING, core.monotonic())
         except Exception as error:
             self.fail_inside(error)
-        self._core.flush()
+        core.flush()
 
     def open_failed(self, error: BaseException) -> None:
-        """The session could not be opened."""
+        """Refuse the client: its session could not be opened."""
         log.error("session of %s could not be opened", self.info.client_id, exc_info=error)
-        self._refuse(Refused(Reason.SERVER_UNAVAILABLE))
+        self.leave("server_unavailable", Reason.SERVER_UNAVAILABLE)
         self._core.flush()
-
-    def _enter(self, opening: Connecting, session: Session, present: bool) -> None:
-        core, connection, info = self._core, self._connection, self.info
-        # First of all, so that leaving gives the session back, whatever fails behind this line.
-        self._connected = Connected(core, connection, self._gate, session, info, opening.will, self.flush)
-        if core.topic_stage is not None:
-            connection.rename = partial(core.topic_stage.delivery, info)
-        connack = opening.connack(present=present)
-        events = connection.accept(session.received, connack, info.keep_alive, opening.packet_size_max)
-        session.start_sending(connection, min(info.receive_maximum, core.config.max_inflight))
-        core.deadlines.cancel(self)
-        self._set_deadline()
-        if core.hooks.client_connected is not None:
-            core.hooks.client_connected(ClientConnected(info, present, opening.connect_properties))
-        self._connected.outgoing.pump()
-        self._serve(events)
 
     # Permissions that have to be asked
 
@@ -374,7 +368,7 @@ class Client:
         self._work = core.spawn(asking, self._answered)
 
     def _answered(self, answers: Answers | BaseException) -> None:
-        """Serve the packet that needed the answers, then those that have waited behind it."""
+        """Serve the packet that needed the answers, then those that wait behind it."""
         paused, self._paused, self._work = self._paused, None, None
         assert paused is not None
         core = self._core
@@ -383,32 +377,16 @@ class Client:
                 raise answers
             core.stats.authorizations_failed += answers.failures
             outcome = paused.question.resume(answers)
-            if outcome is None:
-                self._serve_paused(paused)
-            else:
+            if outcome is not None:
                 self._end_or_ask(outcome, iter(()))
+            self._serve(paused.events)
+            while paused.data and self._paused is None and not self._ended:
+                self._serve(self._connection.receive_data(paused.data.pop(0), self._connection.last_received))
+            if self._paused is not None:
+                self._paused.data += paused.data
         except Exception as error:
             self.fail_inside(error)
         if self._paused is None:
             self._gate.resume(ASKING, core.monotonic())
         core.flush()
         core.on_change()
-
-    def _serve_paused(self, paused: _Paused) -> None:
-        """Serve what waited, as far as the next question."""
-        self._serve(paused.events)
-        data = paused.data
-        while data and self._paused is None and not self._ended:
-            self._serve(self._connection.receive_data(data.pop(0), self._connection.last_received))
-        if self._paused is not None:
-            self._paused.data += data
-
-    def _has_said_disconnect(self) -> bool:
-        """Whether a DISCONNECT is among the packets that wait."""
-        paused = self._paused
-        if paused is None:
-            return False
-        while paused.data:
-            data = paused.data.pop(0)
-            paused.events += self._connection.receive_data(data, self._connection.last_received)
-        return any(isinstance(event, Disconnect) for event in paused.events)

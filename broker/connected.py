@@ -1,4 +1,4 @@
-"""A client between CONNACK and its leaving: what each of its packets does."""
+"""A connected client: the effect of each of its packets."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from broker.subscribing import action_of, permits_of, subscribe, unsubscribe
 
 
 class Departure(Struct):
-    """The connection ends here, for a reason in EMQX's words."""
+    """The end of the connection, with a reason in EMQX's words."""
 
     reason: str
     properties: Properties = {}
 
 
 class Question(Struct):
-    """Permissions to be asked before the client's next packet is served; ``resume`` goes on with the answers."""
+    """Permissions to ask before the next packet is served; ``resume`` continues with the answers."""
 
     actions: Sequence[Action]
     waiting_count: int
@@ -44,7 +44,7 @@ Outcome = None | Departure | Question | Failed
 
 
 class Connected:
-    """A client with a session."""
+    """A client whose CONNECT was accepted, and its session."""
 
     __slots__ = ("_connection", "_core", "_gate", "_info", "outgoing", "session", "will")
 
@@ -86,9 +86,9 @@ class Connected:
         return Question(unanswered.actions, len(batch.answers), resume)
 
     def after_acknowledging(self) -> Departure | None:
-        """Read or do not read from the client, according to the acknowledgements that are held back.
+        """Pause or resume reading according to the number of held acknowledgements.
 
-        Called after each change of these.
+        Called after each change of that number. Returns a departure where a refusal ends the connection (MQTT 3).
         """
         held, gate = self._connection.held, self._gate
         assert held is not None

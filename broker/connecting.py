@@ -1,4 +1,4 @@
-"""A client between its CONNECT and the answer to it: who it is, whether it may come in, and what CONNACK says."""
+"""A connecting client: its CONNECT until it is answered with CONNACK."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from broker.origin import Origin
 
 
 class Connecting:
-    """A CONNECT on its way to CONNACK."""
+    """The decision about one CONNECT."""
 
     __slots__ = (
         "_connack_properties",
@@ -46,7 +46,7 @@ class Connecting:
     def decide(self) -> Decision | Awaitable[Decision]:
         """Check the CONNECT and authenticate the client, once. Raises `WireError` for a will that nobody could publish.
 
-        The password is given away and forgotten.
+        The CONNECT with its password is dropped here: only its will and properties are needed later.
         """
         core, info = self._core, self.info
         connect, self._connect = self._connect, None
@@ -59,7 +59,7 @@ class Connecting:
         return core.access.authenticate(info, Credentials(connect.username, connect.password))
 
     def accept(self, accepted: Accepted) -> Refused | None:
-        """Note what authentication found out; returns why the client cannot be served after all."""
+        """Take over the result of authentication. Return a refusal where CONNACK is larger than the client accepts."""
         self.info.attributes = accepted.attributes
         self.info.bypasses_acl = accepted.bypasses_acl
         if len(self.connack(present=False).encode(self.info.protocol_version)) > self.packet_size_max:

@@ -1,4 +1,4 @@
-"""The parts of a broker that its clients share, and what a client needs of its transport."""
+"""The parts of a broker that its clients share, and the interfaces between a client, its transport and the broker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from broker.topicstage import TopicStage
 
 
 class Transport(Protocol):
-    """The part of asyncio's transports that a client needs."""
+    """The methods of asyncio's transports that a client calls."""
 
     def write(self, data: bytes, /) -> None: ...
     def close(self) -> None: ...
@@ -31,28 +31,28 @@ class Transport(Protocol):
 
 
 class Work(Protocol):
-    """Something that is waited for on behalf of a client."""
+    """A task that waits for a result on behalf of a client."""
 
     def cancel(self) -> object:
-        """Wait no longer."""
+        """Stop waiting; the callback is not called."""
 
 
 class Peer(Protocol):
-    """A client, as those see it who look after all of them."""
+    """The methods of a client that `Core` calls."""
 
     def flush(self) -> None:
         """Hand what is to be sent to the transport."""
 
     def check(self, now: float) -> None:
-        """A deadline has come."""
+        """Check the deadlines of this client, of which one has passed."""
 
     def fail_inside(self, error: Exception) -> None:
-        """A bug of ours must cost one connection, never the others."""
+        """Log an unexpected exception and close this connection; others must not notice."""
 
 
 @dataclass(slots=True, eq=False)
 class Core:
-    """What the clients of one broker share."""
+    """The shared parts of one broker."""
 
     config: BrokerConfig
     hooks: Hooks
@@ -67,16 +67,16 @@ class Core:
     now_ms: Callable[[], int]
     monotonic: Callable[[], float]
     spawn: Callable[[Awaitable[Any], Callable[[Any], None]], Work]
-    """Wait for something and call back with its result, or with its exception; not once it was cancelled."""
+    """Await in a task and call back with the result or the exception, unless cancelled."""
     assign_client_id: Callable[[], str]
     on_change: Callable[[], None]
-    """Called when a hold was released or a connection has gone, for who waits for calm."""
+    """Called when a hold is done or a connection has closed; stopping waits for both."""
     deadlines: Deadlines[Peer] = field(default_factory=Deadlines)
     unsent: list[Peer] = field(default_factory=list)
-    """Clients with something to send, until the end of the read that caused it."""
+    """Clients with data to send, flushed at the end of the read that caused it: one write a client and read."""
 
     def flush(self) -> None:
-        """Send what has gathered."""
+        """Hand the data of all clients in ``unsent`` to their transports."""
         unsent = self.unsent
         while unsent:
             peer = unsent.pop()
@@ -86,7 +86,7 @@ class Core:
                 peer.fail_inside(error)
 
     def check_deadlines(self) -> None:
-        """Do what is due: time-outs of connections, ends of sessions, wills."""
+        """Check the time-outs of connections, the expiry of sessions and delayed wills."""
         now = self.monotonic()
         for peer in list(self.deadlines.due(now)):
             try:

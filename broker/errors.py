@@ -1,11 +1,11 @@
 """The broker's exception tree.
 
     BrokerError
-    ├── WireError            what a peer sent cannot be accepted: the connection ends with ``reason_code``
-    │   ├── MalformedPacket      the bytes are no packet
-    │   └── ProtocolError        the packet is well-formed and not allowed here
+    ├── WireError            a peer violates the protocol: the connection ends with ``reason_code``
+    │   ├── MalformedPacket      the bytes do not form a packet
+    │   └── ProtocolError        the packet is well-formed and not allowed at this point
     │       └── ReceiveMaximumExceeded
-    └── InvalidTopic         a topic name or filter breaks the rules of section 4.7
+    └── InvalidTopic         a topic name or filter violates section 4.7
 
 Garbage from the network raises `WireError` and nothing else.
 """
@@ -16,11 +16,11 @@ from typing import Any, Self
 
 
 class BrokerError(Exception):
-    """Everything the broker raises on purpose."""
+    """The base of all exceptions of the broker."""
 
 
 class WireError(BrokerError):
-    """A peer broke the protocol; ``reason_code`` is what a DISCONNECT or CONNACK says of it."""
+    """A violation of the protocol by a peer. ``reason_code`` is that of the DISCONNECT or CONNACK that answers it."""
 
     def __init__(self, message: str, reason_code: int) -> None:
         super().__init__(message)
@@ -41,21 +41,21 @@ class WireError(BrokerError):
 
 
 class MalformedPacket(WireError):
-    """The bytes do not form a packet."""
+    """Bytes that do not form a packet."""
 
     def __init__(self, message: str, reason_code: int = 0x81) -> None:
         super().__init__(message, reason_code)
 
 
 class ProtocolError(WireError):
-    """A well-formed packet that the specification does not allow here."""
+    """A well-formed packet that is not allowed at this point."""
 
     def __init__(self, message: str, reason_code: int = 0x82) -> None:
         super().__init__(message, reason_code)
 
 
 class ReceiveMaximumExceeded(ProtocolError):
-    """A client has more publishes under way than it may; ``publish`` is the one too many."""
+    """More QoS 1 and 2 publishes in flight than the receive maximum allows; ``publish`` is the first beyond it."""
 
     def __init__(self, publish: Any) -> None:
         super().__init__("more publishes under way than allowed", 0x93)
@@ -63,4 +63,4 @@ class ReceiveMaximumExceeded(ProtocolError):
 
 
 class InvalidTopic(BrokerError):
-    """A topic name or topic filter is not valid."""
+    """An invalid topic name or topic filter."""

@@ -1,4 +1,4 @@
-"""CONNECT and CONNACK: what a client may ask for, who it is, and what the broker tells it. Pure functions."""
+"""CONNECT and CONNACK as pure functions: checks, client information, properties of the answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKET_SIZE_UNLIMITED = VARINT_MAX + 5
 
 
 def check_connect(connect: Connect, config: BrokerConfig) -> Reason | None:
-    """Why this CONNECT is refused, if it is. Raises `MalformedPacket` for a will topic nobody could publish to."""
+    """Return the reason code to refuse `connect` with, if any. Raises `MalformedPacket` for an invalid will topic."""
     if "authentication_method" in (connect.properties or {}):
         return Reason.BAD_AUTHENTICATION_METHOD  # enhanced authentication has its seam here [4.12.0-1]
     if not connect.client_id and not _may_be_nameless(connect):
@@ -36,7 +36,7 @@ def check_connect(connect: Connect, config: BrokerConfig) -> Reason | None:
 
 
 def _may_be_nameless(connect: Connect) -> bool:
-    """MQTT 5 clients may always ask for a client id, 3.1.1 ones with clean session, 3.1 ones never."""
+    """Return whether the broker assigns a client id: always in MQTT 5, with clean session in 3.1.1, never in 3.1."""
     return connect.protocol_version == 5 or (connect.protocol_version == 4 and connect.clean_start)
 
 
@@ -48,7 +48,7 @@ def client_info(
     origin: Origin,
     now_ms: int,
 ) -> ClientInfo:
-    """What is known of the client that sent `connect`, and what the broker has decided about it."""
+    """Return the information about the client that sent `connect`, with the broker's own values where they differ."""
     properties: Mapping[str, Any] = connect.properties or {}
     return ClientInfo(
         client_id=client_id,
@@ -65,12 +65,12 @@ def client_info(
 
 
 def packet_size_max(connect: Connect) -> int:
-    """The size of the largest packet the client accepts."""
+    """Return the size of the largest packet that the client accepts."""
     return int((connect.properties or {}).get("maximum_packet_size", _PACKET_SIZE_UNLIMITED))
 
 
 def connack_properties(connect: Connect, info: ClientInfo, config: BrokerConfig) -> dict[str, Any] | None:
-    """What CONNACK tells an MQTT 5 client of the broker's limits and of what differs from its wishes [3.2.2]."""
+    """Return the CONNACK properties: limits of the broker, and values that differ from the CONNECT [MQTT5 3.2.2.3]."""
     if connect.protocol_version < 5:
         return None
     asked: Mapping[str, Any] = connect.properties or {}

@@ -103,7 +103,7 @@ def _take_in_checked(
 
 
 def _hand_on_all(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int) -> Receipt:
-    """Hand on publishes that are all allowed: the hot path, which makes nothing for a single one of them."""
+    """Hand on publishes that are all allowed: the hot path, which creates no object for each publish."""
     hook = core.hooks.published
     receipt = hook(info, fresh, now_ms) if hook is not None and fresh else ACCEPTED
     if receipt.codes is None:
@@ -117,7 +117,7 @@ def _hand_on_all(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int
 
 
 def _hand_on_allowed(core: Core, info: ClientInfo, fresh: Sequence[Publish], permits: Permits, now_ms: int) -> Receipt:
-    """Hand on what this client may publish, as the topic stage has it [3: 3.3.5-2 for the rest in MQTT 3]."""
+    """Hand on the publishes that `permits` allows and the topic stage passes; the others are refused."""
     codes = bytearray(len(fresh))
     allowed = []
     for index, permit in enumerate(permits):

@@ -1,4 +1,4 @@
-"""The broker as a service: builds the parts, owns the listeners and what runs on the event loop, and is the API."""
+"""The broker as a service: its parts, listeners, tasks and timer, and the API for the application."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from broker.topicstage import TopicStage
 log = logging.getLogger(__name__)
 
 _SWEEP_S = 0.5
-"""How often deadlines are looked at."""
+"""The interval between checks of all deadlines."""
 _CLOSE_S = 0.25
-"""How long connections may take to send their goodbye when the broker stops."""
+"""The longest wait for connections to send DISCONNECT and close when the broker stops."""
 
 
 def _now_ms() -> int:
@@ -86,7 +86,7 @@ class Broker:
         self.stats = stats
         self.listeners: list[Listener] = [load_listener(each.type)(each, self._core) for each in config.listeners]
 
-    # Life
+    # Starting and stopping
 
     async def start(self) -> None:
         """Bind all listeners. Raises `OSError` naming the address when one cannot be bound; then none is left bound."""
@@ -102,12 +102,12 @@ class Broker:
         self._sweep()
 
     async def stop_accepting(self) -> None:
-        """Take no new connections; those that are there go on."""
+        """Accept no new connections; open ones stay."""
         for listener in self.listeners:
             await listener.stop_accepting()
 
     async def stop(self, deadline_s: float) -> None:
-        """Wait until held acknowledgements are out, `deadline_s` at most, then say goodbye and close everything."""
+        """Wait at most `deadline_s` for held acknowledgements, then disconnect all clients and close everything."""
         await self.stop_accepting()
         for client in self._clients():
             client.stop_reading()
@@ -129,7 +129,7 @@ class Broker:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # What the application may do
+    # The API of the application
 
     def publish(
         self,
@@ -152,14 +152,14 @@ class Broker:
         return receipt
 
     def check(self, topic: str, properties: Mapping[str, Any] | None) -> None:
-        """Raise `InvalidTopic`, `ProtocolError` or `ValueError` for what no PUBLISH may have."""
+        """Raise `InvalidTopic`, `ProtocolError` or `ValueError` for a topic or properties that no PUBLISH may have."""
         check_topic_name(topic, self._core.config.max_topic_levels)
         if properties:
             check_properties(properties, "publish")
             check_publish_properties(dict(properties))
 
     def kick(self, client_id: str) -> bool:
-        """Disconnect a client (0x98) and end its session; False when there is neither."""
+        """Disconnect a client (0x98) and end its session. Return False when there is neither."""
         registry = self._core.registry
         has_left = registry.disconnect(client_id, "kicked", Reason.ADMINISTRATIVE_ACTION)
         session = registry.sessions.get(client_id)
@@ -170,27 +170,27 @@ class Broker:
 
     @property
     def clients(self) -> list[ClientInfo]:
-        """The connected clients."""
+        """The information of all connected clients."""
         return [client.info for client in self._core.registry.clients.values()]
 
     @property
     def connection_count(self) -> int:
-        """Network connections, those that have not sent CONNECT yet included."""
+        """The number of network connections, including those without a CONNECT."""
         return sum(len(listener.connections) for listener in self.listeners)
 
     @property
     def session_count(self) -> int:
-        """Sessions of connected and of absent clients."""
+        """The number of sessions of connected and absent clients."""
         return len(self._core.registry.sessions)
 
     @property
     def subscription_count(self) -> int:
-        """Subscriptions of all sessions."""
+        """The number of subscriptions of all sessions."""
         return self._core.router.subscription_count
 
     @property
     def retained_count(self) -> int:
-        """Retained messages."""
+        """The number of retained messages."""
         return len(self._core.retained)
 
     def accept(self, transport: Transport, origin: Origin) -> Client:
@@ -198,10 +198,10 @@ class Broker:
         return Client(self._core, transport, origin)
 
     def check_deadlines(self) -> None:
-        """Do what is due: keep-alive, session expiry, wills. Once started, the broker calls this by itself."""
+        """Check keep-alive, session expiry and wills. A broker that was started calls this at intervals."""
         self._core.check_deadlines()
 
-    # Inside
+    # Internals
 
     def _clients(self) -> list[Client]:
         return [
@@ -215,7 +215,7 @@ class Broker:
         return sum(client.held_count for client in self._clients())
 
     async def _wait_until(self, done: Callable[[], bool], until: float) -> None:
-        """Wait for a change that makes `done` true, but not longer than `until`."""
+        """Wait until `done` returns true, which only a change can cause, at most until the time `until`."""
         while not done():
             left = until - self._core.monotonic()
             if left <= 0:
@@ -225,7 +225,7 @@ class Broker:
                 await asyncio.wait_for(self._changed.wait(), left)
 
     def _sweep(self) -> None:
-        """Look at all deadlines, then again in a while."""
+        """Check all deadlines now, and again after the interval."""
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
         self.check_deadlines()
 

@@ -86,7 +86,7 @@ class TcpConnection(asyncio.Protocol):
 
     @property
     def client(self) -> Client | None:
-        """The client behind this connection, once there is one."""
+        """The client of this connection; None where it was refused."""
         return self._client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -125,7 +125,7 @@ class TcpConnection(asyncio.Protocol):
 
 
 def _reason(error: Exception | None) -> str:
-    """EMQX's word for how a socket ended."""
+    """Return EMQX's word for the reason that a socket was closed."""
     if error is None:
         return "tcp_closed"
     if isinstance(error, ConnectionResetError):

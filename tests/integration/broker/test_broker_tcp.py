@@ -490,8 +490,9 @@ async def test_closed_connections_free_what_they_held_without_the_garbage_collec
                 half.writer.write(Connect("h", protocol_version=5, password=b"x" * 60_000).encode(5)[:-1])
                 client = await RawClient.connect(broker, f"c{number}", password=b"x" * 60_000)
                 client.writer.write(Publish("t", b"x" * 300_000).encode(5)[:-1])
-                while broker.stats.bytes_received < 400_000 * number:
-                    await asyncio.sleep(0.005)
+                async with asyncio.timeout(10):
+                    while broker.stats.bytes_received < 400_000 * number:
+                        await asyncio.sleep(0.005)
                 half.writer.transport.abort()
                 client.writer.transport.abort()
                 await until(lambda: broker.connection_count == 0)
