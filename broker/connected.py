@@ -36,10 +36,10 @@ class Question(Struct):
     actions: Sequence[Action]
     waiting_count: int
     """Publishes that wait for the answers."""
-    resume: Callable[[Answers], Outcome]
+    resume: Callable[[Answers], EventResult]
 
 
-Outcome = None | Departure | Question | Failed
+EventResult = None | Departure | Question | Failed
 """The result of serving a packet: None to go on with the next one."""
 
 
@@ -63,7 +63,7 @@ class Connected:
 
     # Publishes
 
-    def on_publishes(self, batch: Publishes) -> Outcome:
+    def on_publishes(self, batch: Publishes) -> EventResult:
         core, held = self._core, self._connection.held
         assert held is not None
         if held.is_refusing:
@@ -75,7 +75,7 @@ class Connected:
         return self.after_acknowledging()
 
     def _ask_for_publishes(self, batch: Publishes, unanswered: Unanswered) -> Question:
-        def resume(answers: Answers) -> Outcome:
+        def resume(answers: Answers) -> EventResult:
             core = self._core
             receipt = take_in_answered(core, self._info, batch.fresh, unanswered, answers, core.now_ms())
             held = self._connection.held
@@ -103,32 +103,32 @@ class Connected:
             gate.resume(HELD, self._core.monotonic())
         return None
 
-    def on_reply(self, event: Reply) -> Outcome:
+    def on_reply(self, event: Reply) -> EventResult:
         self._connection.send(event.packet)
         return None
 
     # Messages for this client
 
-    def on_puback(self, packet: PubAck) -> Outcome:
+    def on_puback(self, packet: PubAck) -> EventResult:
         self.outgoing.acknowledge(packet)
         return None
 
-    def on_pubrec(self, packet: PubRec) -> Outcome:
+    def on_pubrec(self, packet: PubRec) -> EventResult:
         self.outgoing.receive(packet)
         return None
 
-    def on_pubcomp(self, packet: PubComp) -> Outcome:
+    def on_pubcomp(self, packet: PubComp) -> EventResult:
         self.outgoing.complete(packet)
         return None
 
     # Subscriptions
 
-    def on_subscribe(self, packet: Subscribe) -> Outcome:
+    def on_subscribe(self, packet: Subscribe) -> EventResult:
         permits = permits_of(self._core, self._info, packet)
         if None not in permits:
             return self._subscribe(packet, permits)
 
-        def resume(answers: Answers) -> Outcome:
+        def resume(answers: Answers) -> EventResult:
             return self._subscribe(
                 packet,
                 [
@@ -141,7 +141,7 @@ class Connected:
         missing = [action_of(subscription) for permit, subscription in asked if permit is None]
         return Question(list(dict.fromkeys(missing)), 0, resume)
 
-    def _subscribe(self, packet: Subscribe, permits: Sequence[bool | None]) -> Outcome:
+    def _subscribe(self, packet: Subscribe, permits: Sequence[bool | None]) -> EventResult:
         try:
             codes, with_retained = subscribe(self._core, self.session, packet, permits)
         except WireError as error:
@@ -151,13 +151,13 @@ class Connected:
             self.outgoing.replay(with_retained)
         return None
 
-    def on_unsubscribe(self, packet: Unsubscribe) -> Outcome:
+    def on_unsubscribe(self, packet: Unsubscribe) -> EventResult:
         self._connection.send(UnsubAck(packet.packet_id, unsubscribe(self._core, self.session, packet)))
         return None
 
     # Leaving
 
-    def on_disconnect(self, packet: Disconnect) -> Outcome:
+    def on_disconnect(self, packet: Disconnect) -> EventResult:
         session = self.session
         properties = packet.properties or {}
         interval = properties.get("session_expiry_interval")
@@ -170,11 +170,11 @@ class Connected:
         self._connection.close()
         return Departure(reason_word(packet.reason_code) if packet.reason_code else "normal", properties)
 
-    def on_failed(self, event: Failed) -> Outcome:
+    def on_failed(self, event: Failed) -> EventResult:
         return event
 
 
-HANDLERS: Final[dict[type[Event], Callable[[Connected, Any], Outcome]]] = {
+HANDLERS: Final[dict[type[Event], Callable[[Connected, Any], EventResult]]] = {
     Publishes: Connected.on_publishes,
     Reply: Connected.on_reply,
     PubAck: Connected.on_puback,

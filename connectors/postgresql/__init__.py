@@ -29,8 +29,8 @@ from connectors._shared.planning import PlannedBatch, hold_if_all_misfit
 from connectors.postgresql.address import rotated, server_name
 from connectors.postgresql.errors import connecting, translated
 from connectors.postgresql.options import PostgresqlConfig
-from connectors.postgresql.own import OwnStatement
-from connectors.postgresql.statement import PostgresPlanner, WriteStatement
+from connectors.postgresql.own import OwnStatementPlanner
+from connectors.postgresql.statement import PostgresPlanner, PostgresStatement
 from connectors.postgresql.table import PostgresTable
 from connectors.postgresql.types import TUPLE_CODEC_TYPES
 from connectors.postgresql.write import BatchWrite, need_unchanged
@@ -68,7 +68,7 @@ class PostgresqlSink(Sink):
         config.check()
         self._where = server_name(_text(config.dsn), config.host, config.port, config.database)
         self._planner: PostgresPlanner = (
-            PostgresTable(config.table_options()) if config.sql is None else OwnStatement(config.sql)
+            PostgresTable(config.table_options()) if config.sql is None else OwnStatementPlanner(config.sql)
         )
         self._pool: Pool | None = None
         self._turn = 0
@@ -142,7 +142,7 @@ class PostgresqlSink(Sink):
         if not await self._planner.look(connection):
             self._has_stored = False
 
-    async def _plan(self, connection: Connection, batch: Batch) -> PlannedBatch[WriteStatement]:
+    async def _plan(self, connection: Connection, batch: Batch) -> PlannedBatch[PostgresStatement]:
         """Plan `batch`. Raise `HoldError` where no row has fitted the table yet: the rule, or the table, is wrong."""
         planned = self._planner.plan(batch)
         now = self.context.clock.monotonic()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from connectors._shared.planning import PlannedBatch, parameters
-from connectors.postgresql.statement import Column, Execute, WriteStatement, converted, parameter
+from connectors.postgresql.statement import Column, Execute, PostgresStatement, converted, parameter
 from connectors.postgresql.types import converter, text_converter
 from engine.errors import HoldError
 from engine.language.template import sql_parameters
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
 
 
-class OwnStatement:
+class OwnStatementPlanner:
     """Planner by the user's own statement."""
 
     def __init__(self, text: str) -> None:
@@ -48,7 +48,7 @@ class OwnStatement:
     async def has_changed(self, connection: Connection) -> bool:
         return await self._read_types(connection) != self._types
 
-    def plan(self, batch: Batch, *, check_all: bool = False) -> PlannedBatch[WriteStatement]:
+    def plan(self, batch: Batch, *, check_all: bool = False) -> PlannedBatch[PostgresStatement]:
         bound = parameters(batch, self._templates)
         planned = converted(self._statement, self._columns, bound.indices, bound.results, check_all=check_all)
         return PlannedBatch([group for group in planned.groups if group.rows], bound.failures | planned.failures)

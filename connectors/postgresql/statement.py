@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
 
 
-class WriteStatement(Protocol):
+class PostgresStatement(Protocol):
     """A statement that stores rows."""
 
     async def store(self, connection: Connection, rows: Sequence[Values]) -> None:
@@ -33,14 +33,14 @@ class WriteStatement(Protocol):
     def faulty_row(self, error: asyncpg.PostgresError) -> int | None:
         """Return the index of the row that `error` is about, None where it does not say."""
 
-    def for_retry(self) -> WriteStatement:
+    def for_retry(self) -> PostgresStatement:
         """Return the statement to use when the batch is stored again."""
 
 
-Group = RowGroup[WriteStatement]
+Group = RowGroup[PostgresStatement]
 
 
-class PostgresPlanner(WritePlanner[WriteStatement], Protocol):
+class PostgresPlanner(WritePlanner[PostgresStatement], Protocol):
     """Planner of a sink's statements."""
 
     async def look(self, connection: Connection) -> bool:
@@ -52,7 +52,7 @@ class PostgresPlanner(WritePlanner[WriteStatement], Protocol):
     async def has_changed(self, connection: Connection) -> bool:
         """Whether the types differ from those that `look` read."""
 
-    def plan(self, batch: Batch, *, check_all: bool = False) -> PlannedBatch[WriteStatement]:
+    def plan(self, batch: Batch, *, check_all: bool = False) -> PlannedBatch[PostgresStatement]:
         """Plan `batch`. With `check_all`, every value is converted and checked on its own."""
 
 
@@ -108,7 +108,7 @@ class Copy:
         match = re.search(rf"^COPY {re.escape(self.table)}, \D*(\d+)", error.context or "", re.MULTILINE)
         return int(match[1]) - 1 if match else None
 
-    def for_retry(self) -> WriteStatement:
+    def for_retry(self) -> PostgresStatement:
         return self.insert or self
 
 
@@ -124,7 +124,7 @@ class Execute:
     def faulty_row(self, error: asyncpg.PostgresError) -> int | None:
         return None
 
-    def for_retry(self) -> WriteStatement:
+    def for_retry(self) -> PostgresStatement:
         return self
 
 
@@ -147,13 +147,13 @@ def without_fault(group: Group, error: asyncpg.PostgresError) -> tuple[Sequence[
 
 
 def converted(
-    statement: WriteStatement,
+    statement: PostgresStatement,
     columns: Sequence[Column],
     indices: Sequence[int],
     rows: Sequence[Values],
     *,
     check_all: bool,
-) -> PlannedBatch[WriteStatement]:
+) -> PlannedBatch[PostgresStatement]:
     """Plan `rows` for `statement`, with their values converted column by column, or row by row where that fails."""
     if not check_all and rows and columns:
         values = list(zip(*rows, strict=True))

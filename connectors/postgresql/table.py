@@ -29,7 +29,7 @@ from connectors._shared.table import (
     quoted,
     same_column,
 )
-from connectors.postgresql.statement import Column, Copy, Execute, WriteStatement, converted, parameter
+from connectors.postgresql.statement import Column, Copy, Execute, PostgresStatement, converted, parameter
 from connectors.postgresql.types import converter, text_converter
 from engine.connector import ALL_STORED, Failures
 from engine.errors import HoldError, RejectError
@@ -49,7 +49,7 @@ class _TablePlan:
 
     keys: tuple[str, ...]
     columns: tuple[Column, ...]
-    statement: WriteStatement
+    statement: PostgresStatement
     picker: RowPicker
 
 
@@ -101,14 +101,14 @@ class PostgresTable:
     async def has_changed(self, connection: Connection) -> bool:
         return await self._read_columns(connection) != self._columns
 
-    def plan(self, batch: Batch, *, check_all: bool = False) -> PlannedBatch[WriteStatement]:
+    def plan(self, batch: Batch, *, check_all: bool = False) -> PlannedBatch[PostgresStatement]:
         rows = batch.rows
         plan = self._plan(tuple(rows[0]))
         # The usual batch has rows of equal columns.
         if isinstance(plan, _TablePlan) and (values := plan.picker.pick(rows)) is not None:
             return converted(plan.statement, plan.columns, range(len(rows)), values, check_all=check_all)
         planned, failures = self._plan_neighbours(rows)
-        groups: list[RowGroup[WriteStatement]] = []
+        groups: list[RowGroup[PostgresStatement]] = []
         for columns, same_columns in groupby(self._widened(planned), key=lambda item: item[2].columns):
             members = list(same_columns)
             found = converted(
@@ -177,7 +177,7 @@ class PostgresTable:
             raise MisfitError(computed_column(self._full_name, column.name), code="428C9")
         return column
 
-    def _statement(self, columns: Sequence[Column]) -> WriteStatement:
+    def _statement(self, columns: Sequence[Column]) -> PostgresStatement:
         # COPY has no place for the cast that makes such a type from text, and takes no view.
         if self._options.mode == "copy" and not self._is_view and all(column.cast is None for column in columns):
             names = tuple(column.name for column in columns)

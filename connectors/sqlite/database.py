@@ -16,7 +16,7 @@ from connectors._shared.identity import journal_identity
 from connectors._shared.isolation import VALUE_ERRORS, rejection
 from connectors._shared.planning import PLANS_MAX, RowGroup
 from connectors.sqlite.options import SqliteConfig
-from connectors.sqlite.statement import SqlitePlanner, WriteStatement, explain
+from connectors.sqlite.statement import SqlitePlanner, SqliteStatement, explain
 from connectors.sqlite.watermark import Watermark
 from engine.connector import Deadline, Failures, SinkContext
 from engine.errors import (
@@ -33,7 +33,7 @@ from engine.model.record import Batch
 log = structlog.get_logger()
 
 PendingWrite = tuple[Batch, Deadline]
-Group = RowGroup[WriteStatement]
+Group = RowGroup[SqliteStatement]
 
 
 class TransactionEndedError(Exception):

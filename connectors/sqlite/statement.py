@@ -26,7 +26,7 @@ VARIABLES_MAX = 1000
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
 
-class WriteStatement(Protocol):
+class SqliteStatement(Protocol):
     """A statement, and how values become its parameters."""
 
     sql: str
@@ -42,7 +42,7 @@ class WriteStatement(Protocol):
         """Find out which parameters need conversion, from `rows` of which some could not be bound."""
 
 
-class SqlitePlanner(WritePlanner[WriteStatement], Protocol):
+class SqlitePlanner(WritePlanner[SqliteStatement], Protocol):
     """Planner of a connection's statements. Lives in the sink's thread."""
 
     def check(self, connection: sqlite3.Connection) -> None:
@@ -95,9 +95,9 @@ class OwnStatement:
         except sqlite3.OperationalError as error:
             raise HoldError(f"`sql` does not fit the database: {error}", code=error.sqlite_errorname) from error
 
-    def plan(self, batch: Batch) -> PlannedBatch[WriteStatement]:
+    def plan(self, batch: Batch) -> PlannedBatch[SqliteStatement]:
         bound = parameters(batch, self._templates, bindable)
-        group: RowGroup[WriteStatement] = RowGroup(self, bound.indices, bound.results)
+        group: RowGroup[SqliteStatement] = RowGroup(self, bound.indices, bound.results)
         return PlannedBatch([group] if bound.results else [], bound.failures)
 
     def convert(self, values: Values) -> Values:

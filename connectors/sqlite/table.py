@@ -26,7 +26,7 @@ from connectors.sqlite.statement import (
     INTEGER_MAX,
     INTEGER_MIN,
     InsertStatement,
-    WriteStatement,
+    SqliteStatement,
     explain,
     insert_into,
     rows_at_once,
@@ -85,13 +85,13 @@ class SqliteTable:
         elif not self._options.create:
             raise self._no_table()
 
-    def plan(self, batch: Batch) -> PlannedBatch[WriteStatement]:
+    def plan(self, batch: Batch) -> PlannedBatch[SqliteStatement]:
         rows = batch.rows
         # The usual batch has rows of equal columns. A new set of columns needs all its rows, for the columns' types.
         known = self._statements.known(tuple(rows[0]))
         if isinstance(known, InsertStatement) and (values := known.bind(rows)) is not None:
             return PlannedBatch([RowGroup(known, range(len(rows)), values)], ALL_STORED)
-        groups: list[RowGroup[WriteStatement]] = []
+        groups: list[RowGroup[SqliteStatement]] = []
         failures = ALL_STORED
         for columns, indices, members in neighbours(rows):
             statement = self._statements.get(columns, partial(self._statement, members))

@@ -44,7 +44,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LoadResult:
     """Result of a load; ``cpu_s`` is CPU time of the publisher."""
 
     acknowledged: int
@@ -159,14 +159,14 @@ def _receive_maximum(properties: bytes) -> int:
     return 65535
 
 
-def run(load: Load) -> Outcome:
+def run(load: Load) -> LoadResult:
     """Publish `load` and wait for the acknowledgements, or for the deadline."""
     share, more = divmod(load.messages, load.connections)
     publishers = [Publisher(load, number, share + (number < more)) for number in range(load.connections)]
     try:
         started, cpu_started = time.monotonic(), time.process_time()
         complete = _pump(publishers, started + load.deadline_s)
-        return Outcome(
+        return LoadResult(
             acknowledged=sum(publisher.acknowledged for publisher in publishers),
             refused=sum(publisher.refused for publisher in publishers),
             seconds=time.monotonic() - started,
@@ -210,7 +210,7 @@ def _rest(publishers: list[Publisher]) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the load of the command line; print its `Outcome` as JSON."""
+    """Run the load of the command line; print its `LoadResult` as JSON."""
     parser = argparse.ArgumentParser(description="Publishes QoS 1 messages as fast as the server takes them.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--connections", type=int, default=Load.connections)

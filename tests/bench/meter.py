@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.load import Load, Outcome
+from bench.load import Load, LoadResult
 
 TESTS = Path(__file__).resolve().parent.parent
 WARM_UP_MESSAGES = 20_000
@@ -84,7 +84,7 @@ def named(name: str, at_a_time: int) -> str:
     return name if at_a_time == IN_FLIGHT else f"{name}, {at_a_time} in flight"
 
 
-def publish(load: Load) -> Outcome:
+def publish(load: Load) -> LoadResult:
     """Run the load in a process of its own, so that its CPU is counted apart."""
     arguments = [
         part for field in fields(load) for part in (f"--{field.name.replace('_', '-')}", str(getattr(load, field.name)))
@@ -96,7 +96,7 @@ def publish(load: Load) -> Outcome:
         timeout=load.deadline_s + 30,
         check=False,
     )
-    return Outcome(**json.loads(done.stdout))
+    return LoadResult(**json.loads(done.stdout))
 
 
 def cpu_s(process: psutil.Process) -> float:

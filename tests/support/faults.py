@@ -15,18 +15,18 @@ class InjectedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a call with a fault went."""
+class FaultedCall:
+    """Result of a call with an injected fault."""
 
     result: Any
     failed: str | None
-    """Name of the call that was made to fail; None where there were fewer calls than that."""
+    """Name of the call that was made to fail; None if there were fewer calls."""
 
 
-def call_with_fault(function: Callable[..., Any], *arguments: Any, at: int) -> Outcome:
-    """Call `function`, and make the call number `at` that is made inside it raise `InjectedError` instead.
+def call_with_fault(function: Callable[..., Any], *arguments: Any, at: int) -> FaultedCall:
+    """Call `function`, and let the call number `at` inside it raise `InjectedError` in place of being made.
 
-    Counted from 1 are calls of functions in Python and in C, those of all depths. What leaves `function` is raised.
+    Calls of Python and C functions count, from 1, at any depth. An exception that leaves `function` is raised here.
     """
     code = getattr(function, "__func__", function).__code__
     outer: FrameType | None = None
@@ -54,4 +54,4 @@ def call_with_fault(function: Callable[..., Any], *arguments: Any, at: int) -> O
     finally:
         sys.setprofile(None)
         gc.enable()
-    return Outcome(result, failed)
+    return FaultedCall(result, failed)

@@ -12,7 +12,7 @@ from servers.kafka import Kafka
 from servers.postgresql import Postgresql
 from servers.process import Server
 
-Rows = list[tuple[str, int]]
+StoredRows = list[tuple[str, int]]
 
 EAGER = {"retry": {"initial": "100ms", "max": "1s"}, "health": {"interval": "1s", "timeout": "5s"}}
 """Options of a sink that retries within a second, so that a test need not wait long."""
@@ -30,7 +30,7 @@ class Store(Protocol):
     def sink(self, *, password: str | None = None) -> dict[str, Any]:
         """Return the sink's options, with a wrong `password` where it is given."""
 
-    def rows(self) -> Rows:
+    def rows(self) -> StoredRows:
         """Return device and seq of the stored rows, those of each client in the order in which they were stored."""
 
 
@@ -53,7 +53,7 @@ class PostgresqlStore:
         dsn = self.server.dsn(self._database, password=password)
         return {"type": "postgresql", "dsn": dsn, "table": "readings", **EAGER}
 
-    def rows(self) -> Rows:
+    def rows(self) -> StoredRows:
         found = self.server.fetch("SELECT device, seq FROM readings ORDER BY id", database=self._database)
         return [(row["device"], row["seq"]) for row in found]
 
@@ -81,7 +81,7 @@ class KafkaStore:
         """Return the options for the listener that asks for a password, with the right one."""
         return self.sink(password=KAFKA_PASSWORD)
 
-    def rows(self) -> Rows:
+    def rows(self) -> StoredRows:
         records = [json.loads(record.value or b"") for record in self.server.read_topic(self._topic)]
         return [(record["device"], record["seq"]) for record in records]
 

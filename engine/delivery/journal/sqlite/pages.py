@@ -18,8 +18,8 @@ from typing import BinaryIO
 from engine.delivery.journal.sqlite.wal import read_frames
 
 Value = int | float | str | bytes | None
-Row = tuple[int, tuple[Value, ...]]
-"""Row id and columns."""
+TableRow = tuple[int, tuple[Value, ...]]
+"""TableRow id and columns."""
 
 _MAGIC = b"SQLite format 3\x00"
 _LEAF = 0x0D
@@ -43,7 +43,7 @@ class Pages:
         self._log = {frame.page: image for frame, image in images if frame.is_intact}
         self._images = [(frame.page, image) for frame, image in images]
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[TableRow]:
         """Yield every row of every leaf page that is in use, as far as it can be decoded."""
         free = self._free_pages()
         count = max(self._size // self._page_bytes, max(self._log, default=0))
@@ -51,7 +51,7 @@ class Pages:
             if number not in free:
                 yield from self._rows_of(number, self._page(number))
 
-    def all_rows_of_log(self) -> Iterator[Row]:
+    def all_rows_of_log(self) -> Iterator[TableRow]:
         """Yield every row of every leaf page in the log, newest first, of damaged and of replaced images too."""
         for number, image in reversed(self._images):
             yield from self._rows_of(number, image)
@@ -62,7 +62,7 @@ class Pages:
             page = os.pread(self._file.fileno(), self._page_bytes, (number - 1) * self._page_bytes)
         return page
 
-    def _rows_of(self, number: int, page: bytes) -> Iterator[Row]:
+    def _rows_of(self, number: int, page: bytes) -> Iterator[TableRow]:
         start = _HEADER_BYTES if number == 1 else 0
         if len(page) < start + 8 or page[start] != _LEAF:
             return
@@ -76,7 +76,7 @@ class Pages:
                 continue
             yield row
 
-    def _row(self, page: bytes, offset: int) -> Row:
+    def _row(self, page: bytes, offset: int) -> TableRow:
         size, offset = _varint(page, offset)
         row_id, offset = _varint(page, offset)
         return row_id, _columns(self._payload(page, offset, size))

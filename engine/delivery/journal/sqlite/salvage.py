@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from engine.delivery.journal.checksummed import dump_checksummed, load_checksummed
 from engine.delivery.journal.sqlite.block import BlockHeader, load_block
-from engine.delivery.journal.sqlite.pages import Pages, Row, Value
+from engine.delivery.journal.sqlite.pages import Pages, TableRow, Value
 from engine.delivery.journal.sqlite.schema import PAGE_BYTES, connect, prepare
 from engine.delivery.journal.state import LANES_MAX, LaneState, SinkState
 from engine.model.metrics import RuleCounters
@@ -99,7 +99,7 @@ class _Salvage:
         self._rules: dict[str, RuleCounters] = {}
         self._seen_damaged: set[tuple[int, Value]] = set()
 
-    def take(self, row: Row) -> None:
+    def take(self, row: TableRow) -> None:
         """Keep `row` if it is one of a journal."""
         row_id, columns = row
         if self.take_block(row):
@@ -111,7 +111,7 @@ class _Salvage:
         elif _fits(columns, _RULE_TYPES):
             self._rule(*columns)  # type: ignore[arg-type]  # likewise
 
-    def take_block(self, row: Row) -> bool:
+    def take_block(self, row: TableRow) -> bool:
         """Keep `row` if it is a block; return whether it is one."""
         row_id, columns = row
         if not _fits(columns, _BLOCK_TYPES):
