@@ -19,14 +19,13 @@ TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text("utf-8")) for pat
 LEFTOVERS = re.compile(r"\b(TODO|FIXME|XXX)\b")
 NOUN_CLAUSE = re.compile(r"(What|Whom|Who|Whose|Where|How|Whatever|Whoever)\b")
 """The beginning of a docstring that describes its subject by a clause where a noun would name it."""
-NOUN_CLAUSES_LEFT = 54
+NOUN_CLAUSES_LEFT = 20
 """The number that is left, to be lowered with each that is rewritten."""
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc", "base"}
 
 METHODS_MAX = 25
 """The largest classes of h11 and httpcore have 22 and 26 methods; beyond that a class holds two ideas."""
 LARGE_CLASSES = {
-    "broker/client.py:Client": "a connection: a method for each event of its life",
     "engine/language/sql/dialect.py:RuleParser": "a parser: a method for each construct of the language",
     "engine/language/sql/expressions.py:Expressions": "a visitor: a method for each kind of expression",
     "engine/language/sql/lower.py:_Lowering": "a visitor: a method for each kind of node",
