@@ -179,7 +179,7 @@ class Bridge:
         return self._take(Run([Occurrence(topic, columns, client, now_ms)], client, now_ms, is_event=True))
 
     def _publisher(self, rule_id: str) -> tuple[ClientInfo, ClientIdentity]:
-        """Who a republished message comes from: a client named like the rule."""
+        """The publisher of a republished message: a client with the rule's name."""
         pair = self._publishers.get(rule_id)
         if pair is None:
             pair = self._publishers[rule_id] = (ClientInfo(rule_id), ClientIdentity(rule_id))

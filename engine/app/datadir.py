@@ -1,4 +1,4 @@
-"""The data directory, locked by one process at a time, with a file that tells other commands how to reach it."""
+"""The data directory, locked by one process at a time, with a file by which other commands find its address."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DataDirectoryInUseError(HeadgateError):
 
 
 class DataDirectory:
-    """Holds the lock on ``<data_dir>/lock`` from `open` to `close`; the system releases it when the process dies."""
+    """Holds the lock on ``<data_dir>/lock`` from `open` to `close`; the system releases it when the process ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

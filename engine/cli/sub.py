@@ -140,7 +140,7 @@ class Subscriber:
         self._subscribe()
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait until the number of messages is reached or none can come. Return False after `timeout_s`."""
+        """Wait until the number of messages is reached or the connection has ended. Return False after `timeout_s`."""
         remaining_s = math.inf if timeout_s is None else timeout_s
         # In slices: a signal that arrives just before a thread blocks in a lock does not interrupt it.
         while remaining_s > 0:

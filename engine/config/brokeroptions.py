@@ -21,7 +21,7 @@ from engine.config.model import Model
 from engine.config.units import Duration, Size, WholeSeconds
 
 DEFAULT_TYPE = "tcp"
-"""The type of a listener that names none."""
+"""The type of a listener without ``type``."""
 
 
 class MqttOptions(Model):
@@ -58,7 +58,7 @@ def listener_model(name: str, config: type[ListenerConfig]) -> type[ListenerOpti
 
 
 def any_listener(types: Mapping[str, str] = TYPES) -> Any:
-    """Return the annotation of a listener of any type: one model, or those of all types told apart by ``type``."""
+    """Return the annotation of a listener of any type: one model, or a union with ``type`` as discriminator."""
     models = {name: listener_model(name, load_listener(name, types).Config) for name in types}
     if len(models) == 1:
         return next(iter(models.values()))

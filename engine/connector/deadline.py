@@ -5,8 +5,8 @@ from __future__ import annotations
 from engine.service.clock import Clock
 
 ANSWER_SHARE = 0.9
-"""The part of ``request_timeout`` that a sink is told it has. The rest lets it say which records were stored before the
-lane cancels it, after which the outcome of the whole batch is unknown."""
+"""The part of ``request_timeout`` that a sink may use. The rest is for reporting which records were stored before the
+lane cancels the write, after which the outcome of the whole batch is unknown."""
 
 
 class Deadline:

@@ -137,7 +137,7 @@ class Lane:
         return self.log.committed_seq - self._taken_through
 
     def drop_oldest(self, count: int) -> None:
-        """Drop the `count` records that would be taken next. Where it raises, nothing has changed."""
+        """Drop the `count` records that would be taken next. If it raises, nothing has changed."""
         through = self._taken_through + count
         self._queue.skip_to(through, self.log.committed_seq)
         self._taken_through = self.dropped_through = through

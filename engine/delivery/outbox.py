@@ -4,7 +4,7 @@
 journal's open group. Everything else happens once per batch.
 
 - emitted = delivered + buffered + dead_lettered + dropped, at every moment, and on disk in every commit.
-- ``waiting_bytes`` is the sum of the stored bytes of records that wait; it is 0 when none waits.
+- ``waiting_bytes`` is the sum of the stored bytes of records that wait; it is 0 when no record waits.
 - `put` takes a chunk as a whole or leaves everything as it was. All that can fail comes before the first change.
 - The outbox stays the same object while its sink and its options are replaced; chunks that come meanwhile wait in the
   journal.
@@ -38,7 +38,7 @@ from engine.service.tasks import Tasks
 log = structlog.get_logger()
 
 CLOSE_S_MIN = 0.5
-"""How long a sink may take to close when its writes have used up the time to stop."""
+"""Time for closing a sink whose writes have used up the time to stop."""
 
 
 class Outbox:
@@ -96,7 +96,7 @@ class Outbox:
                 return False
 
     def drop(self, count: int) -> None:
-        """Count records that are dropped because the buffer is full and nobody can be told (QoS 0, events). Never
+        """Count records that are dropped because the buffer is full and no sender can be refused (QoS 0, events). Never
         raises."""
         self.counters.emitted += count
         self.counters.dropped_queue_full += count
@@ -121,7 +121,7 @@ class Outbox:
         return is_taken
 
     def _take(self, chunk: Chunk) -> list[UnstorableRow]:
-        """Add `chunk` to the open group and count it; return the rows that became dead letters. Where it raises,
+        """Add `chunk` to the open group and count it; return the rows that became dead letters. If it raises,
         nothing has changed."""
         storable, unstorable = separate(chunk)
         chunks = [placed for item in storable for placed in self._place(item)]

@@ -80,7 +80,7 @@ class LaneQueue:
         self._join(committed)
 
     def skip_to(self, seq: int, committed: int) -> None:
-        """Forget everything up to `seq`. Where it raises, nothing has changed."""
+        """Forget everything up to `seq`. If it raises, nothing has changed."""
         head = _after_all(self._head, seq)
         gap_from, tail, tail_size = self._gap_from, self._tail, self._tail_size
         if gap_from is not None and gap_from <= seq:
@@ -95,7 +95,7 @@ class LaneQueue:
         self.rows, self.size = rows, size
 
     def take(self, rows_max: int, size_max: int, last_seq: int) -> Taken | None:
-        """Take the next records: up to the first limit that is reached, but at least one, and none after `last_seq`."""
+        """Take the next records: up to the first limit that is reached, but at least one, and only up to `last_seq`."""
         taken: list[Segment] = []
         rows = size = 0
         while self._head and rows < rows_max:

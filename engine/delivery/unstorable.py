@@ -1,4 +1,4 @@
-"""Rows that the journal cannot store: they are told from the others, and kept as dead letters with a preview."""
+"""Rows that the journal cannot store: they are separated from the others, and kept as dead letters with a preview."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from engine.service.clock import Clock
 
 
 class WakeUp:
-    """An auto-reset event for one waiter: `set` wakes it, or ends its next `wait` at once when nobody waits."""
+    """An auto-reset event for one waiter: `set` wakes it, or lets its next `wait` return at once."""
 
     __slots__ = ("_clock", "_is_set", "_waiter")
 

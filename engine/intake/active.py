@@ -22,7 +22,7 @@ class Outbox(Protocol):
         """Take `chunk` for delivery. False: it was not taken and not counted, and must not be acknowledged."""
 
     def drop(self, count: int) -> None:
-        """Count records that were dropped because the outbox refuses and their origin can't be told."""
+        """Count records that were dropped because the outbox refuses and their origin cannot be refused."""
 
 
 Chunks = list[tuple[tuple[Outbox, ...], Chunk]]

@@ -6,12 +6,12 @@ A run is evaluated as a whole, in three steps:
 1. **Evaluate.** Each message meets the rules of its topic. Rows and counts gather in a `_Tally` for each rule, which
    lives in this call alone: an exception here leaves nothing behind.
 2. **Put.** The rows that one rule made of the run become one chunk, which is put into the outbox of each of its sinks.
-   All chunks of a run join the same group commit, so a publish is in the journal of all its sinks or of none.
+   All chunks of a run join the same group commit, so a publish is in the queues of all its sinks or in no queue.
 3. **Count.** The tallies are added to the counters of the rules.
 
 Acknowledgement is decided here as well: the strictest rule of the run decides what is waited for.
 
-A full buffer: a message whose origin can be told (a publish with QoS 1 or 2) is refused as a whole where any of its
+A full buffer: a message that its origin sends again (a publish with QoS 1 or 2) is refused as a whole where any of its
 sinks refuses, before anything of it is put. All others (QoS 0, wills, events) are dropped for the sinks that refuse,
 and counted there.
 """
@@ -78,8 +78,8 @@ class _Tally(Struct):
     topics: list[str]
     """The topic of each row."""
     refusing: tuple[Outbox, ...]
-    """The outboxes that refused when the rule met its first message of the run. What this run puts may fill others;
-    that concerns the next run."""
+    """The outboxes that refused when the rule met its first message of the run. Others may become full by
+    this run; that concerns the next run."""
     filtered: int = 0
     failed: int = 0
     emitted: int = 0
@@ -224,7 +224,7 @@ def _run_several(
     *,
     is_refusable: bool,
 ) -> bool:
-    """Run a message through several rules. Return whether it is accepted: by all of them, or by none.
+    """Run a message through several rules. Return whether it is accepted, which all rules decide together.
 
     A refused message counts as refused and as nothing else; it is received when its origin sends it again.
     """

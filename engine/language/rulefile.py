@@ -208,7 +208,7 @@ def _event_problems(sources: Iterable[Source], path: str) -> Iterator[Problem]:
 
 
 def _never_matching(topic: str) -> tuple[str, str] | None:
-    """Return why no message can match `topic`, and the remedy; None where its name does not tell."""
+    """Return why no message can match `topic`, and the remedy; None if its name does not show that."""
     if topic.startswith(SOURCE_PREFIXES):
         return (
             f"{topic} selects nothing in this version: sources are not available yet",

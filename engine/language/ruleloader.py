@@ -131,7 +131,7 @@ def _relative(file: Path, project: Path) -> str:
 
 
 def _file_names(directory: Path) -> list[str]:
-    """Return the names of rule files, sorted; none for a missing directory. Raises `OSError` where it can't be read."""
+    """Return the sorted names of rule files, [] for a missing directory. Raises `OSError` if it can't be read."""
     try:
         names = os.listdir(directory)
     except OSError:

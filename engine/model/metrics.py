@@ -49,7 +49,7 @@ class SinkCounters(msgspec.Struct, omit_defaults=True, gc=False):
     dropped_newest: int = 0
     dropped_oldest: int = 0
     dropped_unwritten: int = 0
-    """Dropped because the journal could not write them; none of them was acknowledged."""
+    """Dropped because the journal could not write them; all are unacknowledged."""
     dropped_corrupted: int = 0
     """Lost to damage of the journal's file."""
     dropped_dead_letters: int = 0

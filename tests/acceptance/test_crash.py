@@ -42,7 +42,7 @@ def test_every_acknowledged_message_survives_five_kills(
 
 
 def test_a_backlog_survives_a_kill(headgate: MakeHeadgate) -> None:
-    """What waits for a sink is on disk before it is acknowledged: killed with the sink away, it is there afterwards."""
+    """A record is on disk before its acknowledgement: after a kill while the sink is unreachable, it is delivered."""
     away = {"type": "http", "url": f"http://127.0.0.1:{free_port()}/in"}
     with headgate(sinks={"readings": away}, rules={"hot": HOT_READINGS}) as process:
         promised = ledgers(publish_with_paho(lambda: process.port, 2, 2000))

@@ -57,7 +57,7 @@ def fill(process: Headgate) -> int:
 
 
 def test_a_full_buffer_answers_quota_exceeded_to_mqtt_5(headgate: MakeHeadgate, away: Endpoint) -> None:
-    """when_full: refuse. What was taken is safe, what was not is told; after the outage all is taken again."""
+    """when_full: refuse. Accepted publishes are safe, others are refused; after the outage all are accepted."""
     with headgate(**full_project(away)) as process:
         taken = fill(process)
         assert LIMIT <= taken < 2 * LIMIT
@@ -85,7 +85,9 @@ def test_a_full_buffer_closes_an_older_client_unacknowledged(headgate: MakeHeadg
         process.check_counters()
 
 
-def test_a_full_buffer_drops_and_counts_what_needs_no_acknowledgement(headgate: MakeHeadgate, away: Endpoint) -> None:
+def test_a_full_buffer_drops_and_counts_messages_without_acknowledgement(
+    headgate: MakeHeadgate, away: Endpoint
+) -> None:
     """A QoS 0 message can't be refused; that it was dropped is counted, not silent."""
     with headgate(**full_project(away)) as process:
         taken = fill(process)

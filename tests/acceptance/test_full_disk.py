@@ -22,7 +22,7 @@ def limit_files(process: Headgate, size: int) -> None:
 
 
 def test_a_full_disk_refuses_and_recovers(headgate: MakeHeadgate) -> None:
-    """What was acknowledged before is safe, nothing is acknowledged meanwhile, and afterwards all goes on by itself."""
+    """Earlier acknowledgements hold, nothing is acknowledged meanwhile, and service resumes without intervention."""
     away = {"type": "http", "url": f"http://127.0.0.1:{free_port()}/in"}
     with headgate(sinks={"readings": away}, rules={"hot": HOT_READINGS}) as process:
         limit_files(process, FULL_AT)

@@ -71,7 +71,7 @@ DAMAGES = {
     "noise at the end": (overwrite_the_last_pages, True, 0.5),
     "noise at the beginning": (overwrite_the_beginning, True, 1.0),
 }
-"""What is done to which file, and the least part of the records that must still be readable."""
+"""The damage, the file it is done to, and the minimum share of records that must still be readable."""
 
 
 @pytest.mark.parametrize(("damage", "checkpointed", "readable"), DAMAGES.values(), ids=DAMAGES)

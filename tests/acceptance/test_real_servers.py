@@ -41,10 +41,10 @@ def test_fifty_thousand_messages_arrive_exactly(headgate: MakeHeadgate, store: S
 
 
 @pytest.mark.slow
-def test_a_server_killed_while_messages_flow_loses_none(headgate: MakeHeadgate, store: Store) -> None:
+def test_a_server_killed_under_load_loses_no_message(headgate: MakeHeadgate, store: Store) -> None:
     """Item 4: killed with -9 for 15 seconds; what was acknowledged meanwhile arrives when the server is back.
 
-    The batch under way when it died may come twice: whether it was stored could not be known.
+    The batch in flight at the kill may come twice: its outcome is unknown.
     """
     store.create()
     with headgate(sinks={"readings": store.sink()}, rules={"all": ALL_READINGS}) as process:

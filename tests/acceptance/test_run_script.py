@@ -71,7 +71,7 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def readings(folder: Path) -> int:
-    """How many rows the sample rules have stored."""
+    """Return the number of rows that the sample rules have stored."""
     database = folder / "data" / "plant.db"
     if not database.exists():
         return 0

@@ -104,7 +104,7 @@ def test_a_restarted_process_listens_on_the_same_port_at_once(headgate: MakeHead
 
 
 def test_a_port_in_use_is_reported(headgate: MakeHeadgate) -> None:
-    """Another broker on the port is the most likely first failure: the error says so, and the journal is released."""
+    """Another broker on the port is the most likely first failure: the error names it, and the journal is released."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -82,7 +82,7 @@ def statement(number: int, value: int) -> str:
 
 
 def load_costs(directory: Path) -> list[Cost]:
-    """Measure reading the project: everything, its YAML files alone, and its rules again when none has changed."""
+    """Measure reading the project: everything, its YAML files alone, and its rules again when no rule has changed."""
     loader = RuleLoader()
     first = _cpu_ms(lambda: read_project(directory, {}, loader))
     again = _cpu_ms(lambda: read_project(directory, {}, loader))

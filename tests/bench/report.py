@@ -85,7 +85,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def write_readme(text: str) -> None:
-    """Write `text` between the markers of the README. Raises `ValueError` if it has none."""
+    """Write `text` between the markers of the README. Raises `ValueError` if the markers are missing."""
     before = README.read_text("utf-8")
     if BEGIN not in before or END not in before:
         raise ValueError(f"README.md has no {BEGIN} … {END}")

@@ -250,7 +250,7 @@ async def test_connect_may_be_cancelled(harness: Harness) -> None:
 
 
 async def test_write_without_a_connection_asks_for_one(harness: Harness) -> None:
-    """After a close the lane has to connect again, and the error says so."""
+    """After a close the lane has to connect again, and the error requests it."""
     sink = new_sink(harness)
     with pytest.raises(NotConnectedError):
         await harnesses.write(sink, batch_of([sample_row("c0", 0)]))

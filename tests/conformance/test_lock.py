@@ -83,7 +83,7 @@ def test_every_locked_package_has_its_hashes(name: str) -> None:
     assert [package for package, pin in pins(name).items() if not pin.hashes] == []
 
 
-def test_what_users_run_is_what_was_tested() -> None:
+def test_users_run_the_tested_versions() -> None:
     """The same versions in both files."""
     run, tested = ({package: pin.version for package, pin in pins(name).items()} for name in FILES)
 
@@ -92,7 +92,7 @@ def test_what_users_run_is_what_was_tested() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_lock_names_no_index(name: str) -> None:
-    """Whoever installs uses the index that is configured there."""
+    """Each installation uses the package index that is configured there."""
     text = (LOCKS / f"{name}.txt").read_text("utf-8")
 
     assert re.findall(r"\w+://\S+|--(?:index|extra-index|find-links)\S*", text) == []

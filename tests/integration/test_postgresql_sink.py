@@ -556,7 +556,7 @@ async def test_hanging_server_is_given_up_in_time(target: Target) -> None:
 
 @pytest.fixture(scope="module")
 def secure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgresql, Path]]:
-    """A server that speaks TLS, with a folder of certificates."""
+    """A server with TLS, and a folder of certificates."""
     folder = make_certificates(tmp_path_factory.mktemp("tls"), "IP:127.0.0.1")
     server = Postgresql()
     try:

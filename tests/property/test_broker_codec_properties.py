@@ -75,7 +75,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 def properties(packet: str, version: int) -> st.SearchStrategy[dict[str, Any] | None]:
-    """Any properties that `packet` may have; none before MQTT 5."""
+    """Any properties that `packet` may have; {} before MQTT 5."""
     if version < 5:
         return st.none()
     allowed = {entry.name: VALUES[entry.name] for entry in PROPERTIES if packet in entry.packets}
@@ -160,7 +160,7 @@ def packets(version: int) -> st.SearchStrategy[Packet]:
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[int, list[Packet]]:
-    """What a client might send: CONNECT and anything behind it."""
+    """Input of a client: CONNECT and arbitrary bytes after it."""
     version = draw(st.sampled_from((3, 4, 5)))
     return version, [draw(connects(version)), *draw(st.lists(packets(version), max_size=8))]
 

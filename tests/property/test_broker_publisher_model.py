@@ -35,7 +35,7 @@ class PublisherMachine(RuleBasedStateMachine):
         self.listener = self.world.connect("listener", version=4)
         self.listener.subscribe("#")
         self.offers: dict[bytes, list[ManualHold | None]] = {}
-        """Each time that the hook took a message, by payload: what it was told to wait for."""
+        """The holds with which the hook accepted each message, by payload; None where it waits for nothing."""
         self.holds: list[ManualHold] = []
         self.is_holding, self.refused = False, frozenset[int]()
         self.routed: Counter[bytes] = Counter()
@@ -63,7 +63,7 @@ class PublisherMachine(RuleBasedStateMachine):
 
     @rule(is_holding=st.booleans(), refused=st.frozensets(st.integers(0, 4), max_size=2))
     def decide(self, is_holding: bool, refused: frozenset[int]) -> None:
-        """What becomes of the next publishes."""
+        """The outcome of the next publishes."""
         self.is_holding, self.refused = is_holding, refused
 
     @precondition(lambda self: any(not hold.done for hold in self.holds))

@@ -1,6 +1,6 @@
-"""A session is rebuilt from its notifications alone, under any order of what may happen to it.
+"""Reconstruction of a session from its notifications alone, under any order of operations.
 
-What a store on disk will write down is what an observer is told. The record knows nothing of the session but these
+A store on disk will write what an observer receives. The record knows nothing of the session but these
 notifications, and equals it after each step.
 """
 

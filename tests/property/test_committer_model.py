@@ -23,7 +23,7 @@ LANES = range(3)
 
 
 class Disk:
-    """A writer that answers when it is told to."""
+    """A writer that completes a commit at the test's call."""
 
     def __init__(self) -> None:
         self.under_way: tuple[Commit, Answer[list[Trimmed]]] | None = None
@@ -48,7 +48,7 @@ class Disk:
 
 @dataclass
 class Put:
-    """What was put with one hold."""
+    """The values that were put with one hold."""
 
     hold: CommitHold
     lane: int

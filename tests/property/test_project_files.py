@@ -1,4 +1,4 @@
-"""Whatever stands in a project's files, reading them ends with a report."""
+"""Reading a project's files ends with a report for any content."""
 
 from __future__ import annotations
 

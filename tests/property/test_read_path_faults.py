@@ -170,7 +170,7 @@ async def world(tmp_path: Path) -> AsyncIterator[deliveries.World]:
 
 @pytest.mark.parametrize("name", CASES)
 async def test_a_failing_call_costs_no_acknowledged_publish_of_anybody(name: str, world: deliveries.World) -> None:
-    """What goes wrong with one read stays with that read (design.md, promises 1 and 6)."""
+    """A failure in one read affects that read alone."""
     case = CASES[name]
     system = System(case, world)
     await system.start()

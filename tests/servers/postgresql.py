@@ -74,7 +74,7 @@ class Postgresql(Server):
         return name
 
     def drop_database(self, name: str) -> None:
-        """Drop a database with whoever is connected to it."""
+        """Drop a database and end its connections."""
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', database="postgres")
 
     async def _execute(self, sql: str, database: str) -> None:

@@ -1,6 +1,6 @@
 """Doubles of the interfaces between the broker and what may be slow, elsewhere or on disk.
 
-A remote subscriber, a session store that answers when the test says so, and a record of sessions that is made of their
+A remote subscriber, a session store that answers at the test's call, and a record of sessions that is made of their
 notifications alone.
 """
 
@@ -74,7 +74,7 @@ class HeldRetained:
 
 
 class SlowSessions:
-    """Sessions in memory behind a store that answers when the test says so.
+    """Sessions in memory behind a store that answers at the test's call.
 
     The methods named in ``slow`` (load, flush, remove) answer with an awaitable, those in ``broken`` raise.
     """

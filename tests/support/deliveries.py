@@ -26,7 +26,7 @@ def chunk(*rows: Any, client: str = "c", rule: str = "r", lane: int = 0, time_ms
 
 
 def options(**settings: Any) -> ConnectorConfig:
-    """Return the options of a sink with one lane, whose batches do not wait unless `settings` say so."""
+    """Return the options of a sink with one lane, whose batches do not wait unless `settings` require it."""
     batch = {"time": 0, **settings.pop("batch", {})}
     return ConnectorConfig.model_validate({"type": "memory", "lanes": 1, "batch": batch, **settings})
 

@@ -1,4 +1,4 @@
-"""The recording HTTP endpoint as a process that can be killed, restarted and told to fail."""
+"""The recording HTTP endpoint as a process that can be killed, restarted and set to fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An HTTP endpoint that records requests, and fails when told to.
+"""An HTTP endpoint that records requests, and fails on command.
 
 In a process of its own (it can be killed and started again on the same port):
 

@@ -35,8 +35,8 @@ def check_rows(
 ) -> None:
     """Compare a sink's rows, in the order in which they were stored, with the messages that were acknowledged.
 
-    Every acknowledged message is there, none that was not sent, and the first appearances of each client's messages
-    are in its order. With `exact`, none appears twice.
+    Every acknowledged message is there, and no unsent one; the first appearances of each client's messages are in its
+    order. With `exact`, each appears once.
     """
     firsts: dict[str, dict[int, None]] = {ledger.client: {} for ledger in ledgers}
     seen: Counter[tuple[str, int]] = Counter()

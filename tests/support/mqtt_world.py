@@ -1,4 +1,4 @@
-"""A broker without sockets: clients on transports made of lists, and a clock that moves when it is told to."""
+"""A broker without sockets: clients on transports made of lists, and a clock that only the test advances."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from broker.topicstage import TopicStage
 
 
 class ListTransport:
-    """What was written, and what was asked of the socket. A `stalled` one takes nothing off its buffer."""
+    """A transport that records its writes and calls. A `stalled` one sends nothing from its buffer."""
 
     def __init__(self) -> None:
         self.written = bytearray()
@@ -109,7 +109,7 @@ class Peer:
         self.client.data_received(data)
 
     def received(self) -> list[Packet]:
-        """What came since the last call."""
+        """Return the packets received since the last call."""
         data = bytes(self.transport.written)
         self.transport.written.clear()
         packets = self._parser.feed(data).packets
@@ -132,7 +132,7 @@ class Peer:
         return [publish.payload for publish in self.publishes()]
 
     def subscribe(self, *filters: str | Subscription, qos: int = 0, identifier: int | None = None) -> list[int]:
-        """Subscribe; returns the reason codes. What came besides SUBACK stays to be received."""
+        """Subscribe; returns the reason codes. Other packets than SUBACK stay to be received."""
         subscriptions = [each if isinstance(each, Subscription) else Subscription(each, qos) for each in filters]
         properties = {"subscription_identifier": [identifier]} if identifier else None
         self.send(Subscribe(77, subscriptions, properties))

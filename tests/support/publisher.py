@@ -22,7 +22,7 @@ from support.ledger import Ledger, temperature
 from support.wait import wait_until
 
 Port = Callable[[], int]
-"""Where the server listens now; raises `ConnectionError` while there is none."""
+"""Returns the server's current port; raises `ConnectionError` while it is not running."""
 
 
 def payload(client: str, number: int) -> bytes:

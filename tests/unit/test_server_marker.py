@@ -75,7 +75,7 @@ def test_a_missing_server_fails_in_ci(tmp_path: Path) -> None:
 
 
 def test_a_missing_server_is_a_skip_with_its_reason_elsewhere(tmp_path: Path) -> None:
-    """A user without Kafka can run the rest of the tests, and is told what to do."""
+    """A user without Kafka can run the rest of the tests, and reads the remedy."""
     source = SKIPPED_INSIDE.replace('pytest.skip("not today")', "pass")
     done = run_pytest(tmp_path, source, ci="", cache=str(tmp_path / "empty"))
     assert done.returncode == 0, done.stdout

@@ -3,7 +3,7 @@
 Constraints
 
 - A record that was acknowledged is on disk: a commit is one fsync, and nothing is acknowledged before it.
-- A publish that goes to six sinks is in the queues of all of them or in none: one commit holds the records of all
+- A publish that goes to six sinks is in the queues of all of them or in no queue: one commit holds the records of all
   sinks, and their positions and counters.
 - A commit of one row costs 100 to 160 µs of CPU in SQLite, and one of a hundred little more, so that records are
   gathered into groups. The event loop never waits for the disk.
@@ -20,8 +20,8 @@ Invariants
 - Records of a lane are numbered from 1 without gaps, in the order in which they were put. A gap that shows when they
   are read is a loss, and is counted.
 - A number that a sink may have seen belongs to one record for ever: a record reaches its sink only after its commit,
-  and the numbers of a commit that failed are given again. Where damage makes numbers repeat, the start says so
-  (``numbers_may_repeat``).
+  and the numbers of a commit that failed are given again. If damage may make numbers repeat, the start reports
+  it (``numbers_may_repeat``).
 - ``cursor <= committed_seq < next_seq``: up to the cursor everything is settled, up to ``committed_seq`` it is on disk.
 - Positions, counters, dead letters and records of one commit are of one moment. So the counters add up after any crash.
 - One commit is under way at a time, and at most one can be torn by a power cut.

@@ -26,8 +26,8 @@ from engine.model.record import Chunk
 from engine.service.clock import Clock
 
 GATHER_S = 0.001
-"""How long a group may stay open for more to come: about as long as a commit takes, so that it at most doubles the time
-to an acknowledgement."""
+"""Longest time that a group stays open for more: about the time of a commit, so that it at most doubles the time to an
+acknowledgement."""
 
 
 class PlacedChunk(NamedTuple):
@@ -51,7 +51,7 @@ class OpenGroup:
         self._close = close
         self._is_scheduled = False
         self._waiting_before = 0
-        """How many waited for the group one turn of the event loop ago."""
+        """Number of callers that waited for the group one turn of the event loop ago."""
         self._close_at = 0.0
         self._begin()
 

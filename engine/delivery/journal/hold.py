@@ -46,7 +46,7 @@ class CommitHold:
     def complete(self, error: BaseException | None = None) -> None:
         """Mark as done, or as failed with `error`, and call all callbacks. Called once, by the journal.
 
-        A callback that raises is logged and keeps none of the others from being called.
+        A callback that raises is logged; the others are called nevertheless.
         """
         self.done = True
         self.error = error

@@ -29,12 +29,12 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 FLUSH_S = 0.05
-"""How long positions and counters may wait for records to be committed with. A crash repeats the deliveries of that
+"""Longest wait of positions and counters for a commit of records. A crash repeats the deliveries of that
 time; a commit of their own every 50 ms costs about 1 % of a core."""
 
 TICK_S = 1.0
-"""How often the counters of rules that only filter are stored, old records are looked for, and a disk that refused a
-commit is tried again."""
+"""Interval of storing the counters of rules that only filter, of looking for old records, and of trying a disk again
+that refused a commit."""
 
 GROUP_BYTES = 16 << 20
 """Stored bytes that may wait for a slow disk in the open group. As Python objects they take six times that, about

@@ -21,7 +21,7 @@ class RecoveryReport:
     """Blocks that were found and could not be read. Their records are counted as ``dropped_corrupted`` when their turn
     comes."""
     quarantined: Path | None = None
-    """Where the damaged file is now."""
+    """New path of the damaged file."""
     numbers_may_repeat: bool = False
     """Whether records may get numbers that sinks have seen before. Numbers that sinks have stored are void then."""
     is_loss: bool = False

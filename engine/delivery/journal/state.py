@@ -36,7 +36,7 @@ class SinkState(msgspec.Struct):
     counters: SinkCounters = msgspec.field(default_factory=SinkCounters)
     lanes: list[LaneState] = msgspec.field(default_factory=list)
     spread: str = ""
-    """How records were spread over lanes when the last one was put; see `engine.delivery.spread`."""
+    """The assignment of records to lanes at the last put; see `engine.delivery.spread`."""
     barriers: list[dict[int, int]] = msgspec.field(default_factory=list)
     """Positions by lane number, oldest barrier first; see `engine.delivery.barrier`."""
     waiting_bytes: int = 0
@@ -69,7 +69,7 @@ class LaneLog:
 
     def append(self, chunk: Chunk, rows: int, size: int) -> None:
         """Put `chunk` of `rows` rows, `size` bytes when stored, into the open group; its records are numbered when the
-        group closes. Where it raises, nothing has changed."""
+        group closes. If it raises, nothing has changed."""
         fresh = self.fresh
         if fresh:
             fresh.append(chunk)

@@ -49,7 +49,7 @@ def octets(name: str, position: int, value: Any) -> bytes:
 
 
 def binary(name: str, position: int, value: Any) -> bytes:
-    """Return the bytes of a text or binary data. A number is refused: nobody could say which bytes it has."""
+    """Return the bytes of a text or binary data. A number is refused: its bytes are not defined."""
     if type(value) is bytes:
         return value
     if type(value) is str:

@@ -268,7 +268,7 @@ def _is_printable(byte: int) -> bool:
 
 
 def _shortest(value: float) -> str:
-    """Return the fewest digits that tell the float from all others, without an exponent unless that is shorter."""
+    """Return the fewest digits that identify the float, without an exponent unless that is shorter."""
     exact = Decimal(repr(value))
     plain = f"{exact:f}" if "." in f"{exact:f}" else f"{exact:f}.0"
     first, *others = exact.normalize().as_tuple().digits

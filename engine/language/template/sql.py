@@ -1,7 +1,7 @@
 """SQL statements with placeholders, split into a statement with parameters and the values to bind.
 
-No part of a record becomes part of the statement. The lexer tells apart literals (``'…'``, ``E'…'``, ``$$…$$``), quoted
-names (``"…"``), comments, and all other text.
+No part of a record becomes part of the statement. The lexer distinguishes literals (``'…'``, ``E'…'``, ``$$…$$``),
+quoted names (``"…"``), comments, and all other text.
 """
 
 from __future__ import annotations

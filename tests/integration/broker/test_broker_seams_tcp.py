@@ -1,4 +1,4 @@
-"""A slow store and a slow remote subscriber behind a broker on TCP, with a client that nobody here wrote."""
+"""A slow store and a slow remote subscriber behind a broker on TCP, with an independent client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The broker over real TCP: with clients nobody here wrote, and with raw sockets that behave badly."""
+"""The broker over real TCP: with independent clients, and with raw sockets that violate the protocol."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ async def test_persistent_session_of_paho_survives_a_broken_network() -> None:
 
 
 async def test_broker_listens_where_it_says() -> None:
-    """Port 0 asks for a free port, and the real one is told."""
+    """Port 0 asks for a free port, and the actual port is reported."""
     async with running() as broker:
         (listener,) = broker.listeners
         assert (listener.type, listener.host) == ("tcp", "127.0.0.1")
@@ -334,7 +334,7 @@ async def test_packets_sent_byte_by_byte_are_understood() -> None:
 
 
 async def test_many_packets_in_one_piece_are_answered_in_one_piece() -> None:
-    """What the speed stands on, seen from outside."""
+    """Batched writes are a condition of the speed; counted at the socket."""
     async with running() as broker:
         client = await RawClient.connect(broker, version=4)
         client.send(*[Publish("t", b"x" * 80, 1, packet_id=number) for number in range(1, 1001)])
@@ -360,7 +360,7 @@ async def test_large_packets_go_through() -> None:
     [b"\x10" + varint(100_000_000) + bytes(1000), b"\x16\x03\x01" + bytes(100), b"GET / HTTP/1.1\r\n\r\n", b"\xc0\x00"],
     ids=["a CONNECT of 100 MB", "TLS", "HTTP", "PINGREQ"],
 )
-async def test_what_is_not_a_connect_is_closed_at_once(data: bytes) -> None:
+async def test_first_packet_other_than_connect_closes_at_once(data: bytes) -> None:
     """Without an answer, and without waiting for the rest."""
     async with running() as broker:
         client = await RawClient.open(broker)
@@ -479,7 +479,7 @@ async def test_thousand_connections_at_once_are_served() -> None:
         await until(lambda: broker.connection_count == 0)
 
 
-async def test_closed_connections_free_what_they_held_without_the_garbage_collector() -> None:
+async def test_closed_connections_free_their_memory_without_the_garbage_collector() -> None:
     """Four hundred clients that each send 390 KB and go must not fill the memory until a collection comes."""
     async with running() as broker:
         gc.collect()
@@ -505,7 +505,7 @@ async def test_closed_connections_free_what_they_held_without_the_garbage_collec
 # Stopping
 
 
-async def test_stopping_says_goodbye_and_closes() -> None:
+async def test_stopping_sends_disconnect_and_closes() -> None:
     """0x8B to those who understand it; stopping twice, or before starting, is fine."""
     events: list[ClientDisconnected] = []
     broker = Broker(BrokerConfig(listeners=(FREE,)), Hooks(client_disconnected=events.append))
@@ -524,7 +524,7 @@ async def test_stopping_says_goodbye_and_closes() -> None:
 
 
 async def test_stopping_waits_for_held_acknowledgements() -> None:
-    """What is safe before the deadline is acknowledged before the connection closes."""
+    """A publish that is stored before the deadline is acknowledged before the connection closes."""
     hold = ManualHold()
     hooks = Hooks(published=lambda *_: Receipt(hold))
     async with running(hooks) as broker:

@@ -17,7 +17,7 @@ def event(temp: object, topic: str = "sensors/1") -> str:
 
 
 async def test_rows_of_matching_events_are_printed(tmp_path: Path) -> None:
-    """One JSON line a row; what does not match makes none."""
+    """One JSON line a row; an event that does not match has no line."""
     finished = await headgate("eval", HOT, cwd=tmp_path, stdin=event(31) + event(29) + "\n" + event(40.5, "x"))
 
     assert (finished.code, finished.out, finished.err) == (0, '{"device":"c1","temp":31}\n', "")

@@ -20,7 +20,7 @@ from support.command import headgate, start_headgate
 
 
 class RunningBroker:
-    """A broker on a free port, which tells when somebody has subscribed."""
+    """A broker on a free port, which signals a subscription."""
 
     def __init__(self) -> None:
         self.subscribed = asyncio.Event()
@@ -98,7 +98,7 @@ async def test_ctrl_c_ends_sub_cleanly(broker: RunningBroker, tmp_path: Path) ->
 
 
 async def test_an_unreachable_broker_exits_with_3(tmp_path: Path) -> None:
-    """Scripts tell "not running" from "refused" by the code."""
+    """Scripts distinguish "not running" from "refused" by the code."""
     finished = await headgate("pub", "-p", "1", "-t", "a", "-m", "x", cwd=tmp_path)
 
     assert finished.code == 3

@@ -10,7 +10,7 @@ RULE = "plant/rules/hot_rooms.sql"
 
 
 async def test_the_cases_of_a_new_project_hold(tmp_path: Path) -> None:
-    """What `init` makes is where everybody learns what a test is."""
+    """The project of `init` is the first example of a test that users see."""
     await headgate("init", "plant", cwd=tmp_path)
 
     finished = await headgate("test", "--project", "plant", cwd=tmp_path)

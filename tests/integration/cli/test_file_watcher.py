@@ -13,7 +13,7 @@ from engine.cli.watch import FileWatcher
 
 
 class Readings:
-    """What the project's files were each time a change was noticed."""
+    """The project's files at the last change that was noticed."""
 
     def __init__(self, project: Path) -> None:
         self._project = project
@@ -38,7 +38,7 @@ def readings(tmp_path: Path) -> Readings:
 
 
 def rules_dir(project: Path) -> Path:
-    """Where headgate.yaml, which here holds nothing else, says that the rules are."""
+    """The rules directory according to headgate.yaml, which has no other key here."""
     settings = project / "headgate.yaml"
     return project / (settings.read_text().strip("{}") or "rules") if settings.exists() else project / "rules"
 

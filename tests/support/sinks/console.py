@@ -1,4 +1,4 @@
-"""A pipe: away while it is full, misconfigured while nobody holds its other end."""
+"""A pipe: unreachable while it is full, misconfigured while its other end is closed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The interface between the conformance suite and a kind's target: reach it, read it, break it and repair it.
 
 ``tests/support/sinks/<kind>.py`` defines ``open_harness(request, folder)``, which returns a `Harness`; `request` gives
-it the fixtures of real servers. What is checked is in ``tests/conformance/test_connector.py`` and the same for all.
+it the fixtures of real servers. The checks, the same for all, are in ``tests/conformance/test_connector.py``.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ async def test_one_rule_and_its_counters(client: httpx.AsyncClient) -> None:
     ],
 )
 async def test_an_unknown_resource_is_a_404_with_a_code(client: httpx.AsyncClient, method: str, path: str) -> None:
-    """A program tells a wrong name from a failure by the code."""
+    """A program distinguishes a wrong name from a failure by the code."""
     answer = await client.request(method, path)
 
     assert answer.status_code == 404
@@ -97,7 +97,7 @@ async def test_a_wrong_parameter_is_a_400_that_names_it(client: httpx.AsyncClien
 
 
 async def test_dead_letters_are_listed_without_rows_and_shown_with_them(client: httpx.AsyncClient) -> None:
-    """A list of ten thousand large rows would help nobody."""
+    """A list of ten thousand large rows is unusable."""
     listed = (await client.get(LETTERS, params={"limit": 2})).json()
     shown = (await client.get(f"{LETTERS}/2")).json()
 

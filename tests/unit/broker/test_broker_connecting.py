@@ -44,8 +44,8 @@ def test_connect_is_answered_and_reported(version: int) -> None:
     assert info.connected_at == world.now_ms()
 
 
-def test_connack_of_mqtt_5_tells_the_limits() -> None:
-    """[3.2.2-9..21] A client can only keep to limits it knows, and needs to hear of nothing else."""
+def test_connack_of_mqtt_5_has_the_limits() -> None:
+    """[3.2.2-9..21] A client needs the limits that differ from the defaults, and no others."""
     peer = World(BrokerConfig(receive_maximum=10, max_packet_size=1000, max_topic_alias=3)).connect()
     assert peer.connack.properties == {  # type: ignore[attr-defined]
         "receive_maximum": 10,
@@ -54,7 +54,7 @@ def test_connack_of_mqtt_5_tells_the_limits() -> None:
     }
 
 
-def test_connack_names_what_is_not_available() -> None:
+def test_connack_lists_unavailable_features() -> None:
     """[3.2.2-13] and its neighbours: features that are switched off."""
     config = BrokerConfig(
         retain_available=False, wildcard_subscription=False, shared_subscription=False, server_keep_alive=20
@@ -68,7 +68,7 @@ def test_connack_names_what_is_not_available() -> None:
 
 @pytest.mark.parametrize(("size", "answer"), [(15, [ConnAck(False, 0x95)]), (4, [])])
 def test_client_that_accepts_no_connack_is_not_served(size: int, answer: list[ConnAck]) -> None:
-    """[3.2.0-1, 3.1.2-24] Without CONNACK nothing else may be sent, and waiting for it helps nobody."""
+    """[3.2.0-1, 3.1.2-24] Without CONNACK nothing else may be sent, and waiting for it would have no end."""
     world = World()
     before = world.connect("a")
     peer = world.peer()
@@ -86,7 +86,7 @@ def test_response_information_is_given_only_on_request() -> None:
     assert asking.connack.properties["response_information"] == "replies/"  # type: ignore[attr-defined]
 
 
-def test_nameless_client_of_mqtt_5_is_told_its_name() -> None:
+def test_client_of_mqtt_5_without_id_gets_the_assigned_one() -> None:
     """[3.1.3-6, 3.2.2-16] Else it could not come back to its session."""
     world = World()
     first, second = world.connect(""), world.connect("")
@@ -96,7 +96,7 @@ def test_nameless_client_of_mqtt_5_is_told_its_name() -> None:
 
 
 def test_nameless_client_of_3_1_1_needs_a_clean_session() -> None:
-    """[3: 3.1.3-8] A session nobody can come back to is refused with code 2."""
+    """[3: 3.1.3-8] A session that cannot be resumed is refused with code 2."""
     world = World()
     assert world.connect("", version=4).is_alive()
     peer = world.peer(4)
@@ -204,14 +204,14 @@ def test_refused_client_learns_why_and_nothing_behind_is_served(code: int, old_c
 
 
 def test_attributes_of_an_accepted_client_are_kept() -> None:
-    """What authentication found out is there for rules and access control."""
+    """Rules and access control can read the attributes that authentication found."""
     world = World(access=Gate(Accepted(attributes={"tenant": "blue"})))
     world.connect("a")
     assert world.broker.clients[0].attributes == {"tenant": "blue"}
 
 
 async def test_authentication_may_take_its_time() -> None:
-    """Whoever asks a database: nothing is lost that came meanwhile, and the peer is not read from."""
+    """While a database is asked, received packets are kept, and the peer is not read from."""
     answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
     world = World(access=Gate(answer))  # type: ignore[arg-type]
     peer = world.peer()
@@ -231,7 +231,7 @@ async def test_authentication_may_take_its_time() -> None:
 
 
 async def test_client_that_leaves_while_it_is_decided_on_leaves_nothing() -> None:
-    """Asking a backend is given up, and opens no session for nobody."""
+    """The question to the backend is cancelled, and no session is opened."""
     answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
     world = World(access=Gate(answer))  # type: ignore[arg-type]
     peer = world.peer()
@@ -246,7 +246,7 @@ async def test_client_that_leaves_while_it_is_decided_on_leaves_nothing() -> Non
 
 
 async def test_authentication_that_breaks_refuses() -> None:
-    """A backend that is down lets nobody in, and says that it is not the client's fault."""
+    """While the backend is down no client is accepted, and the code does not blame the client."""
     answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
     world = World(access=Gate(answer))  # type: ignore[arg-type]
     peer = world.peer()
@@ -281,7 +281,7 @@ def test_server_packets_from_a_client_end_the_connection(version: int) -> None:
 
 
 def test_will_to_a_wildcard_is_refused() -> None:
-    """Nobody could publish it later, so the client hears of it now."""
+    """It could never be published, so CONNECT is refused."""
     peer = World().peer()
     peer.send(Connect("a", protocol_version=5, will=Will("a/#", b"")))
     assert peer.received() == [ConnAck(False, 0x90)]
@@ -295,7 +295,7 @@ def test_retained_will_is_refused_where_nothing_is_retained() -> None:
 
 
 def test_sessions_have_a_bound() -> None:
-    """Who has a session may come back; who needs a new one is refused."""
+    """A client with a session may resume it; one that needs a new session is refused."""
     world = World(BrokerConfig(max_sessions=1))
     world.connect("a")
     peer = world.peer()
@@ -414,8 +414,8 @@ def test_lost_connection_is_reported_with_its_reason(reason: str) -> None:
     assert world.broker.clients == []
 
 
-def test_kicked_client_learns_why_and_loses_its_session() -> None:
-    """What an operator does; kicking who is not there says so."""
+def test_kicked_client_gets_the_reason_and_loses_its_session() -> None:
+    """An operator's command; for an unknown client it returns False."""
     world = World()
     peer = world.connect("a", properties={"session_expiry_interval": 100})
     assert world.broker.kick("a")
@@ -426,7 +426,7 @@ def test_kicked_client_learns_why_and_loses_its_session() -> None:
 
 
 def test_socket_that_does_not_close_is_aborted() -> None:
-    """A goodbye that is never read must not keep a socket for ever."""
+    """A DISCONNECT that is never read must not keep a socket open for ever."""
     world = World(BrokerConfig(send_timeout=15))
     peer = world.connect()
     world.broker.kick("c")

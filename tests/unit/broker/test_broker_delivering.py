@@ -412,7 +412,7 @@ def test_retained_message_expires() -> None:
 
 
 def test_expired_retained_messages_make_room_for_others() -> None:
-    """Otherwise topics that are used once would fill the store with messages that nobody can receive."""
+    """Otherwise topics that are used once would fill the store with messages without a subscriber."""
     world = World(BrokerConfig(max_retained_messages=3))
     for number in range(3):
         publish(world, f"once/{number}", retain=True, properties={"message_expiry_interval": 10})
@@ -442,7 +442,7 @@ def test_many_retained_messages_are_sent_through_a_small_window() -> None:
 
 
 def read_all(peer: Peer) -> list[Publish]:
-    """What a client gets that acknowledges everything, one message at a time."""
+    """The messages that a client gets which acknowledges each before the next."""
     seen = []
     while messages := peer.publishes():
         seen += messages
@@ -646,7 +646,7 @@ def test_message_too_large_for_the_client_is_not_sent() -> None:
 
 @pytest.mark.parametrize("qos", [0, 1])
 def test_message_as_large_as_the_client_takes_is_sent(qos: int) -> None:
-    """A packet id takes two bytes, and QoS 0 has none."""
+    """A packet id takes two bytes, and QoS 0 has no packet id."""
     world = World()
     size = len(Publish("t", b"x" * 20, qos, packet_id=qos).encode(5))
     peer = world.connect(properties={"maximum_packet_size": size})
@@ -766,7 +766,7 @@ def test_small_messages_are_sent_in_pieces() -> None:
 
 
 def test_queue_is_sent_in_pieces_so_that_a_full_buffer_is_noticed() -> None:
-    """A thousand large messages must not all be handed to a socket that takes none."""
+    """A thousand large messages must not all be written to a stalled socket."""
     world = World(BrokerConfig(max_inflight=1000))
     peer = world.connect(version=4, clean_start=False)
     peer.subscribe("t", qos=1)

@@ -70,7 +70,7 @@ def test_sessions_in_memory_open_within_the_call() -> None:
 
 @pytest.mark.parametrize("version", [3, 4, 5])
 async def test_connack_waits_for_the_session(version: int) -> None:
-    """A session may be on disk or with another node; until it is there the client has none."""
+    """A session may be on disk or with another node; until it is loaded the client has no session."""
     world, sessions = slow_world()
     peer = begin(world, version=version)
     await turn()
@@ -180,7 +180,7 @@ async def test_openings_of_one_client_id_come_one_after_the_other() -> None:
 
 
 async def test_openings_of_different_clients_do_not_wait_for_each_other() -> None:
-    """One client whose session is far away holds up nobody."""
+    """One client whose session loads slowly does not delay others."""
     world, sessions = slow_world()
     begin(world, "far")
     near = begin(world, "near")
@@ -209,7 +209,7 @@ async def test_store_that_fails_refuses_the_client(version: int, code: int, at_o
     assert connack(begin(world)).reason_code == 0
 
 
-async def test_failure_of_an_abandoned_opening_reaches_nobody() -> None:
+async def test_failure_of_an_abandoned_opening_affects_no_client() -> None:
     """Its client has left; the next one asks the store anew."""
     world, sessions = slow_world()
     older, newer = begin(world), begin(world)
@@ -253,7 +253,7 @@ async def test_opening_waits_until_the_session_of_the_last_client_is_closed() ->
 
 
 async def test_takeover_waits_until_the_session_of_the_older_client_is_closed() -> None:
-    """[MQTT-3.1.4-3] The older client is told at once, the newer one is accepted when the session is free."""
+    """[MQTT-3.1.4-3] The older client is disconnected at once, the newer one is accepted when the session is free."""
     world, sessions = slow_world("")
     older = begin(world)
     older.received()
@@ -282,7 +282,7 @@ async def test_clean_start_waits_until_the_old_session_is_removed() -> None:
 
 
 async def test_failure_to_store_the_session_of_a_client_that_left_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """There is nobody to tell, and the session goes on in memory."""
+    """There is no client to inform, and the session continues in memory."""
     world, sessions = slow_world("")
     peer = begin(world)
     sessions.slow = {"flush"}
@@ -317,7 +317,7 @@ async def test_openings_count_as_sessions() -> None:
 
 
 async def test_stop_waits_until_sessions_are_stored() -> None:
-    """What clients leave behind at a shutdown is written before the process ends."""
+    """Sessions and wills at a shutdown are written before the process ends."""
     world, sessions = slow_world("")
     peer = begin(world)
     sessions.slow = {"flush"}

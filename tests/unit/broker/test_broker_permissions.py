@@ -32,7 +32,7 @@ from support.mqtt_world import ManualHold, Peer, World
 
 versions = pytest.mark.parametrize("version", [3, 4, 5])
 FINE_CODE = {3: 0, 4: 0, 5: 0x10}
-"""The reason code of a publish that nobody subscribes to."""
+"""The reason code of a publish without subscribers."""
 
 
 class SlowAccess(AllowAll):
@@ -139,7 +139,7 @@ async def test_questions_of_one_client_are_asked_a_few_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(("version", "code"), [(5, 0x87), (4, 0)])
-async def test_publish_that_is_denied_later_reaches_nobody(version: int, code: int) -> None:
+async def test_publish_that_is_denied_later_is_not_routed(version: int, code: int) -> None:
     """A denial has the same consequence as one from the cache; what is allowed beside it is routed."""
     world, access = slow_world()
     access.cache["known"] = True
@@ -210,7 +210,7 @@ async def test_question_behind_a_question_is_asked_in_its_turn() -> None:
     assert peer.transport.reading
 
 
-async def test_bytes_that_came_meanwhile_mean_what_they_mean_in_order() -> None:
+async def test_bytes_received_meanwhile_are_processed_in_order() -> None:
     """A duplicate behind a question is one of the message that waits, and half a packet waits for its other half."""
     world, access = slow_world()
     listener = listening(world)
@@ -258,7 +258,7 @@ async def test_subscriptions_wait_for_their_permission(version: int, code: int) 
 
 @pytest.mark.parametrize("answer", [RuntimeError("database gone"), "yes", None, 1])
 async def test_asking_that_fails_denies_and_is_counted(answer: object, caplog: pytest.LogCaptureFixture) -> None:
-    """A backend that is down, or answers nonsense, lets nobody do anything."""
+    """A backend that is down, or gives an invalid answer, denies every action."""
     world, access = slow_world()
     listener = listening(world)
     peer = world.connect("a")
@@ -374,7 +374,7 @@ async def test_publishes_in_front_of_a_disconnect_count(in_one_read: bool) -> No
 
 @pytest.mark.parametrize(("answer", "payloads"), [(True, [b"gone"]), (False, []), (RuntimeError("down"), [])])
 async def test_will_is_published_once_its_permission_is_known(answer: object, payloads: list[bytes]) -> None:
-    """Its client has gone, so that nobody waits for it; a failure denies it as well."""
+    """Its client has gone and does not wait for it; a failure denies it as well."""
     world, access = slow_world()
     seen: list[bool] = []
 
@@ -395,7 +395,7 @@ async def test_will_is_published_once_its_permission_is_known(answer: object, pa
 
 
 async def test_stopping_waits_for_permissions() -> None:
-    """What was received before the stop is handed on and acknowledged, wills included, within the deadline."""
+    """Publishes received before the stop are routed and acknowledged, wills included, within the deadline."""
     world, access = slow_world()
     listener = listening(world)
     peer, leaver = world.connect("a", version=4), world.connect("b", will=Will("t", b"will"))
@@ -442,8 +442,8 @@ async def test_bug_behind_an_answer_costs_one_connection() -> None:
     assert other.is_alive()
 
 
-async def test_quick_answers_ask_nobody() -> None:
-    """What is in the cache costs neither a task nor a turn of the event loop."""
+async def test_cached_answers_ask_no_backend() -> None:
+    """A cached answer costs neither a task nor a turn of the event loop."""
     world, access = slow_world()
     access.cache["t"] = True
     peer = world.connect("a")

@@ -62,7 +62,7 @@ def qos2(packet_id: int, topic: str = "t", **fields: Any) -> Publish:
 
 
 def listen(world: World, qos: int = 2) -> Peer:
-    """Somebody who hears everything."""
+    """A subscriber to all topics."""
     listener = world.connect("listener", version=4)
     listener.subscribe("#", qos=qos)
     return listener
@@ -81,7 +81,7 @@ def test_hook_sees_all_publishes_of_a_read_at_once(version: int) -> None:
     assert peer.transport.writes == 2  # CONNACK, and everything else together
 
 
-def test_hook_sees_properties_without_what_belongs_to_the_wire() -> None:
+def test_hook_sees_properties_without_those_of_the_connection() -> None:
     """[3.3.2-15..20] Aliases are resolved; user properties keep their order."""
     world = World()
     application = Application(world)
@@ -103,8 +103,8 @@ def test_publishes_are_acknowledged_in_order(version: int) -> None:
     assert peer.received() == [PubAck(5), PubRec(4), PubAck(3), PubRec(9)]
 
 
-def test_publish_nobody_hears_is_acknowledged_with_0x10() -> None:
-    """What EMQX and Mosquitto say too; one that is heard stands beside it."""
+def test_publish_without_subscribers_is_acknowledged_with_0x10() -> None:
+    """EMQX and Mosquitto answer with the same code. A publish with a subscriber gets 0."""
     world = World()
     world.connect("b").subscribe("heard")
     peer = world.connect("a")
@@ -230,7 +230,7 @@ def test_refused_publish_closes_a_client_of_3_1_1() -> None:
     assert application.payloads[-2:] == [b"2", b"3"]  # they are no duplicates: they never were taken
 
 
-def test_what_is_behind_a_refused_publish_is_new_when_it_comes_again_after_a_duplicate() -> None:
+def test_publishes_behind_a_refused_one_are_new_when_sent_again_after_a_duplicate() -> None:
     """The same in a read that repeats a QoS 2 message; an id taken for known would lose its message."""
     world = World()
     Application(world, ACCEPTED, refuse({0: 0x97}))
@@ -280,7 +280,7 @@ def test_nothing_is_taken_from_a_client_of_3_1_1_between_a_refusal_and_its_end()
     assert application.payloads == [b"1", b"2", b"2", b"3"]
 
 
-def test_a_goodbye_behind_a_refusal_is_heard() -> None:
+def test_a_disconnect_behind_a_refusal_is_processed() -> None:
     """[3: 3.14.4-3] The client has left in order, so its will is not published."""
     world = World()
     application = Application(world, refuse({1: 0x97}, ManualHold()))
@@ -357,7 +357,7 @@ class Guard(AllowAll):
 
 
 @pytest.mark.parametrize(("version", "code"), [(5, 0x87), (4, 0)])
-def test_forbidden_publish_reaches_nobody(version: int, code: int) -> None:
+def test_forbidden_publish_is_not_routed(version: int, code: int) -> None:
     """[3: 3.3.5-2] MQTT 3 has no way to say no, so it is acknowledged and dropped."""
     world = World(access=Guard())
     application = Application(world)
@@ -561,7 +561,7 @@ def test_acknowledged_publishes_do_not_count_against_receive_maximum() -> None:
 
 
 def test_client_with_much_held_back_is_not_read_from() -> None:
-    """MQTT 3 knows no quota: memory is bounded by not reading, and nobody is punished."""
+    """MQTT 3 knows no quota: memory is bounded by not reading, and the connection stays open."""
     world = World(BrokerConfig(receive_maximum=4))
     holds = [ManualHold(), ManualHold()]
     Application(world, *[Receipt(hold) for hold in holds])
@@ -599,7 +599,7 @@ def test_message_that_came_in_pieces_counts_in_full_while_it_is_held() -> None:
     assert not peer.transport.reading
 
 
-def test_keep_alive_does_not_run_while_nobody_reads() -> None:
+def test_keep_alive_does_not_run_while_reading_is_paused() -> None:
     """A client must not be closed for what it may have sent and we did not look at."""
     world = World(BrokerConfig(receive_maximum=1))
     hold = ManualHold()

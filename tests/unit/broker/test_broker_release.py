@@ -151,7 +151,7 @@ def second_connect(visitor: Visitor) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("access", [None, AllowAll()], ids=["default", "own"])
 def test_lost_connection_leaves_nothing_behind(act: Callable[[Visitor], None], access: AllowAll | None) -> None:
-    """Whatever it has sent, and whoever ended it."""
+    """For any packets sent, and for each side that may end it."""
     world = World(BrokerConfig(receive_maximum=3), access=access)
     visitor = Visitor(world.broker)
     act(visitor)

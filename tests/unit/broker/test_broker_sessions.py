@@ -226,7 +226,7 @@ def test_redelivery_keeps_to_a_window_that_has_become_smaller() -> None:
     assert seen == [(b"%d" % number, number < 5) for number in range(6)]
 
 
-def test_redelivery_of_what_has_become_too_large_does_not_block_the_window() -> None:
+def test_redelivery_of_a_message_now_too_large_does_not_block_the_window() -> None:
     """[3.1.2-25] The client accepts less than before: it would never acknowledge what it cannot be sent."""
     world = World()
     peer = world.connect("a", **keep(5))
@@ -330,7 +330,7 @@ def test_received_qos_2_ids_are_kept_with_the_session() -> None:
 
 @versions
 def test_second_connection_takes_over(version: int) -> None:
-    """[3.1.4-3] The first client is told and closed, the session goes on, each message is delivered once."""
+    """[3.1.4-3] The first client is disconnected, the session continues, each message is delivered once."""
     world = World()
     first = world.connect("a", **keep(version))
     first.subscribe("t", qos=1)

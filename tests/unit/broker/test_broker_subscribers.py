@@ -63,7 +63,7 @@ def test_pubrec_waits_for_the_remote_subscriber_and_a_duplicate_is_not_offered_a
 
 
 def test_acknowledgements_keep_their_order_behind_a_remote_subscriber() -> None:
-    """[MQTT-4.6.0-2] A publish that nobody far away gets does not overtake one that is not confirmed yet."""
+    """[MQTT-4.6.0-2] A publish without remote subscribers does not overtake one that is not confirmed yet."""
     world, remote = with_remote()
     world.connect("near").subscribe("#", qos=1)
     peer = world.connect()
@@ -77,7 +77,7 @@ def test_acknowledgements_keep_their_order_behind_a_remote_subscriber() -> None:
     assert peer.received() == [PubAck(1), PubAck(2), PubAck(3)]
 
 
-def test_nobody_else_waits_for_a_remote_subscriber() -> None:
+def test_a_remote_subscriber_delays_no_other_client() -> None:
     """Local subscribers get their copy at once, and other publishers their acknowledgement."""
     world, remote = with_remote()
     near = world.connect("near")
@@ -93,7 +93,7 @@ def test_nobody_else_waits_for_a_remote_subscriber() -> None:
 
 
 def test_failed_hold_of_a_remote_subscriber_is_an_error_in_mqtt_5() -> None:
-    """The publisher sends the message again or gives up: it is told."""
+    """The publisher gets the failure, and sends the message again or gives up."""
     world, remote = with_remote()
     peer = world.connect()
     publish(peer, "far/1", 1)
@@ -130,7 +130,7 @@ def test_failure_of_one_hold_is_known_once_all_are_done() -> None:
 
 
 def test_receipt_of_the_applications_own_message_has_the_hold() -> None:
-    """A republished message is as safe as one of a client before its sink is told so."""
+    """A republished message is as safe as one of a client before its sink gets the success."""
     world, remote = with_remote()
     receipt = world.broker.publish("far/t", b"x", 1, False, None, APP, 0)
     assert receipt.codes is None
@@ -190,7 +190,7 @@ def test_share_group_asks_its_members_whether_they_can_take_a_message(
 
 @pytest.mark.parametrize("payload", [b"x", b""])
 def test_puback_of_a_retained_message_waits_until_it_is_stored(payload: bytes) -> None:
-    """What is retained, or deleted, must be so after a crash once the publisher was told; without subscribers too."""
+    """A change of a retained message survives a crash once it is acknowledged; without subscribers too."""
     retained = HeldRetained()
     world = World(retained=retained)
     peer = world.connect()

@@ -82,7 +82,7 @@ def test_topics_change_on_the_way_in_and_back_on_the_way_out(version: int) -> No
 
 
 def test_users_do_not_see_each_other() -> None:
-    """What a mountpoint is for."""
+    """A mountpoint separates the clients of each prefix."""
     world, _ = mounted_world()
     blue, red = world.connect("a", username="blue"), world.connect("b", username="red")
     blue.subscribe("#")
@@ -159,7 +159,7 @@ def test_stage_refuses_subscriptions(version: int, code: int) -> None:
 
 @versions
 def test_stage_keeps_publishes_and_says_when_they_are_safe(version: int) -> None:
-    """A delayed publish is acknowledged when it stands in a store, in its order, and reaches nobody now."""
+    """A delayed publish is acknowledged, in order, once it is stored, and is not routed yet."""
     world, stage = mounted_world()
     stage.hold = ManualHold()
     application = Application(world)

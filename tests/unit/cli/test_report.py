@@ -26,7 +26,7 @@ def test_a_caret_is_below_the_position() -> None:
 
 
 def test_a_caret_can_be_past_the_end_of_the_line() -> None:
-    """Where something is missing."""
+    """The position of a missing element."""
     lines = render([Problem("missing FROM", "rules/hot.sql", Position(1, 9, 3))], TEXTS).splitlines()
 
     assert lines[1:] == ["   1 | SELECT *", "     |         ^"]
@@ -55,7 +55,7 @@ def test_a_problem_without_its_line_is_reported(position: Position | None) -> No
 
 
 def test_colours_are_for_terminals_only() -> None:
-    """A log file full of escapes helps nobody."""
+    """Escape sequences make a log file unreadable."""
     problem = Problem("wrong", "a.sql", severity="warning")
 
     assert "\x1b[" not in render([problem], {})

@@ -147,7 +147,7 @@ def test_listeners_of_several_types_have_options_of_their_own() -> None:
             adapter.validate_python(wrong)
 
 
-def test_known_types_are_told_of_an_unknown_one(tmp_path: Path) -> None:
+def test_error_of_an_unknown_type_lists_the_known_ones(tmp_path: Path) -> None:
     """A typo shows the types that there are."""
     (tmp_path / "headgate.yaml").write_text("listeners: [{type: udp, bind: 1}]\n")
 
@@ -160,15 +160,15 @@ def test_known_types_are_told_of_an_unknown_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "is_taken"), [("256MiB", True), ("257MiB", False), ("5GiB", False), ("0", False)])
-def test_the_largest_packet_is_one_that_mqtt_can_speak_of(tmp_path: Path, size: str, is_taken: bool) -> None:
-    """MQTT 5 clients are told the limit: one that does not fit would refuse them all, and 0 is no limit to tell."""
+def test_the_largest_packet_is_within_the_range_of_mqtt(tmp_path: Path, size: str, is_taken: bool) -> None:
+    """CONNACK of MQTT 5 has the limit: one out of range would refuse all clients, and 0 is not allowed there."""
     (tmp_path / "headgate.yaml").write_text(f"mqtt: {{max_packet_size: {size}}}\n")
 
     assert (load_project(tmp_path, no_kinds, {}).problems == []) is is_taken
 
 
 def test_relative_paths_begin_at_the_project(tmp_path: Path) -> None:
-    """Whatever folder the command is called from."""
+    """For any working directory of the command."""
     (tmp_path / "headgate.yaml").write_text("data_dir: state\nrules: {dir: /opt/rules}\n")
 
     project = load_project(tmp_path, no_kinds, {})

@@ -453,7 +453,9 @@ class TestTls:
         sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=tls)
         assert not await write(sink, batch_of(numbered(1)))
 
-    async def test_client_without_a_certificate_is_told(self, new_sink: NewSink, certificates: Path, port: int) -> None:
+    async def test_client_without_a_certificate_gets_an_error(
+        self, new_sink: NewSink, certificates: Path, port: int
+    ) -> None:
         """With TLS 1.3 the server refuses the client after the handshake."""
         tls = self.tls(certificates, cert=None, key=None)
         sink = await new_sink("http", url=f"https://127.0.0.1:{port}/in", tls=tls, is_connected=False)

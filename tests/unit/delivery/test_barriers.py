@@ -22,7 +22,7 @@ class FakeLane:
 
 
 class Touched:
-    """A journal that counts what it is told."""
+    """A journal that counts calls."""
 
     def __init__(self) -> None:
         self.touches = 0
@@ -86,7 +86,7 @@ def test_barriers_go_in_their_order() -> None:
 
 
 def test_a_barrier_above_the_last_number_is_reached_with_it() -> None:
-    """A commit that failed takes numbers back, and nobody would ever reach the barrier."""
+    """A commit that failed takes numbers back, and no lane would ever reach the barrier."""
     sink = Sink((2, 5), (0, 0))
     sink.barriers.add()
     state = sink.log.lane(0).state

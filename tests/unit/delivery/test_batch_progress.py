@@ -35,7 +35,7 @@ def sent(work: BatchProgress) -> list[int]:
     return [row["n"] for row in work.part.batch.rows]
 
 
-def test_what_is_stored_is_settled_at_once() -> None:
+def test_stored_records_are_settled_at_once() -> None:
     """The usual case is one step."""
     step = BatchProgress(batch(3), RETRY).answer(ALL_STORED, 1)
     assert step.settled is not None

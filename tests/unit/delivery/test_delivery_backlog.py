@@ -1,4 +1,4 @@
-"""What waits on disk: read in batches, in order, over restarts, and whatever options change meanwhile."""
+"""Backlog on disk: read in batches, in order, over restarts and changes of options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens when more waits for a sink than may: refuse, drop the newest, drop the oldest, each counted by name."""
+"""Policies of a full buffer: refuse, drop the newest, drop the oldest, each counted by name."""
 
 from __future__ import annotations
 

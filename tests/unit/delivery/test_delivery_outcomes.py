@@ -1,4 +1,4 @@
-"""What becomes of records for each answer a sink can give."""
+"""Outcomes of records for each answer of a sink."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ async def test_a_connection_that_hangs_is_given_up(world: World) -> None:
 
 @pytest.mark.parametrize("where", ["connect", "write"])
 async def test_a_configuration_mistake_holds_the_sink_until_a_probe_succeeds(world: World, where: str) -> None:
-    """A missing table pauses the sink, keeps the data, says why, and needs nobody to resume."""
+    """A missing table pauses the sink, keeps the data, gives the reason, and resumes without intervention."""
     held = [HoldError('relation "readings" does not exist', code="42P01")]
     sink = FlakySink(connects=held * 3) if where == "connect" else FlakySink(writes=held, connects=[None, *held, *held])
     outbox = await world.open(sink, options(health={"interval": 15}))
@@ -298,7 +298,7 @@ async def test_back_off_grows_to_its_limit_and_starts_anew_after_success(world: 
 
 
 @pytest.mark.parametrize("where", ["connect", "write"])
-async def test_a_sink_whose_client_cancels_what_it_awaits_is_tried_again(world: World, where: str) -> None:
+async def test_a_sink_whose_client_library_cancels_its_call_is_retried(world: World, where: str) -> None:
     """Client libraries cancel their futures when a connection breaks. Taken for the end of the task, that would end
     the delivery to the sink until the next start, without a word."""
 

@@ -164,7 +164,7 @@ async def _check_delivery(world: World, outbox: Outbox, book: Book) -> None:
 
 
 async def test_drop_counts_and_never_raises_whichever_call_beneath_it_fails(world: World) -> None:
-    """It is called for publishes that nobody waits for."""
+    """It is called for publishes without acknowledgement."""
     outbox = await world.open(MemorySink())
     at = 0
     failed: str | None = ""
@@ -244,7 +244,7 @@ def nested(depth: int) -> Any:
     ids=["huge integer", "object", "deep", "long", "wide", "keys", "surrogate"],
 )
 async def test_a_row_that_cannot_be_stored_is_shown_in_bounded_text(world: World, value: Any, shown: str) -> None:
-    """Whatever it holds. The text must not be larger than what the row could have been."""
+    """For any content. The text must not exceed the limit of a row."""
     outbox = await world.open(MemorySink())
     assert outbox.put(chunk({"n": value}))
     (letter,) = await world.delivery.dead_letters("s")

@@ -1,4 +1,4 @@
-"""The bridge against the catalogue of events: what a rule is told is what the documentation says."""
+"""The bridge against the catalogue of events: the columns of a rule are those of the documentation."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ OCCASIONS: dict[str, object] = {
 
 
 class Recorder(Intake):
-    """An intake that keeps what it is given, and listens to every event or to none."""
+    """An intake that keeps what it is given, and subscribes to all events or to no event."""
 
     def __init__(self, *, wanted: bool, receipt: Receipt = ACCEPTED) -> None:
         super().__init__(lambda: ManualHold())
@@ -74,7 +74,7 @@ class Recorder(Intake):
 
 
 class Broker:
-    """What republished messages are routed by."""
+    """An exchange that records republished messages."""
 
     def __init__(self) -> None:
         self.published: list[tuple[str, bytes]] = []
@@ -106,7 +106,7 @@ def test_an_event_has_the_columns_that_the_catalogue_lists(name: str) -> None:
     assert set(event.columns()) == set(EVENTS[name].columns)
 
 
-def test_events_nobody_selects_from_are_not_listened_to() -> None:
+def test_events_that_no_rule_selects_are_not_subscribed() -> None:
     """A fan-out must not pay for `message.delivered` when no rule asks for it."""
     _, hooks = bridge_to(Recorder(wanted=False))
     assert hooks.published is not None
@@ -151,7 +151,7 @@ async def test_republished_messages_run_through_rules_and_reach_subscribers() ->
     assert [topic for topic, _ in broker.published] == ["a", "b", "c"]
 
 
-async def test_what_a_full_sink_refuses_is_neither_routed_nor_called_published() -> None:
+async def test_a_publish_refused_by_a_full_sink_is_neither_routed_nor_reported_as_published() -> None:
     """It comes again; its subscribers must not get it twice."""
     intake = Recorder(wanted=False, receipt=refusing(2, {1: 0x97}))
     refused, broker = await republish(intake, publication("a"), publication("b"))
@@ -160,7 +160,7 @@ async def test_what_a_full_sink_refuses_is_neither_routed_nor_called_published()
     assert [topic for topic, _ in broker.published] == ["a"]
 
 
-async def test_what_the_broker_does_not_take_reaches_no_rule() -> None:
+async def test_a_publish_that_the_broker_refuses_reaches_no_rule() -> None:
     """It becomes a dead letter of its own record; a device that chooses the expiry must not stop the others."""
     intake = Recorder(wanted=False, receipt=refusing(3, {1: 0x97}))
     bad = Publication("b", b"x", 1, False, {"message_expiry_interval": 10**12}, "r", ("r",))

@@ -112,13 +112,13 @@ def test_rows_of_one_read_become_one_chunk_per_rule() -> None:
 
 
 def test_a_topic_without_rules_waits_for_nothing() -> None:
-    """A publish nobody selects is acknowledged at once."""
+    """A publish that no rule selects is acknowledged at once."""
     service = Service({"a": Box()}, r='INSERT INTO a SELECT * FROM "t"')
     assert service.publish(Publish("x")) == ACCEPTED
 
 
 def test_filtered_and_failed_messages_are_counted_and_acknowledged() -> None:
-    """received = filtered + failed + emitted, and a rule that fails stops nobody."""
+    """received = filtered + failed + emitted, and a failing rule does not stop others."""
     service = Service({"a": Box()}, r='INSERT INTO a SELECT payload.v AS v FROM "t" WHERE payload.v > 1')
     service.publish(Publish("t"), Publish("t", b"no json"), Publish("t", b'{"v": 5}'))
     counts = service.counts["r"]
@@ -137,7 +137,7 @@ def test_rules_that_share_a_topic_each_get_the_message() -> None:
 
 
 def test_a_publish_that_one_full_sink_would_refuse_is_put_nowhere() -> None:
-    """All sinks of a publish or none: otherwise the client's second try would store it twice elsewhere."""
+    """All sinks of a publish refuse together: otherwise the client's second try would store it twice elsewhere."""
     boxes = {"a": Box(), "b": Box(refusing=True)}
     service = Service(boxes, one='INSERT INTO a SELECT topic FROM "t"', two='INSERT INTO b SELECT topic FROM "t"')
     receipt = service.publish(Publish("t"))
@@ -147,7 +147,7 @@ def test_a_publish_that_one_full_sink_would_refuse_is_put_nowhere() -> None:
         assert (counts.received, counts.refused, counts.emitted) == (0, 1, 0)
 
 
-def test_a_full_sink_refuses_only_what_it_would_have_stored() -> None:
+def test_a_full_sink_refuses_only_publishes_of_its_rules() -> None:
     """A message that WHERE drops has nothing to wait for."""
     service = Service({"a": Box(refusing=True)}, r='INSERT INTO a SELECT payload.v AS v FROM "t" WHERE payload.v > 1')
     receipt = service.publish(Publish("t"), Publish("t", b'{"v": 2}'))
@@ -156,8 +156,8 @@ def test_a_full_sink_refuses_only_what_it_would_have_stored() -> None:
 
 
 @pytest.mark.parametrize("full", ["full", "full/too"])
-def test_what_comes_again_behind_a_refusal_is_not_taken_now(full: str) -> None:
-    """An MQTT 3 client whose sink is full tries again for as long as it is. What follows would be stored each time."""
+def test_publishes_behind_a_refusal_are_not_accepted(full: str) -> None:
+    """An MQTT 3 client sends again while the sink is full. Later publishes would be stored each time."""
     boxes = {"a": Box(), "b": Box(refusing=True)}
     service = Service(
         boxes,
@@ -174,7 +174,7 @@ def test_what_comes_again_behind_a_refusal_is_not_taken_now(full: str) -> None:
 
 
 def test_qos_0_is_dropped_for_the_full_sink_and_stored_in_the_others() -> None:
-    """Nobody can be told, so the loss is counted where it happened."""
+    """The sender cannot be refused, so the loss is counted at the sink."""
     boxes = {"a": Box(), "b": Box(refusing=True)}
     service = Service(boxes, r='INSERT INTO a, b SELECT payload.v AS v FROM "t"')
     assert service.publish(Publish("t", qos=0)).codes is None
@@ -182,7 +182,7 @@ def test_qos_0_is_dropped_for_the_full_sink_and_stored_in_the_others() -> None:
     assert (service.counts["r"].emitted, service.counts["r"].records) == (1, 2)
 
 
-def test_a_will_is_not_refused_for_nobody_would_hear_of_it() -> None:
+def test_a_will_is_not_refused_since_its_client_has_gone() -> None:
     """One sink that is full would keep it from all others, and from those who wait for just this message."""
     boxes = {"a": Box(), "b": Box(refusing=True)}
     service = Service(boxes, one='INSERT INTO a SELECT qos FROM "t"', two='INSERT INTO b SELECT qos FROM "t"')
@@ -192,7 +192,7 @@ def test_a_will_is_not_refused_for_nobody_would_hear_of_it() -> None:
 
 
 def test_order_holds_when_a_sink_fills_up_between_two_rules() -> None:
-    """What came before in the same read goes before, whatever way it takes."""
+    """Earlier publishes of the same read are put first, on every path."""
     boxes = {"a": Box()}
     service = Service(boxes, r='INSERT INTO a SELECT payload.v AS v FROM "t"')
     service.publish(*(Publish("t", b'{"v": %d}' % n, qos=n % 2) for n in range(6)))

@@ -81,7 +81,7 @@ def test_evaluation_error_fails_its_case_only(tmp_path: Path) -> None:
 def test_mistake_in_either_file_is_shown_at_its_position(
     tmp_path: Path, cases: str, sql: str, said: tuple[str, int, int]
 ) -> None:
-    """No case of the file runs, and none counts as passed."""
+    """No case of the file runs or counts as passed."""
     report = run(tmp_path, cases, sql)
 
     assert said in found(report)

@@ -58,7 +58,7 @@ def test_rule_without_sink_is_a_warning() -> None:
 
 
 def test_sinks_named_by_both_statement_and_comment_are_an_error() -> None:
-    """Two lists could differ, and nobody could tell which one counts."""
+    """Two lists could differ, without a rule which one counts."""
     rule, problems = load('-- sinks: a\nINSERT INTO a SELECT * FROM "t"', ["a"])
     assert rule is None
     assert "twice" in problems[0].message

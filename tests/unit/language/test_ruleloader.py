@@ -61,7 +61,7 @@ def test_a_statement_is_parsed_once(folder: Folder) -> None:
 
 
 def test_an_unchanged_file_keeps_its_rule(folder: Folder) -> None:
-    """The same object, by which a reload tells which rules changed."""
+    """The same object, by which a reload finds the changed rules."""
     folder.write("hot", HOT)
     folder.write("cold", COLD)
     before = folder.rules()
@@ -83,7 +83,7 @@ def test_a_file_written_again_with_the_same_text_keeps_its_rule(folder: Folder) 
 
 
 def test_an_edit_that_keeps_size_and_times_is_seen(folder: Folder) -> None:
-    """Modification times are too coarse to tell two edits within one clock tick apart."""
+    """Modification times are too coarse to distinguish two edits within one clock tick."""
     folder.write("hot", HOT)
     file = folder.path / "hot.sql"
     stat = file.stat()

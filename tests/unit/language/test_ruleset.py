@@ -43,7 +43,7 @@ def test_rule_with_several_matching_filters_is_found_once() -> None:
 
 
 def test_event_finds_rules_by_both_spellings_of_its_topic() -> None:
-    """Rules written for any version of EMQX name events either way; publishes on such a topic find none of them."""
+    """Rules written for any version of EMQX name events either way; publishes on such a topic match no rule."""
     topic_filters = (
         "$events/client/connected",
         "$events/client_connected",
@@ -66,7 +66,7 @@ def test_disabled_rule_is_kept_and_never_found() -> None:
     assert ruleset.for_topic("t") == ruleset.for_event("$events/client/connected") == ()
 
 
-def test_reload_that_changes_what_a_rule_selects_is_found_by_its_new_topics() -> None:
+def test_a_rule_with_changed_topics_is_found_by_the_new_ones_after_a_reload() -> None:
     """The index is shared between two sets only where every rule selects the same in both."""
     before = Ruleset([rule("a", "t"), rule("b", "u")])
     for changed, topic, expected in (

@@ -77,7 +77,7 @@ def test_decimal_text_is_a_number(text: str, number: float | None) -> None:
     ],
 )  # fmt: skip
 def test_identity_is_strict_and_equality_compares_numbers(left: Any, right: Any, is_same: bool, is_equal: bool) -> None:
-    """`IN` and `contains` tell 1 from 1.0, `=` does not; both tell true from 1, at any depth."""
+    """`IN` and `contains` distinguish 1 from 1.0, `=` does not; both distinguish true from 1, at any depth."""
     assert same(left, right) is same(right, left) is is_same
     assert equal(left, right) is equal(right, left) is is_equal
 

@@ -30,7 +30,7 @@ def test_exactly_the_promised_rows_are_accepted() -> None:
     ],
 )
 def test_wrong_rows_are_reported(found: list[tuple[str, int]], finding: str) -> None:
-    """Lost, unknown, reordered and repeated rows are told apart."""
+    """Lost, unknown, reordered and repeated rows are distinguished."""
     with pytest.raises(AssertionError, match=finding):
         check_rows(found, [LEDGER])
 

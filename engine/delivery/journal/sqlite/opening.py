@@ -34,7 +34,7 @@ log = structlog.get_logger()
 S = TypeVar("S", SinkState, RuleCounters)
 
 CHECK_S = 1.0
-"""How long the check after a crash may delay the start; enough for about a gigabyte."""
+"""Longest delay of the start by the check after a crash; enough for about a gigabyte."""
 
 
 @dataclass(frozen=True, slots=True)

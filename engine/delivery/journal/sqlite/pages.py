@@ -19,7 +19,7 @@ from engine.delivery.journal.sqlite.wal import read_frames
 
 Value = int | float | str | bytes | None
 TableRow = tuple[int, tuple[Value, ...]]
-"""TableRow id and columns."""
+"""Row id and columns of a table row."""
 
 _MAGIC = b"SQLite format 3\x00"
 _LEAF = 0x0D

@@ -27,7 +27,7 @@ QUARANTINE = "quarantine"
 
 
 def rescue(path: Path, reason: str, now_ms: int) -> RecoveryReport:
-    """Replace the damaged file at `path`, which nobody may have open. Blocks."""
+    """Replace the damaged file at `path`, which must not be open. Blocks."""
     fresh = path.with_name(path.name + ".salvage")
     for leftover in _files(fresh):
         leftover.unlink()

@@ -8,7 +8,7 @@
     damaged      quarantine: blocks that do not match their checksum, as they were found
 
 - A block repeats the name of its sink and the lane's cursor at that time. With all other tables lost, waiting records
-  can still be told from delivered ones.
+  can still be distinguished from delivered ones.
 - Blocks, states of sinks and counters of rules carry checksums; see `block` and `engine.delivery.journal.checksummed`.
 - All tables but ``meta`` have row ids, so that each row stands whole in a leaf page; see `pages`.
 - ``block.lane`` is ``sink.id * LANES_MAX + lane number``.

@@ -58,7 +58,7 @@ class SqliteStore:
         return opened.loaded
 
     async def _open(self, now_ms: int) -> Opened:
-        """Open the file. Cancelled, it first waits until that is over: nobody else may have the file meanwhile."""
+        """Open the file. When cancelled, wait for the end of the opening first: it uses the file exclusively."""
         opening = asyncio.get_running_loop().run_in_executor(
             None, open_journal, self._path, now_ms, self._on_renumbered
         )

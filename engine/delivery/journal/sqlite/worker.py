@@ -26,7 +26,7 @@ NAP_S = 0.00002
 """2 % of the loop's time while a job is under way. A thread that waits for the lock is woken within that time."""
 
 SWITCH_INTERVAL_S = 0.001
-"""How long a job that computes (decoding a backlog) may keep the event loop waiting. Python's default is 5 ms."""
+"""Longest wait of the event loop for a job that computes (decoding a backlog). Python's default is 5 ms."""
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]

@@ -16,7 +16,7 @@ def names(snapshot: Snapshot) -> tuple[list[str], list[str]]:
     return sorted(name for _, name, _ in snapshot.sinks), sorted(name for name, _ in snapshot.rules)
 
 
-def test_a_snapshot_has_what_was_touched_and_the_rules_of_its_records() -> None:
+def test_a_snapshot_has_changed_states_and_the_rules_of_its_records() -> None:
     """Writing every sink and rule with each commit would cost more than the records."""
     rules = {name: RuleCounters(received=1) for name in ("a", "b", "quiet")}
     changes = Changes(rules)

@@ -445,7 +445,7 @@ async def test_a_database_of_another_application_is_refused_and_left_alone(tmp_p
 
 
 async def test_dead_letters_and_counters_survive_damage(tmp_path: Path) -> None:
-    """A dead letter is a record like any other: nobody has it but the journal."""
+    """A dead letter is as valuable as other records: only the journal has it."""
     world = await filled(tmp_path, blocks=20)
     await world.start()
     sink = FlakySink(writes=[ValueError("bug")] * 1000)

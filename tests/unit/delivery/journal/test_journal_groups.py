@@ -42,7 +42,7 @@ def append(world: World, sink: str, lane: int, *rows: int) -> None:
 
 
 async def test_everything_put_in_one_turn_is_one_commit(world: World) -> None:
-    """A publish that goes to six sinks is in all of their queues or in none, for one fsync."""
+    """A publish that goes to six sinks is in all of their queues or in no queue, for one fsync."""
     before = world.journal.commits
     for sink in ("a", "b", "c"):
         for lane in range(2):
@@ -220,7 +220,7 @@ class ReluctantDisk(InlineWorker):
 
 
 async def test_a_disk_that_is_full_when_the_journal_is_closed_costs_nothing(tmp_path: Path) -> None:
-    """Everything is in the log beside the file, and the next start says so. Nobody needs to see a traceback."""
+    """Everything is in the log beside the file, and the next start reports it. A traceback is not needed."""
     world = World(tmp_path, make_worker=ReluctantDisk)
     await world.start()
     append(world, "a", 0, 1)

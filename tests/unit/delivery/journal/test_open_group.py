@@ -59,7 +59,7 @@ async def test_a_group_with_nothing_in_it_never_closes(closing: Closing) -> None
     assert closing.closed == 0
 
 
-async def test_a_group_closes_in_the_next_turn_when_nobody_else_comes(closing: Closing) -> None:
+async def test_a_group_without_more_callers_closes_in_the_next_turn(closing: Closing) -> None:
     """A single client must not wait for company."""
     closing.group.add([closing.placed(1)])
     assert closing.closed == 0

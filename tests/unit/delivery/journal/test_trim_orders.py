@@ -1,4 +1,4 @@
-"""What may be deleted of settled records, decided with values."""
+"""Selection of settled records to delete, tested with values."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_long_integer_is_written_fast_or_refused(base: int) -> None:
     ],
 )  # fmt: skip
 def test_integer_of_too_many_digits_is_refused_in_our_words(name: str, arguments: list[object]) -> None:
-    """Bits of a payload make such integers; Python's message speaks of its own settings."""
+    """Bits of a payload make such integers; Python's message names its own settings."""
     with pytest.raises(EvaluationError) as caught:
         FUNCTIONS[name].call(*arguments)
     assert "limit" not in caught.value.message
