@@ -24,6 +24,7 @@ from broker.codec.reasons import Reason, reason_word
 from broker.connected import HANDLERS, Connected, Departure, Question
 from broker.connecting import Connecting
 from broker.connection import Connection
+from broker.containment import contained, log_internal_error
 from broker.core import Core, Transport, Work
 from broker.errors import ReceiveMaximumExceeded, WireError
 from broker.exchange import routed_message
@@ -107,9 +108,12 @@ class Client:
         self._liveness.unstall()
         if self._ended:
             return
-        self._gate.resume(UNREAD, self._core.monotonic())
-        if self._connected is not None:
-            self._connected.outgoing.pump()
+        try:
+            self._gate.resume(UNREAD, self._core.monotonic())
+            if self._connected is not None:
+                self._connected.outgoing.pump()
+        except Exception as error:
+            self.fail_inside(error)
         self._core.flush()
 
     def connection_lost(self, reason: str) -> None:
@@ -120,14 +124,15 @@ class Client:
         self._is_lost = True
         self._gate.close()
         self._core.deadlines.cancel(self)
-        says_disconnect = self._paused is not None and self._paused.says_disconnect(self._connection)
-        if not self._ended and not says_disconnect:
-            self._ended = True
-            self._connection.lose()
-            self._depart(reason, {})
-            self._core.flush()
+        try:
+            if self._paused is None or not self._paused.says_disconnect(self._connection):
+                self._connection.lose()
+                self._end(reason)
+        except Exception as error:
+            self.fail_inside(error)
         if self._ended:
             self._connection.detach()
+        self._core.flush()
         self._core.on_change()
 
     def check(self, now: float) -> None:
@@ -186,11 +191,9 @@ class Client:
             self._connection.disconnect(reason_code)
         self._end(reason)
 
-    def fail_inside(self, error: Exception) -> None:
+    def fail_inside(self, error: BaseException) -> None:
         """Log an unexpected exception and close this connection; others must not notice."""
-        log.error(
-            "internal error while serving %s (%s)", self.info.client_id, self.info.origin.peername, exc_info=error
-        )
+        log_internal_error(self.info, error)
         self.leave("internal_error", Reason.UNSPECIFIED_ERROR)
 
     def _fail(self, error: WireError) -> None:
@@ -206,7 +209,8 @@ class Client:
         if self._ended:
             return
         self._ended = True
-        self.flush()
+        with contained(self.info):
+            self.flush()
         self._gate.close()
         if not self._is_lost:
             self._transport.close()
@@ -216,7 +220,10 @@ class Client:
             self._connection.detach()
 
     def _depart(self, reason: str, properties: Properties) -> None:
-        """Report the end and return the session to the registry. Packets that wait for a permission are discarded."""
+        """Report the end and return the session to the registry. Packets that wait for a permission are discarded.
+
+        Each step is taken even if one before it fails: nobody else would return the session.
+        """
         core = self._core
         core.stats.disconnects[reason] += 1
         self._paused = None
@@ -225,16 +232,20 @@ class Client:
             self._work = None
         if self._opening is not None:
             self._opening = None
-            core.registry.withdraw(self, core.monotonic(), core.now_ms())
+            with contained(self.info):
+                core.registry.withdraw(self, core.monotonic(), core.now_ms())
             return
         connected, self._connected = self._connected, None
         if connected is None:
             return
-        connected.outgoing.close()
         now_ms = core.now_ms()
-        if core.hooks.client_disconnected is not None:
-            core.hooks.client_disconnected(ClientDisconnected(self.info, reason, properties, now_ms))
-        core.registry.close(self, connected.session, connected.will, core.monotonic(), now_ms)
+        with contained(self.info):
+            connected.outgoing.close()
+        with contained(self.info):
+            if core.hooks.client_disconnected is not None:
+                core.hooks.client_disconnected(ClientDisconnected(self.info, reason, properties, now_ms))
+        with contained(self.info):
+            core.registry.close(self, connected.session, connected.will, core.monotonic(), now_ms)
 
     # Packets
 
@@ -374,11 +385,13 @@ class Client:
         core = self._core
         try:
             if isinstance(answers, BaseException):
-                raise answers
-            core.stats.authorizations_failed += answers.failures
-            outcome = paused.question.resume(answers)
-            if outcome is not None:
-                self._end_or_ask(outcome, iter(()))
+                # Not raised again: its traceback and this frame would refer to each other, and keep the client.
+                self.fail_inside(answers)
+            else:
+                core.stats.authorizations_failed += answers.failures
+                outcome = paused.question.resume(answers)
+                if outcome is not None:
+                    self._end_or_ask(outcome, iter(()))
             self._serve(paused.events)
             while paused.data and self._paused is None and not self._ended:
                 self._serve(self._connection.receive_data(paused.data.pop(0), self._connection.last_received))

@@ -52,16 +52,19 @@ class Connecting:
         connect, self._connect = self._connect, None
         assert connect is not None
         refusal = check_connect(connect, core.config)
-        if refusal is None and not core.registry.has_room_for(info.client_id):
-            refusal = Reason.QUOTA_EXCEEDED
         if refusal is not None:
             return Refused(refusal)
         return core.access.authenticate(info, Credentials(connect.username, connect.password))
 
     def accept(self, accepted: Accepted) -> Refused | None:
-        """Take over the result of authentication. Return a refusal where CONNACK is larger than the client accepts."""
+        """Take over the result of authentication. Return why the client cannot be served after all, if so.
+
+        There is room for its session, or not, only now: any number of clients may be authenticated at a time.
+        """
         self.info.attributes = accepted.attributes
         self.info.bypasses_acl = accepted.bypasses_acl
+        if not self._core.registry.has_room_for(self.info.client_id):
+            return Refused(Reason.QUOTA_EXCEEDED)
         if len(self.connack(present=False).encode(self.info.protocol_version)) > self.packet_size_max:
             return Refused(Reason.PACKET_TOO_LARGE)  # nothing may be sent before CONNACK [MQTT-3.2.0-1]
         return None

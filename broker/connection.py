@@ -114,7 +114,7 @@ class Connection:
         self.close()
 
     def fail(self, error: WireError) -> None:
-        """Say goodbye to a peer that broke the protocol, as far as its version and phase allow."""
+        """Close after `error`; the peer is told its reason code where version and phase allow."""
         if self.phase is Phase.CONNECTED:
             self.disconnect(error.reason_code)
         elif self._parser.version == 5 or error.reason_code == Reason.UNSUPPORTED_PROTOCOL_VERSION:

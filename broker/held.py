@@ -170,7 +170,10 @@ class HeldAcks:
                 self._add([publish], codes[index : index + 1], hold, batch.size // len(batch.answers))
                 index += 1
             else:
-                self._add([publish], b"\0", self._received.hold_of(publish.packet_id), 0)
+                packet_id = publish.packet_id
+                is_known = packet_id in self._received  # else its first arrival was refused, or a PUBREL came behind it
+                code = 0 if is_known else batch.refused.get(packet_id, 0)
+                self._add([publish], bytes((code,)), self._received.hold_of(packet_id), 0)
 
     def _note_refusals(self, batch: Publishes, codes: bytes | bytearray) -> None:
         """Take the packet ids of refused publishes out of those to be remembered.
@@ -181,8 +184,9 @@ class HeldAcks:
         for publish, code in zip(batch.fresh, codes, strict=True):
             if publish.qos and code >= 0x80 and self._version < 5:
                 self.is_refusing = True
-            if publish.qos == 2 and new_ids and (code >= 0x80 or self.is_refusing):
+            if publish.qos == 2 and new_ids is not None and (code >= 0x80 or self.is_refusing):
                 new_ids.pop(publish.packet_id, None)
+                batch.refused[publish.packet_id] = code
 
     def _answer_refused(self, publishes: Sequence[Publish], codes: bytes | bytearray) -> None:
         """Acknowledge publishes of which some were refused; before MQTT 5 only those in front of the first of them."""

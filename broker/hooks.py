@@ -1,4 +1,4 @@
-"""The hooks of the broker: how an application hears of publishes and of client events.
+"""The hooks of the broker: calls to the application for publishes and for client events.
 
 The application sets the attributes of a `Hooks` object that it wants to be called for; an attribute left at None costs
 one comparison. Hooks are called on the event loop and must not block. An exception in a hook ends the connection that

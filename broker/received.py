@@ -47,6 +47,8 @@ class Publishes(Struct):
     new_ids: dict[int, None] | None
     """QoS 2 packet ids among ``fresh`` that no PUBREL of the same read released; None where no publish has QoS 2."""
     size: int
+    refused: dict[int, int] = {}
+    """QoS 2 publishes of the same read that were refused: reason codes by packet id, for duplicates of them."""
 
 
 class Failed(Struct):
@@ -81,7 +83,8 @@ class Read:
     """
 
     __slots__ = (
-        "_aliases", "_config", "_held", "_held_ids", "_new_ids", "_received", "_room", "_run", "_under_way", "events",
+        "_aliases", "_config", "_held", "_held_ids", "_new_ids", "_received", "_refused", "_room", "_run", "_under_way",
+        "events",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +101,7 @@ class Read:
         self._new_ids: dict[int, Publishes] = {}
         """QoS 2 ids that came for the first time in this read and were not released since, with their run."""
         self._under_way = 0
+        self._refused: dict[int, int] = {}
 
     def sort(self, packets: list[Packet]) -> None:
         """Turn `packets` into ``events``. Raises `WireError` behind the events of those in front of the wrong one."""
@@ -131,7 +135,7 @@ class Read:
         run = self._run
         if run is None:
             publishes: list[Publish] = []
-            run = self._run = Publishes(publishes, publishes, None, 0)
+            run = self._run = Publishes(publishes, publishes, None, 0, self._refused)
             self.events.append(run)
         if qos == 2 and self._is_duplicate(publish.packet_id):
             self._add_answer(run, publish)

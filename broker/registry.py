@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from broker.codec.packets import Connect, Will
 from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
+from broker.containment import contained
 from broker.expiry import SessionDeadlines
 from broker.hooks import ClientInfo
 from broker.router import Router
@@ -138,7 +139,8 @@ class Registry:
         client_id = session.key
         if self.clients.get(client_id) is occupant:
             del self.clients[client_id]
-        session.detach(will, now_ms)
+        with contained(session.info):
+            session.detach(will, now_ms)
         if session.expiry_interval == 0:
             self.end(session)
             return
@@ -146,18 +148,14 @@ class Registry:
         self._deadlines.start(client_id, now, session.expiry_interval, delay)
         if will and delay == 0:
             self._fire_will(session)
-        flushing = self.sessions.flush(session)
-        if flushing is not None:
-            self._wait_for(client_id, flushing, partial(_log_failure, "write", client_id))
+        self._write("write", client_id, partial(self.sessions.flush, session))
 
     def end(self, session: Session) -> None:
         """End a session: remove its subscriptions, and publish a will that is still pending [MQTT-3.1.2-8]."""
         client_id = session.key
         self._deadlines.cancel(client_id)
         self._router.unsubscribe_all(session, list(session.subscriptions))
-        removing = self.sessions.remove(client_id)
-        if removing is not None:
-            self._wait_for(client_id, removing, partial(_log_failure, "remove", client_id))
+        self._write("remove", client_id, partial(self.sessions.remove, client_id))
         self._fire_will(session)
 
     def check(self, now: float) -> None:
@@ -235,6 +233,16 @@ class Registry:
 
     # Answers of the store
 
+    def _write(self, verb: str, client_id: str, write: Callable[[], Awaitable[None] | None]) -> None:
+        """Have the store write or remove a session that no client waits for; a failure is logged."""
+        try:
+            work = write()
+        except Exception as error:
+            _log_failure(verb, client_id, error)
+            return
+        if work is not None:
+            self._wait_for(client_id, work, partial(_log_failure, verb, client_id))
+
     def _wait_for(self, client_id: str, work: Awaitable[Any], done: Callable[[Any], None]) -> None:
         self._store_work[client_id] = self._store_work.get(client_id, 0) + 1
         self._spawn(work, partial(self._answered, client_id, done))
@@ -250,9 +258,11 @@ class Registry:
         self._on_change()
 
     def _fire_will(self, session: Session) -> None:
-        will = session.take_will()
-        if will is not None:
-            self._publish_will(will, session.info)
+        """Publish the pending will. Its client has gone: a failure must not reach whoever comes next."""
+        with contained(session.info):
+            will = session.take_will()
+            if will is not None:
+                self._publish_will(will, session.info)
 
 
 def _log_failure(verb: str, client_id: str, result: BaseException | None) -> None:

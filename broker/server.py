@@ -125,9 +125,10 @@ class Broker:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # clients that are told of it may have their sessions written
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # The API of the application
 
@@ -266,7 +267,9 @@ class _Waiting:
     async def _run(self, work: Awaitable[Any]) -> None:
         try:
             result = await work
-        except Exception as error:
+        # Work that was cancelled, though not by `cancel`, which drops the callback, has failed like any other: whoever
+        # waits for it would wait for ever.
+        except (Exception, asyncio.CancelledError) as error:
             self._call(error)
         else:
             self._call(result)

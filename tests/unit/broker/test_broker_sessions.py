@@ -483,9 +483,7 @@ def test_exception_in_a_hook_does_not_stop_other_sessions_from_expiring() -> Non
     for client_id in "abc":
         world.connect(client_id, **keep(5, seconds=10), will=will).lose()
     world.seconds += 11
-    for _ in "abc":
-        with pytest.raises(ZeroDivisionError):
-            world.broker.check_deadlines()
+    world.broker.check_deadlines()
     assert world.broker.session_count == 0
 
 
