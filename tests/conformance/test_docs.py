@@ -103,3 +103,36 @@ def test_yaml_snippets_load(readme: str, block: str, tmp_path: Path) -> None:
 def test_sql_snippets_compile(readme: str, block: str) -> None:
     """The same for rules."""
     assert check_rule(block) == []
+
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PAGES = sorted(
+    path
+    for path in docs.ROOT.rglob("*.md")
+    if not any(part.startswith(".") or part == "data" for part in path.relative_to(docs.ROOT).parts[:-1])
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(docs.ROOT)))
+def test_links_point_to_files_and_headings(page: Path) -> None:
+    """A renamed file or heading breaks links without any other sign."""
+    assert [
+        link for link in LINK.findall(page.read_text("utf-8")) if not is_external(link) and not resolves(page, link)
+    ] == []
+
+
+def is_external(link: str) -> bool:
+    return link.startswith(("https://", "http://", "mailto:"))
+
+
+def resolves(page: Path, link: str) -> bool:
+    """Whether a link of `page` has a target; as on the code host, a leading slash is the root of the repository."""
+    name, _, heading = link.partition("#")
+    target = page if not name else docs.ROOT / name[1:] if name.startswith("/") else page.parent / name
+    return target.exists() and (not heading or heading in headings(target))
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page: headings in lower case, with dashes for spaces and without other punctuation."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
