@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,15 @@ pytest_plugins = ["servers.fixtures"]
 
 FOLDERS = ("unit", "conformance", "property", "integration", "acceptance")
 """The folders of tests from the quickest to the slowest: a broken function should show within the first minute."""
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands that tests start, also when the tests run in the background.
+
+    A shell starts background jobs with SIGINT ignored, which all their children inherit.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 from typing import Any
@@ -27,9 +26,6 @@ from engine.cli.mqtt import (
 )
 from engine.cli.report import EXIT_FAILED, EXIT_USAGE, CommandError
 from engine.model.jsontext import encode
-
-SIGNAL_CHECK_S = 0.5
-"""Longest delay until Ctrl-C is noticed."""
 
 
 def register(app: typer.Typer) -> None:
@@ -141,13 +137,7 @@ class Subscriber:
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait until the number of messages is reached or the connection has ended. Return False after `timeout_s`."""
-        remaining_s = math.inf if timeout_s is None else timeout_s
-        # In slices: a signal that arrives just before a thread blocks in a lock does not interrupt it.
-        while remaining_s > 0:
-            if self._done.wait(min(SIGNAL_CHECK_S, remaining_s)):
-                return True
-            remaining_s -= SIGNAL_CHECK_S
-        return self._done.is_set()
+        return self._done.wait(timeout_s)
 
     def _subscribe(self) -> None:
         self._client.mqtt.subscribe([(topic, self._qos) for topic in self._topics])
