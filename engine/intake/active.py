@@ -25,7 +25,7 @@ class Outbox(Protocol):
         """Count records that were dropped because the outbox refuses and their origin cannot be refused."""
 
 
-Chunks = list[tuple[tuple[Outbox, ...], Chunk]]
+Chunks = tuple[tuple[tuple[Outbox, ...], Chunk], ...]
 """Chunks with the outboxes that each goes to."""
 
 
@@ -80,12 +80,12 @@ class ActiveRule:
         if topics.count(topics[0]) == len(topics):
             topic = topics[0]
         rule_id, client_id, lane_hash = self.rule.id, client.clientid, client.lane_hash
-        found: Chunks = []
+        found: Chunks = ()
         if self._plain:
-            found.append((self._plain, Chunk(rule_id, client_id, lane_hash, time_ms, topic, rows, trail)))
+            found = ((self._plain, Chunk(rule_id, client_id, lane_hash, time_ms, topic, rows, trail)),)
         for columns, outbox in self._renamed:
             named = [dict(zip(columns, row.values(), strict=False)) for row in rows]
-            found.append(((outbox,), Chunk(rule_id, client_id, lane_hash, time_ms, topic, named, trail)))
+            found += (((outbox,), Chunk(rule_id, client_id, lane_hash, time_ms, topic, named, trail)),)
         return found
 
 

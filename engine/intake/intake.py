@@ -18,7 +18,7 @@ and counted there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -84,12 +84,10 @@ class _Tally(Struct):
     failed: int = 0
     emitted: int = 0
     refused: int = 0
-    records: int = 0
     error: str | None = None
-
-
-_Chunks = tuple[_Tally, int, Chunks]
-"""The chunks of one rule's rows, with the number of the rows."""
+    row_count: int = 0
+    chunks: Chunks = ()
+    """The rows as they will be put."""
 
 
 class Intake:
@@ -126,17 +124,21 @@ class Intake:
         codes = self._evaluate_events(run, tallies) if run.is_event else self._evaluate(run, tallies)
         if not tallies:
             return ACCEPTED if codes is None else Receipt(None, codes)
-        chunks: list[_Chunks] = []
-        waits_for_commit = False
-        for tally in tallies.values():
-            rows, rule = tally.rows, tally.rule
+        found = tallies.values()
+        has_rows = waits_for_commit = False
+        for tally in found:
+            rows = tally.rows
             if rows:
-                chunks.append((tally, len(rows), rule.chunks(run.client, run.time_ms, tally.topics, rows, run.trail)))
-                waits_for_commit = waits_for_commit or rule.waits_for_commit
-        all_taken = _put_and_count(chunks, tallies)
+                rule = tally.rule
+                tally.row_count = len(rows)
+                tally.chunks = rule.chunks(run.client, run.time_ms, tally.topics, rows, run.trail)
+                has_rows = True
+                if rule.waits_for_commit:
+                    waits_for_commit = True
+        all_taken = _put_and_count(found)
         # The strictest rule decides: ``buffer`` waits until the rows are on disk, ``receive`` for nothing, unless the
         # disk is far behind.
-        hold = self._commit() if waits_for_commit else self._pressure() if chunks else None
+        hold = self._commit() if waits_for_commit else self._pressure() if has_rows else None
         if not all_taken:
             hold = join(_NOT_TAKEN, hold)
         return Receipt(hold, codes)
@@ -267,34 +269,33 @@ def _count_failure(tally: _Tally, error: Exception) -> None:
         log.error("rule failed unexpectedly", rule=rule.rule.id, exc_info=error)
 
 
-def _put_and_count(chunks: list[_Chunks], tallies: Mapping[ActiveRule, _Tally]) -> bool:
-    """Put `chunks` into their outboxes and add `tallies` to the counters; return whether all rows were taken."""
-    found = tallies.values()
+def _put_and_count(tallies: Iterable[_Tally]) -> bool:
+    """Put the chunks of `tallies` into their outboxes and add to the counters; return whether all rows were taken.
+
+    From the first put to the last count nothing is called but outboxes, and each of these calls is guarded: an
+    exception in between would leave records in a journal that no rule has counted.
+    """
     failure: Exception | None = None
     all_taken = True
-    # From the first put to the last count nothing is called but outboxes, and each call is guarded: an exception in
-    # between would leave records in a journal that no rule has counted.
-    for tally, count, pairs in chunks:
-        refusing = tally.refusing
-        for outboxes, chunk in pairs:
-            for outbox in outboxes:
-                try:
-                    if refusing and outbox in refusing:
-                        outbox.drop(count)
-                    elif not outbox.put(chunk):
-                        all_taken = False
-                        continue
-                except Exception as error:
-                    failure = error
-                    all_taken = False
-                    continue
-                tally.records += count
-    for tally in found:
+    for tally in tallies:
         counters = tally.rule.counters
         counters.received += tally.filtered + tally.failed + tally.emitted
         if tally.emitted:
             counters.emitted += tally.emitted
-            counters.records += tally.records
+            count, refusing = tally.row_count, tally.refusing
+            for outboxes, chunk in tally.chunks:
+                for outbox in outboxes:
+                    try:
+                        if refusing and outbox in refusing:
+                            outbox.drop(count)
+                        elif not outbox.put(chunk):
+                            all_taken = False
+                            continue
+                    except Exception as error:
+                        failure = error
+                        all_taken = False
+                        continue
+                    counters.records += count
         if tally.filtered:
             counters.filtered += tally.filtered
         if tally.failed:
