@@ -62,7 +62,7 @@ class Exchange:
                 self._report_unheard(publishes, codes, publisher, now_ms)
         elif not holds:
             return ACCEPTED
-        return Receipt(join_all(holds), codes if unheard else None)
+        return Receipt(join_all(holds) if holds else None, codes if unheard else None)
 
     def report(self, subscriber: Subscriber, delivery: Delivery, outcome: OfferOutcome) -> None:
         """Count and report the outcome of a delivery."""

@@ -43,9 +43,19 @@ def take_in(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int) -> 
             if permit is not True:
                 permits: list[bool | None] = [True] * index
                 return _take_in_checked(core, info, fresh, [*permits, permit], now_ms)
-    if core.topic_stage is None:
-        return _hand_on_all(core, info, fresh, now_ms)
-    return _hand_on_allowed(core, info, fresh, [True] * len(fresh), now_ms)
+    if core.topic_stage is not None:
+        return _hand_on_allowed(core, info, fresh, [True] * len(fresh), now_ms)
+    # All of them are allowed: the hot path, which creates no object for each publish.
+    hook = core.hooks.published
+    receipt = hook(info, fresh, now_ms) if hook is not None and fresh else ACCEPTED
+    if receipt.codes is None:
+        routed = core.exchange.publish(fresh, info, now_ms)
+        if receipt.hold is None:
+            return routed
+        return Receipt(receipt.hold if routed.hold is None else join(receipt.hold, routed.hold), routed.codes)
+    codes = bytearray(len(fresh))
+    hold = _route_accepted(core, info, fresh, range(len(fresh)), receipt, codes, now_ms)
+    return Receipt(hold, codes)
 
 
 def take_in_answered(
@@ -100,20 +110,6 @@ def _take_in_checked(
         missing = [action_of(publish) for permit, publish in zip(permits, fresh, strict=True) if permit is None]
         return Unanswered(permits, list(dict.fromkeys(missing)))
     return _hand_on_allowed(core, info, fresh, permits, now_ms)
-
-
-def _hand_on_all(core: Core, info: ClientInfo, fresh: list[Publish], now_ms: int) -> Receipt:
-    """Hand on publishes that are all allowed: the hot path, which creates no object for each publish."""
-    hook = core.hooks.published
-    receipt = hook(info, fresh, now_ms) if hook is not None and fresh else ACCEPTED
-    if receipt.codes is None:
-        routed = core.exchange.publish(fresh, info, now_ms)
-        if receipt.hold is None:
-            return routed
-        return Receipt(receipt.hold if routed.hold is None else join(receipt.hold, routed.hold), routed.codes)
-    codes = bytearray(len(fresh))
-    hold = _route_accepted(core, info, fresh, range(len(fresh)), receipt, codes, now_ms)
-    return Receipt(hold, codes)
 
 
 def _hand_on_allowed(core: Core, info: ClientInfo, fresh: Sequence[Publish], permits: Permits, now_ms: int) -> Receipt:
