@@ -163,7 +163,8 @@ async def test_paho_gets_back_what_it_publishes(version: MQTTProtocolVersion, qo
         got = await asyncio.to_thread(paho_round_trip, broker.listeners[0].port, version, 500, qos)
         assert got == [(f"paho/{n % 7}", b"%d" % n, qos) for n in range(500)]
         await until(lambda: broker.session_count == 0)
-        assert broker.stats.disconnects == {"normal": 1}
+        # Which word it is depends on whether paho's thread sends DISCONNECT before loop_stop() ends it.
+        assert broker.stats.disconnects.total() == 1
 
 
 async def test_paho_uses_the_features_of_mqtt_5() -> None:
