@@ -146,7 +146,7 @@ class Lane:
 
     @property
     def oldest_ms(self) -> int | None:
-        """When the message came that has waited longest, where its record is in memory."""
+        """Arrival time of the message that has waited longest, or None if its record is only on disk."""
         if self.in_flight_since_ms is not None:
             return self.in_flight_since_ms
         first = self._queue.first
@@ -191,6 +191,7 @@ class Lane:
             reading = await self._journal.read_lane(self.log, first, last, READ_BYTES)
         except JournalError as error:
             log.error("backlog can't be read", sink=self.log.sink.name, lane=self.number, reason=str(error))
+            # The delay of a sink's 8th failure: a failing disk does not recover in milliseconds.
             await self._clock.sleep(backoff_s(self._config.retry, 8, self._random))
             return
         if reading.damaged:

@@ -52,12 +52,15 @@ class LaneQueue:
     def committed(self, segment: Segment) -> None:
         """Append records that were committed."""
         if self._gap_from is None:
+            # An empty queue takes a segment of any size: it has to be in memory to be sent.
             if self.size + segment.size <= self._half or not self._head:
                 self._push(segment)
                 return
+            # Full: from here on the records are on disk, and the newest of them in the tail as well.
             self._gap_from = segment.first_seq
         self._tail.append(segment)
         self._tail_size += segment.size
+        # The oldest of the tail falls into the gap before it.
         while self._tail_size > self._half:
             self._tail_size -= self._tail.popleft().size
 
@@ -81,6 +84,7 @@ class LaneQueue:
 
     def skip_to(self, seq: int, committed: int) -> None:
         """Forget everything up to `seq`. If it raises, nothing has changed."""
+        # Computed first and assigned last: an exception leaves the queue as it was.
         head = _after_all(self._head, seq)
         gap_from, tail, tail_size = self._gap_from, self._tail, self._tail_size
         if gap_from is not None and gap_from <= seq:
@@ -101,6 +105,7 @@ class LaneQueue:
         while self._head and rows < rows_max:
             segment = self._head[0]
             count = min(segment.rows, rows_max - rows, last_seq - segment.first_seq + 1)
+            # A record larger than the limit makes a batch of its own: it would wait for ever otherwise.
             if count > 0 and size + segment.size > size_max:
                 count = min(count, _rows_within(segment, size_max - size) or (0 if rows else 1))
             if count <= 0:
@@ -127,6 +132,7 @@ class LaneQueue:
         chunks = [chunk for segment in segments for chunk in segment.chunks]
         rows = [row for chunk in chunks for row in chunk.rows]
         first, last = segments[0].first_seq, segments[-1].last_seq
+        # A range costs nothing for each record; only after a loss do the numbers have gaps.
         seqs: Sequence[int] = range(first, last + 1)
         if len(seqs) != len(rows):
             seqs = [seq for segment in segments for seq in range(segment.first_seq, segment.last_seq + 1)]
@@ -163,7 +169,7 @@ def split(segment: Segment, rows: int) -> tuple[Segment, Segment]:
             break
         front.append(chunk)
         missing -= count
-    else:
+    else:  # no chunk was cut: the segment ends at `rows` or before
         raise ValueError(f"a segment of {segment.rows} records has no rest after {rows}")
     size = segment.size * rows // segment.rows
     return (

@@ -77,6 +77,7 @@ class ActiveRule:
     ) -> Chunks:
         """Return `rows` as chunks, each with its outboxes: those for which no columns are named share one."""
         topic: list[str] | str = topics
+        # One topic for all rows, as in most reads, is stored once; `count` compares in C, and by identity first.
         if topics.count(topics[0]) == len(topics):
             topic = topics[0]
         rule_id, client_id, lane_hash = self.rule.id, client.clientid, client.lane_hash

@@ -152,9 +152,11 @@ class Intake:
         current: ActiveRule | None = None
         for index, publish in enumerate(publishes):
             topic = publish.topic
+            # An MQTT 3 client sends everything behind a refused publish again: stored now, it would be stored twice.
             if codes is not None and resends and publish.qos:
                 codes[index] = QUOTA_EXCEEDED
                 continue
+            # None is a topic not seen yet; an empty tuple is the cached answer that no rule selects from it.
             rules = by_topic.get(topic)
             if rules is None:
                 rules = self._rules.of_topic(topic)

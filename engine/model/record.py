@@ -137,6 +137,7 @@ def _with_extensions(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_with_extensions(item) for item in value]
     if type(value) is int and not _INT64_MIN <= value <= _UINT64_MAX:
+        # `bit_length` does not count the sign's bit, which needs a byte of its own where the others fill theirs.
         data = value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
         return msgspec.msgpack.Ext(_BINARY_INT, data)
     return value

@@ -154,6 +154,7 @@ class OpenGroup:
 
     def _close_when_quiet(self) -> None:
         """Close unless more callers have come to wait since the turn of the event loop before this one."""
+        # `call_soon` runs this after the sockets of the turn were read: their publishes are in the group by now.
         waiting = self.hold.waiting
         if waiting > self._waiting_before and self._clock.monotonic() < self._close_at:
             self._waiting_before = waiting

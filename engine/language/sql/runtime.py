@@ -86,6 +86,7 @@ def divide(left: Any, right: Any) -> float:
 def int_divide(left: Any, right: Any) -> int:
     """Return the quotient of two integers, truncated towards zero."""
     _two_integers("div", left, right)
+    # Python's // rounds towards minus infinity, Erlang's div towards zero.
     quotient: int = abs(left) // abs(right)
     return quotient if (left < 0) == (right < 0) else -quotient
 
@@ -93,6 +94,7 @@ def int_divide(left: Any, right: Any) -> int:
 def modulo(left: Any, right: Any) -> int:
     """Return the remainder of `int_divide`, with the sign of `left`."""
     _two_integers("mod", left, right)
+    # Python's % takes the sign of the divisor, Erlang's rem that of the dividend.
     rest: int = abs(left) % abs(right)
     return -rest if left < 0 else rest
 

@@ -86,6 +86,7 @@ class ThreadWorker:
             except BaseException as caught:
                 result, error = None, caught
             self._reply(answer, result, error)
+            # While the thread waits for the next job, these names would keep the rows of the last one in memory.
             del entry, job, answer, result, error
         if db is not None:
             db.close()
@@ -107,7 +108,7 @@ class ThreadWorker:
         try:
             self._loop.call_soon_threadsafe(self._answer, answer, result, error)
         except RuntimeError:
-            # The loop has ended without `stop`: nobody waits for the answer any more.
+            # The loop has ended without `stop`: no caller waits for the answer any more.
             return
 
 

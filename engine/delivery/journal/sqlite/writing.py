@@ -34,6 +34,7 @@ _SINK_EXISTS = " ON CONFLICT (id) DO UPDATE SET name = excluded.name, state = ex
 def write(db: sqlite3.Connection, commit: Commit) -> list[Trimmed]:
     """Write `commit`, all of it or nothing; it is on disk when this returns. Raise what SQLite raises."""
     blocks = [_block_row(entry, commit.time_ms) for entry in commit.entries]
+    # IMMEDIATE takes the lock of the writer now; a deferred transaction could fail to get it after its first rows.
     db.execute("BEGIN IMMEDIATE")
     try:
         _insert(db, "INSERT INTO block VALUES", 10, blocks)
@@ -47,6 +48,7 @@ def write(db: sqlite3.Connection, commit: Commit) -> list[Trimmed]:
         trimmed = [trim(db, order) for order in commit.trims]
         db.execute("COMMIT")
     except BaseException:
+        # After a full disk or an I/O error SQLite has rolled back already.
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
