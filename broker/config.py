@@ -75,8 +75,8 @@ class BrokerConfig:
     max_packet_size: Annotated[
         int,
         Option(
-            # MQTT itself has none larger: a remaining length of four bytes [MQTT-2.1.4], and its fixed header.
-            "Largest packet a client may send; MQTT itself has none above 256 MiB and 4 bytes.",
+            # The largest of MQTT: a remaining length of four bytes [MQTT-2.1.4], and its fixed header.
+            "Largest packet a client may send; the limit of MQTT itself is 256 MiB and 4 bytes.",
             Unit.BYTES,
             ge=1,
             le=268_435_460,
@@ -109,7 +109,7 @@ class BrokerConfig:
     session_expiry_interval: Annotated[
         int,
         Option(
-            "How long the session of an MQTT 3.1.1 client with clean session off outlives its connection.",
+            "Time that the session of an MQTT 3.1.1 client with clean session off outlives its connection.",
             Unit.SECONDS,
             le=0xFFFFFFFF,
         ),
@@ -141,22 +141,24 @@ class BrokerConfig:
     server_keep_alive: Annotated[
         int | None,
         Option(
-            "Keep-alive interval that replaces every client's own, 0s for no limit; MQTT 5 clients are told.",
+            "Keep-alive interval that replaces every client's own, 0s for no limit; MQTT 5 clients get it in CONNACK.",
             Unit.SECONDS,
             le=65535,
         ),
     ] = None
     keepalive_multiplier: Annotated[
-        float, Option("After how many keep-alive intervals of silence a client is taken to be gone.", ge=1.0)
+        float, Option("Keep-alive intervals of silence after which a client is disconnected.", ge=1.0)
     ] = 1.5
-    idle_timeout: Annotated[float, Option("How long a new connection may take to send its CONNECT.", Unit.SECONDS)] = (
-        15.0
-    )
+    idle_timeout: Annotated[
+        float, Option("Time within which a new connection must send its CONNECT.", Unit.SECONDS)
+    ] = 15.0
     authorization_timeout: Annotated[
         float,
-        Option("How long a permission may take that has to be asked for; then it is denied.", Unit.SECONDS),
+        Option("Time limit of asking a backend for a permission; after it the permission is denied.", Unit.SECONDS),
     ] = 5.0
-    send_timeout: Annotated[float, Option("After how long a client that reads nothing is closed.", Unit.SECONDS)] = 15.0
+    send_timeout: Annotated[
+        float, Option("Time after which a client that reads nothing is disconnected.", Unit.SECONDS)
+    ] = 15.0
     send_buffer_max: Annotated[
         int,
         Option(

@@ -27,7 +27,7 @@ from broker.topics import TopicNames
 
 
 class Phase(Enum):
-    """How far a connection has come."""
+    """State of a connection."""
 
     CONNECTING = auto()
     DECIDING = auto()

@@ -169,7 +169,7 @@ PublishHook = Callable[[ClientInfo, Sequence[IncomingPublish], int], Receipt]
 
 @dataclass(slots=True)
 class Hooks:
-    """Who listens to what. The application sets and clears these while the broker runs."""
+    """Callbacks of the application for each event, or None. It may change them at any time."""
 
     published: PublishHook | None = None
     client_connected: Callable[[ClientConnected], Receipt | None] | None = None

@@ -34,7 +34,7 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a client comes from. Its listener makes it; access control, hooks and rules read it.
+    """The place a client comes from. Its listener makes it; access control, hooks and rules read it.
 
     A listener that knows more of its clients (a certificate, the address behind a proxy, the headers of a WebSocket
     upgrade) has a field with a default here.

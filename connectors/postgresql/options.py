@@ -42,7 +42,7 @@ class PostgresqlConfig(ConnectorConfig):
     conflict_key: tuple[str, ...] = ()
     """Columns with a unique index that identify a row. A row whose key exists counts as delivered."""
     on_conflict: Literal["update", "nothing"] | None = None
-    """What `upsert` does with a row whose key exists. Default: `update`."""
+    """Action of `upsert` for a row whose key exists. Default: `update`."""
     create_table: str | None = None
     """Your own CREATE TABLE statement, run if the table is missing."""
     sql: str | None = None

@@ -46,7 +46,7 @@ def connectors_schema() -> dict[str, Any]:
         },
         "sinks": {
             "type": "object",
-            "description": "Where records go, by the name rules use.",
+            "description": "Destinations of records, by the names that rules use.",
             "additionalProperties": {"anyOf": [*choices, shared]},
         },
         "sources": {"type": "object", "description": "Not available in this version.", "maxProperties": 0},

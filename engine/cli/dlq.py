@@ -35,7 +35,7 @@ def dlq(
     action: Action = typer.Argument(Action.list, help="The action."),
     ids: list[int] = typer.Argument(None, help="Dead letters by id."),
     every: bool = typer.Option(False, "--all", help="Retry or drop all dead letters of the sink."),
-    limit: int = typer.Option(100, "--limit", min=1, max=10_000, help="How many to list at most."),
+    limit: int = typer.Option(100, "--limit", min=1, max=10_000, help="Maximum number to list."),
     project: Path = ProjectOption,
     as_json: bool = JsonOption,
     api: str = ApiOption,

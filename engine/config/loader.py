@@ -41,8 +41,8 @@ _WORDS: dict[str, Any] = {
 _REMEDIES = (
     ("cannot start any token", "put the value in quotes"),
     ("mapping values are not allowed", "check the indentation, or put a value that holds ': ' in quotes"),
-    ("did not find expected key", "check the indentation: this line fits none of the levels above it"),
-    ("expected <block end>", "check the indentation: this line fits none of the levels above it"),
+    ("did not find expected key", "check the indentation: it must be that of a line above"),
+    ("expected <block end>", "check the indentation: it must be that of a line above"),
     ("could not find expected ':'", "a key ends with ': ', colon and space"),
     ("found undefined alias", "name it first with &name"),
     ("while scanning a quoted scalar", "close the quotes"),
@@ -203,7 +203,7 @@ class _Builder:
             raise ConfigError("a key must be text", position=key.position, remedy="put the key in quotes")
         if name in entries:
             first = node.keys[name].line
-            message = f"duplicate key {name!r}; the first stands in line {first}"
+            message = f"duplicate key {name!r}; first used in line {first}"
             self.problems.append(Problem(message, self._path, key.position, "rename or remove one of the two"))
             return
         entries[name] = value

@@ -53,8 +53,7 @@ class Run(Struct):
     is_event: bool = False
     """Whether the messages are occurrences, which only rules on their event topic select from."""
     is_refusable: bool = False
-    """Of events: whether their origin can be told that they were refused and then brings them again, as a source can.
-    A publish says so itself, by its QoS."""
+    """For events: whether their origin sends refused ones again, as a source does. For a publish its QoS decides."""
 
 
 class _NotTaken:

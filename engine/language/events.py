@@ -72,7 +72,7 @@ _MEANINGS: dict[str, tuple[str, Any]] = {
     "disconn_props": ("properties of DISCONNECT by name", {"User-Property": {}}),
     "disconnected_at": ("when the connection ended, in milliseconds since 1970", 1722945700000),
     "event": ("name of the event", ""),
-    "expiry_interval": ("how long the session outlives the connection, in seconds", 3600),
+    "expiry_interval": ("time that the session outlives the connection, in seconds", 3600),
     "flags": ("the flags `retain` and `dup`", {"retain": False, "dup": False}),
     "from_clientid": ("id of the client that published", "dev-17"),
     "from_username": ("user name of the client that published", "u-17"),
@@ -96,7 +96,7 @@ _MEANINGS: dict[str, tuple[str, Any]] = {
     "qos": ("quality of service: 0, 1 or 2", 1),
     "reason": ("the reason", "normal"),
     "reason_code": ("name of the MQTT 5 reason code, such as `success`", "success"),
-    "receive_maximum": ("how many unacknowledged messages the client accepts at once", 32),
+    "receive_maximum": ("maximum number of unacknowledged messages that the client accepts at once", 32),
     "result": ("`allow` or `deny`", "allow"),
     "session_present": ("whether the session existed before", False),
     "sockname": ("IP address and port of the listener", "10.0.0.1:1883"),
@@ -122,7 +122,7 @@ _RECEIVER = {
     "peername": ("IP address and port of the client that receives", "10.0.0.9:40112"),
 }
 _FILTER = {"topic": ("the topic filter, with `$share/<group>/` where it is shared", "$share/g1/plant/#")}
-_MILLISECONDS = {"expiry_interval": ("how long the session outlives the connection, in milliseconds", 3600000)}
+_MILLISECONDS = {"expiry_interval": ("time that the session outlives the connection, in milliseconds", 3600000)}
 
 
 def _event(

@@ -230,7 +230,7 @@ class Headgate:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-        raise AssertionError("the system does not tell the peak of the memory")
+        raise AssertionError("/proc/<pid>/status has no VmHWM, the peak of the memory")
 
     def log(self) -> str:
         """Return all output since the project was made."""

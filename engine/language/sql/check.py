@@ -302,9 +302,9 @@ def _reference(node: Reference, aliases: set[str]) -> Iterator[Problem]:
     if node.steps or name in aliases:
         return
     if not node.quoted and name.lower() in ("true", "false"):
-        yield _warning(f"{name} is the name of a column here, and there is none", node.at, f"write {name.lower()}")
+        yield _warning(f"{name} is a column name here, and no such column exists", node.at, f"write {name.lower()}")
     elif node.quoted and name.partition(".")[0] in MESSAGE_COLUMNS and "." in name:
-        yield _warning(f'"{name}" is one name, and there is no such column', node.at, f"write {name}, without quotes")
+        yield _warning(f'"{name}" is one name, and no such column exists', node.at, f"write {name}, without quotes")
 
 
 def _constant(node: Const, aliases: set[str]) -> Iterator[Problem]:
@@ -318,7 +318,7 @@ def _compare(node: Compare, aliases: set[str]) -> Iterator[Problem]:
     for side, other in ((node.left, node.right), (node.right, node.left)):
         if _is_null(side, aliases):
             test = "IS NULL" if node.op == "=" else "IS NOT NULL"
-            yield _warning("null is the name of a column here, and there is none", side.at, f"write {test}")
+            yield _warning("null is a column name here, and no such column exists", side.at, f"write {test}")
         elif _is_text_by_mistake(side, other, aliases):
             yield _text_by_mistake(side)
 

@@ -1,4 +1,4 @@
-"""The end of a client while something on the way fails: its session is given back, and nobody else notices."""
+"""The end of a client while a call on the way fails: its session is given back, other clients are not affected."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ async def test_authentication_under_way_does_not_let_in_more_clients_than_have_r
 
 @pytest.mark.parametrize("separated", [False, True])
 def test_qos_2_duplicate_of_a_refused_publish_is_not_accepted(separated: bool) -> None:
-    """It was handed on to nobody, so the client has to keep it."""
+    """It was not handed on, so the client has to keep it."""
     world = World()
     world.hooks.published = lambda _, publishes, __: refusing(len(publishes), {0: 0x97})
     peer = world.connect("a")
