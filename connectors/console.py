@@ -1,6 +1,6 @@
 """Prints each row as a JSON line with the name of its rule, to try rules out and for pipes.
 
-A thread prints as much as the reader accepts. If nobody reads within `request_timeout`, rows are buffered like those of
+A thread prints as much as the reader accepts. If it reads nothing within `request_timeout`, rows are buffered as for
 any slow sink. The default buffer is small and drops the oldest rows: an unread console must not stop devices.
 """
 

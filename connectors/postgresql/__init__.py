@@ -8,8 +8,8 @@ A configuration error holds the sink, an error of one row makes it a dead letter
 either: it holds until a row has been stored, and is the fault of its row from then on. After a column of the table was
 renamed, removed or made NOT NULL, it holds again.
 
-Times are RFC 3339 text, or a number since 1970 whose magnitude tells seconds, milliseconds, microseconds and
-nanoseconds apart; without a time zone they are UTC. Integers may be digits or a float without a fraction, booleans 0, 1
+Times are RFC 3339 text, or a number since 1970 whose magnitude distinguishes seconds, milliseconds, microseconds
+and nanoseconds; without a time zone they are UTC. Integers may be digits or a float without a fraction, booleans 0, 1
 or words; lists go to arrays. In a JSON column, text that is a JSON object or array is stored as such, other text as a
 JSON string. The server converts other types (`inet`, `interval`, those of extensions) from text, by INSERT in place of
 COPY; a view is written by INSERT as well. A column that a row lacks gets its default.
