@@ -11,7 +11,7 @@ parsed yet included, since what they mean depends on what is in front of them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import inf
 
@@ -24,7 +24,7 @@ from broker.codec.reasons import Reason, reason_word
 from broker.connected import HANDLERS, Connected, Departure, Question
 from broker.connecting import Connecting
 from broker.connection import Connection
-from broker.containment import contained, log_internal_error
+from broker.containment import log_internal_error, take_all_steps
 from broker.core import Core, Transport, Work
 from broker.errors import ReceiveMaximumExceeded, WireError
 from broker.exchange import routed_message
@@ -209,13 +209,13 @@ class Client:
         if self._ended:
             return
         self._ended = True
-        with contained(self.info):
-            self.flush()
-        self._gate.close()
+        core = self._core
+        core.stats.disconnects[reason] += 1
+        steps: list[Callable[[], object]] = [self.flush, self._gate.close]
         if not self._is_lost:
-            self._transport.close()
-            self._core.deadlines.set(self, self._core.monotonic() + self._core.config.send_timeout)
-        self._depart(reason, properties or {})
+            steps.append(self._transport.close)
+            steps.append(lambda: core.deadlines.set(self, core.monotonic() + core.config.send_timeout))
+        take_all_steps(self.info, *steps, lambda: self._depart(reason, properties or {}))
         if self._is_lost:
             self._connection.detach()
 
@@ -225,27 +225,21 @@ class Client:
         Each step is taken even if one before it fails: nobody else would return the session.
         """
         core = self._core
-        core.stats.disconnects[reason] += 1
-        self._paused = None
-        if self._work is not None:
-            self._work.cancel()
-            self._work = None
-        if self._opening is not None:
-            self._opening = None
-            with contained(self.info):
-                core.registry.withdraw(self, core.monotonic(), core.now_ms())
-            return
-        connected, self._connected = self._connected, None
-        if connected is None:
-            return
-        now_ms = core.now_ms()
-        with contained(self.info):
-            connected.outgoing.close()
-        with contained(self.info):
+        work, opening, connected = self._work, self._opening, self._connected
+        self._paused = self._work = self._opening = self._connected = None
+
+        def report() -> None:
             if core.hooks.client_disconnected is not None:
-                core.hooks.client_disconnected(ClientDisconnected(self.info, reason, properties, now_ms))
-        with contained(self.info):
-            core.registry.close(self, connected.session, connected.will, core.monotonic(), now_ms)
+                core.hooks.client_disconnected(ClientDisconnected(self.info, reason, properties, core.now_ms()))
+
+        steps: list[Callable[[], object]] = [] if work is None else [work.cancel]
+        if opening is not None:
+            steps.append(lambda: core.registry.withdraw(self, core.monotonic(), core.now_ms()))
+        elif connected is not None:
+            session, will = connected.session, connected.will
+            steps += [connected.outgoing.close, report]
+            steps.append(lambda: core.registry.close(self, session, will, core.monotonic(), core.now_ms()))
+        take_all_steps(self.info, *steps)
 
     # Packets
 
@@ -341,12 +335,12 @@ class Client:
     def opened(self, session: Session, present: bool) -> None:
         """Send CONNACK and serve the packets received since CONNECT: the session is open."""
         core, connection, info = self._core, self._connection, self.info
-        opening, self._opening = self._opening, None
+        opening = self._opening
         assert opening is not None
         try:
             # First of all, so that leaving gives the session back, whatever fails behind this line.
             connected = Connected(core, connection, self._gate, session, info, opening.will, self.flush)
-            self._connected = connected
+            self._connected, self._opening = connected, None
             if core.topic_stage is not None:
                 connection.rename = partial(core.topic_stage.delivery, info)
             connack = opening.connack(present=present)

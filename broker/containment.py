@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from broker.hooks import ClientInfo
 
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def contained(info: ClientInfo) -> Iterator[None]:
-    """Log an exception of the body, and go on behind it: for the steps of an end, all of which must be taken."""
-    try:
-        yield
-    except Exception as error:
-        log_internal_error(info, error)
+def take_all_steps(info: ClientInfo, *steps: Callable[[], object]) -> None:
+    """Call all `steps` in order. One that raises is logged and does not keep the others from being taken."""
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            log_internal_error(info, error)
 
 
 def log_internal_error(info: ClientInfo, error: BaseException) -> None:

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from broker.codec.packets import Connect, Will
 from broker.codec.reasons import Reason
 from broker.config import BrokerConfig
-from broker.containment import contained
+from broker.containment import take_all_steps
 from broker.expiry import SessionDeadlines
 from broker.hooks import ClientInfo
 from broker.router import Router
@@ -122,8 +122,11 @@ class Registry:
         opening = self._openings.get(client_id)
         if opening is not None and opening.occupant is occupant:
             del self._openings[client_id]
-            if opening.session is not None:
-                self.close(occupant, opening.session, None, now, now_ms)
+            session = opening.session
+        else:  # it was told, and has failed at the first step
+            session = self.sessions.get(client_id) if self.clients.get(client_id) is occupant else None
+        if session is not None:
+            self.close(occupant, session, None, now, now_ms)
 
     def disconnect(self, client_id: str, reason: str, reason_code: int) -> bool:
         """Make the client leave that is connected, or waits for its session; return False when there is none."""
@@ -139,24 +142,30 @@ class Registry:
         client_id = session.key
         if self.clients.get(client_id) is occupant:
             del self.clients[client_id]
-        with contained(session.info):
-            session.detach(will, now_ms)
-        if session.expiry_interval == 0:
-            self.end(session)
-            return
+        take_all_steps(
+            session.info,
+            lambda: session.detach(will, now_ms),
+            lambda: self.end(session) if session.expiry_interval == 0 else self._keep(session, will, now),
+        )
+
+    def _keep(self, session: Session, will: Will | None, now: float) -> None:
+        """Keep the session of a client that has left, until it expires."""
         delay = int((will.properties or {}).get("will_delay_interval", 0)) if will else 0
-        self._deadlines.start(client_id, now, session.expiry_interval, delay)
+        self._deadlines.start(session.key, now, session.expiry_interval, delay)
         if will and delay == 0:
             self._fire_will(session)
-        self._write("write", client_id, partial(self.sessions.flush, session))
+        self._write("write", session.key, partial(self.sessions.flush, session))
 
     def end(self, session: Session) -> None:
         """End a session: remove its subscriptions, and publish a will that is still pending [MQTT-3.1.2-8]."""
         client_id = session.key
-        self._deadlines.cancel(client_id)
-        self._router.unsubscribe_all(session, list(session.subscriptions))
-        self._write("remove", client_id, partial(self.sessions.remove, client_id))
-        self._fire_will(session)
+        take_all_steps(
+            session.info,
+            lambda: self._deadlines.cancel(client_id),
+            lambda: self._router.unsubscribe_all(session, list(session.subscriptions)),
+            lambda: self._write("remove", client_id, partial(self.sessions.remove, client_id)),
+            lambda: self._fire_will(session),
+        )
 
     def check(self, now: float) -> None:
         """End the sessions and publish the wills that are due."""
@@ -259,10 +268,9 @@ class Registry:
 
     def _fire_will(self, session: Session) -> None:
         """Publish the pending will. Its client has gone: a failure must not reach whoever comes next."""
-        with contained(session.info):
-            will = session.take_will()
-            if will is not None:
-                self._publish_will(will, session.info)
+        will = session.take_will()
+        if will is not None:
+            take_all_steps(session.info, lambda: self._publish_will(will, session.info))
 
 
 def _log_failure(verb: str, client_id: str, result: BaseException | None) -> None:

@@ -143,8 +143,9 @@ class Router:
         if not isinstance(group, ShareGroup):
             group = ShareGroup()
             self._tree.put(topic_filter, group, key)
+        receiver = _receiver(subscriber, [subscribed])
         self.subscription_count += subscriber.key not in group.members
-        group.members[subscriber.key] = _receiver(subscriber, [subscribed])
+        group.members[subscriber.key] = receiver
 
     def _leave(self, share: str, topic_filter: str, subscriber: Subscriber) -> None:
         key = _share_key(share)

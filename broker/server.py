@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from broker.access import Access, AllowAll
@@ -259,6 +260,7 @@ class _Waiting:
     def __init__(self, work: Awaitable[Any], done: Callable[[Any], None]) -> None:
         self._done: Callable[[Any], None] | None = done
         self.task = asyncio.get_running_loop().create_task(self._run(work), name="broker:wait")
+        self.task.add_done_callback(partial(self._ended, work))
 
     def cancel(self) -> None:
         self._done = None
@@ -267,12 +269,18 @@ class _Waiting:
     async def _run(self, work: Awaitable[Any]) -> None:
         try:
             result = await work
-        # Work that was cancelled, though not by `cancel`, which drops the callback, has failed like any other: whoever
-        # waits for it would wait for ever.
-        except (Exception, asyncio.CancelledError) as error:
+        except Exception as error:
             self._call(error)
         else:
             self._call(result)
+
+    def _ended(self, work: Awaitable[Any], task: asyncio.Task[None]) -> None:
+        """Report a cancellation that was not asked for by `cancel` as a failure: nobody must wait for ever."""
+        if not task.cancelled():
+            return
+        if asyncio.iscoroutine(work):
+            work.close()  # it may not have begun, and Python warns of coroutines that never do
+        self._call(asyncio.CancelledError())
 
     def _call(self, result: Any) -> None:
         done, self._done = self._done, None

@@ -86,7 +86,8 @@ class ManualHold:
 
     def finish(self, *, failed: bool = False) -> None:
         self.done, self.failed = True, failed
-        for callback in self._callbacks:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
             callback()
 
 
