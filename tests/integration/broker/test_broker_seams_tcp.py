@@ -1,4 +1,5 @@
-"""A slow store and a slow remote subscriber behind a broker on TCP, with an independent client."""
+"""A slow store, a slow remote subscriber and an access control that asks, behind a broker on TCP, with an independent
+client."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ import asyncio
 import aiomqtt
 import pytest
 
+from broker.access import Accepted, Action, AllowAll, Credentials
 from broker.codec.packets import Subscription
 from broker.config import BrokerConfig
-from broker.hooks import Hooks
+from broker.hooks import ClientInfo, Hooks
 from broker.listeners.tcp import TcpConfig
 from broker.origin import Address
 from broker.server import Broker
@@ -18,6 +20,26 @@ from support.broker_doubles import RemoteSubscriber, SlowSessions
 
 CONFIG = BrokerConfig(listeners=(TcpConfig(bind=Address("127.0.0.1", 0)),))
 DEADLINE_S = 20.0
+
+
+class AskingAccess(AllowAll):
+    """An access control that has to ask for every publish of the client ``c``, once for each topic."""
+
+    def __init__(self) -> None:
+        self.questions: asyncio.Queue[asyncio.Future[bool]] = asyncio.Queue()
+        self._cache: dict[str, bool] = {}
+
+    def authenticate(self, client: ClientInfo, credentials: Credentials) -> Accepted:
+        return Accepted(bypasses_acl=False)
+
+    def may_publish(self, client: ClientInfo, topic: str, qos: int, retain: bool) -> bool | None:
+        return self._cache.get(topic) if client.client_id == "c" else True
+
+    async def ask(self, client: ClientInfo, action: Action) -> bool:
+        question: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.questions.put_nowait(question)
+        answer = self._cache[action.topic] = await question
+        return answer
 
 
 def client(broker: Broker, client_id: str) -> aiomqtt.Client:
@@ -64,5 +86,26 @@ async def test_client_is_refused_when_the_store_fails() -> None:
         async with asyncio.timeout(DEADLINE_S):
             with pytest.raises(aiomqtt.MqttError, match="Server unavailable"):
                 await client(broker, "c").__aenter__()
+    finally:
+        await broker.stop(1.0)
+
+
+async def test_client_waits_for_its_permission_and_keeps_its_order() -> None:
+    """Another client is served meanwhile."""
+    access = AskingAccess()
+    broker = Broker(CONFIG, Hooks(), access=access)
+    await broker.start()
+    try:
+        async with asyncio.timeout(DEADLINE_S), client(broker, "c") as mqtt, client(broker, "other") as other:
+            await other.subscribe("#", qos=1)
+            publishing = [asyncio.ensure_future(mqtt.publish("asked", str(n), qos=1)) for n in range(3)]
+            question = await access.questions.get()
+            await other.publish("free", "first", qos=1)
+            assert not any(each.done() for each in publishing)
+            question.set_result(True)
+            await asyncio.gather(*publishing)
+            received = [(await anext(other.messages)).payload for _ in range(4)]
+            assert received == [b"first", b"0", b"1", b"2"]
+            assert access.questions.empty()
     finally:
         await broker.stop(1.0)
