@@ -17,6 +17,7 @@ KINDS: dict[str, str] = {
     "discard": "connectors.discard:DiscardSink",
     "file": "connectors.file:FileSink",
     "http": "connectors.http:HttpSink",
+    "influxdb": "connectors.influxdb:InfluxdbSink",
     "kafka": "connectors.kafka:KafkaSink",
     "postgresql": "connectors.postgresql:PostgresqlSink",
     "republish": "connectors.republish:RepublishSink",

@@ -1,4 +1,4 @@
-"""Delivery to the real PostgreSQL and Kafka through outages and mistakes of configuration (item 4)."""
+"""Delivery to the real PostgreSQL, Kafka and InfluxDB through outages and mistakes of configuration (item 4)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from support.ledger import check_rows
 from support.process import MakeHeadgate
 from support.project import HOT_READINGS
 from support.publisher import ledgers, payload, publish_with_paho
-from support.stores import KafkaStore, PostgresqlStore, Store
+from support.stores import InfluxdbStore, KafkaStore, PostgresqlStore, Store
 from support.wait import pass_time, wait_until
 
 ALL_READINGS = 'INSERT INTO readings SELECT payload.device AS device, payload.seq AS seq FROM "sensors/+/temp"'
 OUTAGE_S = 15.0
 
 
-@pytest.fixture(params=["postgresql", "kafka"])
+@pytest.fixture(params=["postgresql", "kafka", "influxdb"])
 def store(request: pytest.FixtureRequest) -> Store:
     if request.param == "postgresql":
         database = request.getfixturevalue("postgresql_database")
         return PostgresqlStore(request.getfixturevalue("postgresql_server"), database)
+    if request.param == "influxdb":
+        server = request.getfixturevalue("influxdb_server")
+        server.start()
+        return InfluxdbStore(server)
     server = request.getfixturevalue("kafka_server")
     server.start()
     return KafkaStore(server)
@@ -71,7 +75,7 @@ def test_a_missing_table_or_topic_holds_the_sink_until_created(headgate: MakeHea
         promised = ledgers(publish_with_paho(lambda: process.port, 2, 1000))
         held = process.wait_for_sink("readings", status="held", buffered=1000)
         assert "readings" in held["reason"]
-        assert held["reason"] in process.cli("status", "--json").stdout
+        assert json.dumps(held["reason"], ensure_ascii=False) in process.cli("status", "--json").stdout
         process.check_counters()
         store.create()
         process.settle()
@@ -79,13 +83,17 @@ def test_a_missing_table_or_topic_holds_the_sink_until_created(headgate: MakeHea
         process.check_counters()
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "kafka"])
+@pytest.mark.parametrize("kind", ["postgresql", "kafka", "influxdb"])
 def test_a_wrong_password_holds_the_sink_until_corrected(headgate: MakeHeadgate, kind: str, request: Any) -> None:
     """Promise 4, with the mistake in connectors.yaml: the edit alone is enough, and the password is shown nowhere."""
     store: Any
     if kind == "postgresql":
         database = request.getfixturevalue("postgresql_database")
         store = PostgresqlStore(request.getfixturevalue("postgresql_server"), database)
+        right = store.sink()
+    elif kind == "influxdb":
+        store = InfluxdbStore(request.getfixturevalue("influxdb_server"))
+        store.server.start()
         right = store.sink()
     else:
         store = KafkaStore(request.getfixturevalue("kafka_server"))

@@ -12,7 +12,7 @@ import yaml
 
 from connectors import load_kind
 from engine.connector import SinkContext
-from servers import kafka, postgresql
+from servers import influxdb, kafka, postgresql
 from servers.fixtures import SERVER_FIXTURES
 
 COMPOSE = Path(__file__).parents[2] / "compose"
@@ -28,7 +28,7 @@ def test_every_server_of_the_tests_has_a_service() -> None:
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_images_are_pinned_and_ports_are_on_loopback(name: str) -> None:
     """An unpinned image changes; services with known passwords must not be reachable from elsewhere."""
-    assert re.fullmatch(r"[a-z/-]+:\d+(\.\d+)+", SERVICES[name]["image"])
+    assert re.fullmatch(r"[a-z/-]+:v?\d+(\.\d+)+", SERVICES[name]["image"])
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in SERVICES[name]["ports"])
 
 
@@ -44,6 +44,9 @@ def test_logins_are_those_of_the_test_servers() -> None:
     assert environment["POSTGRES_USER"] == postgresql.USER
     assert environment["POSTGRES_PASSWORD"] == postgresql.PASSWORD
     assert environment["POSTGRES_DB"] == postgresql.DATABASE
+    environment = SERVICES["influxdb"]["environment"]
+    assert environment["INFLUXDB_ADMIN_USER"] == influxdb.USER
+    assert environment["INFLUXDB_ADMIN_PASSWORD"] == influxdb.PASSWORD
     login = SERVICES["kafka"]["environment"]["KAFKA_LISTENER_NAME_SASL__PLAINTEXT_PLAIN_SASL_JAAS_CONFIG"]
     assert f'user_{kafka.USER}="{kafka.PASSWORD}"' in login
 
@@ -74,5 +77,5 @@ def test_sinks_of_the_readme_reach_the_services(tmp_path: Path) -> None:
     for name, options in yaml.safe_load(example)["sinks"].items():
         kind = load_kind(options["type"])
         kind(kind.Config.model_validate(options), SinkContext(name, tmp_path, tmp_path))
-        address = options["brokers"] if "brokers" in options else urlsplit(options["dsn"]).netloc.rpartition("@")[2]
-        assert address in published
+        url = options.get("url") or options.get("dsn") or f"//{options['brokers']}"
+        assert urlsplit(url).netloc.rpartition("@")[2] in published

@@ -1,7 +1,7 @@
 """Fixtures of the real servers, and the marker `@pytest.mark.server`.
 
-``postgresql_server``, ``kafka_server`` and ``mosquitto_server`` start once a session and are shared: a test that
-kills one starts it again. ``postgresql_database`` and ``kafka_topic`` give each test something of its own.
+``postgresql_server``, ``kafka_server`` and the others start once a session and are shared: a test that kills one starts
+it again. ``postgresql_database``, ``kafka_topic`` and ``influxdb_database`` give each test something of its own.
 
 Tests whose server is missing are skipped with the reason; with ``CI=true`` they fail, and so does every other skip of a
 test that needs a server.
@@ -16,16 +16,20 @@ from typing import Any
 
 import pytest
 
+from servers.influxdb import Influxdb
 from servers.install import missing
 from servers.kafka import Kafka
 from servers.mosquitto import Mosquitto
 from servers.postgresql import Postgresql
 from servers.process import Server
+from servers.victoriametrics import Victoriametrics
 
 SERVER_FIXTURES = {
     "postgresql_server": "postgresql",
     "kafka_server": "kafka",
     "mosquitto_server": "mosquitto",
+    "influxdb_server": "influxdb",
+    "victoriametrics_server": "victoriametrics",
 }
 """Fixture to the name of the server it starts."""
 
@@ -81,6 +85,16 @@ def mosquitto_server() -> Iterator[Mosquitto]:
     yield from _running(Mosquitto())
 
 
+@pytest.fixture(scope="session")
+def influxdb_server() -> Iterator[Influxdb]:
+    yield from _running(Influxdb())
+
+
+@pytest.fixture(scope="session")
+def victoriametrics_server() -> Iterator[Victoriametrics]:
+    yield from _running(Victoriametrics())
+
+
 @pytest.fixture
 def postgresql_database(postgresql_server: Postgresql) -> Iterator[str]:
     """The name of an empty database."""
@@ -96,6 +110,17 @@ def kafka_topic(kafka_server: Kafka) -> str:
     """The name of an empty topic of four partitions."""
     kafka_server.start()
     return kafka_server.create_topic(f"test-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def influxdb_database(influxdb_server: Influxdb) -> Iterator[str]:
+    """The name of an empty database."""
+    influxdb_server.start()
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    influxdb_server.execute(f'CREATE DATABASE "{name}"')
+    yield name
+    influxdb_server.start()
+    influxdb_server.execute(f'DROP DATABASE "{name}"')
 
 
 def _running(server: Any) -> Iterator[Any]:

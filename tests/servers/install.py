@@ -3,9 +3,10 @@
     PYTHONPATH=tests python -m servers.install            install all that are missing
     PYTHONPATH=tests python -m servers.install --check    only report missing ones, with exit code 1
 
-PostgreSQL and mosquitto are packages of a Debian system (installing them needs root); Kafka's jars come by Maven into
-a cache directory, ``HEADGATE_TEST_CACHE`` or ``~/.cache/headgate-tests``. Only the standard library is used, so that
-this runs before anything else is installed. It starts no server, and no service of the system.
+PostgreSQL, mosquitto, InfluxDB 1 and VictoriaMetrics are packages of a Debian system (installing them needs root);
+Kafka's jars come by Maven into a cache directory, ``HEADGATE_TEST_CACHE`` or ``~/.cache/headgate-tests``. Only the
+standard library is used, so that this runs before anything else is installed. It starts no server, and no service of
+the system.
 """
 
 from __future__ import annotations
@@ -50,6 +51,16 @@ def mosquitto_program() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
+def influxdb_program() -> str | None:
+    """Return the program of InfluxDB 1."""
+    return shutil.which("influxd")
+
+
+def victoriametrics_program() -> str | None:
+    """Return the program of VictoriaMetrics, by Debian's name or by its maker's."""
+    return shutil.which("victoria-metrics") or shutil.which("victoria-metrics-prod")
+
+
 def missing(server: str) -> str | None:
     """Return the reason why `server` can't be started here, or None. Raises `KeyError` for an unknown name."""
     return _MISSING[server]()
@@ -81,10 +92,20 @@ def _missing_mosquitto() -> str | None:
     return None if mosquitto_program() else "mosquitto is not installed"
 
 
+def _missing_influxdb() -> str | None:
+    return None if influxdb_program() else "InfluxDB 1 is not installed"
+
+
+def _missing_victoriametrics() -> str | None:
+    return None if victoriametrics_program() else "VictoriaMetrics is not installed"
+
+
 _MISSING: dict[str, Callable[[], str | None]] = {
     "postgresql": _missing_postgresql,
     "kafka": _missing_kafka,
     "mosquitto": _missing_mosquitto,
+    "influxdb": _missing_influxdb,
+    "victoriametrics": _missing_victoriametrics,
 }
 
 
@@ -92,6 +113,8 @@ def _missing_packages() -> list[str]:
     needed = {
         "postgresql": postgresql_bin() is not None,
         "mosquitto": mosquitto_program() is not None,
+        "influxdb": influxdb_program() is not None,
+        "victoria-metrics": victoriametrics_program() is not None,
         "default-jre-headless": shutil.which("java") is not None,
         "maven": kafka_jars() is not None or shutil.which("mvn") is not None,
     }

@@ -6,6 +6,9 @@ import json
 import uuid
 from typing import Any, Protocol
 
+from servers.influxdb import PASSWORD as INFLUXDB_PASSWORD
+from servers.influxdb import USER as INFLUXDB_USER
+from servers.influxdb import Influxdb
 from servers.kafka import PASSWORD as KAFKA_PASSWORD
 from servers.kafka import USER as KAFKA_USER
 from servers.kafka import Kafka
@@ -56,6 +59,30 @@ class PostgresqlStore:
     def rows(self) -> StoredRows:
         found = self.server.fetch("SELECT device, seq FROM readings ORDER BY id", database=self._database)
         return [(row["device"], row["seq"]) for row in found]
+
+
+class InfluxdbStore:
+    """A database. The field ``seq`` is a number once the first point is stored, so a text in its place is refused."""
+
+    bad_value = "not a number"
+
+    def __init__(self, server: Influxdb) -> None:
+        self.server = server
+        self._database = f"readings_{uuid.uuid4().hex[:12]}"
+
+    def create(self) -> None:
+        self.server.execute(f'CREATE DATABASE "{self._database}"')
+
+    def sink(self, *, password: str | None = None) -> dict[str, Any]:
+        return {
+            "type": "influxdb", "url": self.server.url, "database": self._database, "username": INFLUXDB_USER,
+            "password": password or INFLUXDB_PASSWORD, "measurement": "readings", "tags": {"device": "${device}"},
+            **EAGER,
+        }  # fmt: skip
+
+    def rows(self) -> StoredRows:
+        points = self.server.points("readings", self._database)
+        return [(point["device"], int(point["seq"])) for point in points]
 
 
 class KafkaStore:

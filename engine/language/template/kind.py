@@ -170,6 +170,12 @@ def check_header(value: str, prefix: str) -> None:
         raise TemplateError(f"expected a header without CR, LF and NUL, found {value[:80]!r}")
 
 
+def check_measurement(name: str, prefix: str) -> None:
+    """Raise `TemplateError` for the empty text, which is no name of a measurement."""
+    if not name:
+        raise TemplateError("expected a measurement, found an empty text")
+
+
 @dataclass(frozen=True, slots=True)
 class TemplateKind:
     """One kind of templates."""
@@ -208,6 +214,7 @@ TEMPLATE_KINDS: dict[str, TemplateKind] = {
         TemplateKind("topic", "topic", "error", check=check_topic, is_confined=True),
         TemplateKind("kafka_topic", "Kafka topic", "error", check=check_kafka_topic, is_confined=True),
         TemplateKind("path", "path", "error", check=check_path, is_confined=True),
+        TemplateKind("measurement", "measurement", "error", check=check_measurement, is_confined=True),
         TemplateKind(
             "url_path", "URL", "error", url_writer, check_url, is_confined=True, confines=confines_url,
             wanted_prefix="scheme, host and a slash",
