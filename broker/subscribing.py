@@ -87,11 +87,13 @@ def unsubscribe(core: Core, session: Session, packet: Unsubscribe) -> list[int]:
         if core.topic_stage is not None:
             staged = _staged(core.topic_stage, session.info, named_filter)
             topic_filter = staged if isinstance(staged, str) else named_filter
-        subscribed = session.unsubscribe(topic_filter)
+        subscribed = session.subscriptions.get(topic_filter)
         if subscribed is None:
             codes.append(int(Reason.NO_SUBSCRIPTION_EXISTED))
             continue
+        # The router first: a subscription that it alone knew would be served for ever, and ended by nobody.
         core.router.unsubscribe(session, topic_filter)
+        session.unsubscribe(topic_filter)
         codes.append(int(Reason.SUCCESS))
         if core.hooks.session_unsubscribed is not None:
             qos = subscribed.subscription.qos
