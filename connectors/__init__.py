@@ -19,6 +19,7 @@ KINDS: dict[str, str] = {
     "http": "connectors.http:HttpSink",
     "influxdb": "connectors.influxdb:InfluxdbSink",
     "kafka": "connectors.kafka:KafkaSink",
+    "mongodb": "connectors.mongodb:MongodbSink",
     "postgresql": "connectors.postgresql:PostgresqlSink",
     "republish": "connectors.republish:RepublishSink",
     "sqlite": "connectors.sqlite:SqliteSink",

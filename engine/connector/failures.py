@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from engine.errors import DeliveryError, RejectError
+from engine.errors import DeliveryError, DuplicateError, RejectError
 
 
 class Failures(Mapping[int, DeliveryError]):
@@ -48,12 +48,13 @@ class Failures(Mapping[int, DeliveryError]):
     def or_raise(self, count: int) -> Failures:
         """Return self, or raise the one error that kept all `count` records of a batch from being stored.
 
-        Rejections are never raised: each is about one record, even if all records share it.
+        Rejections and duplicates are never raised: each is about one record, even if all records share it.
         """
         if len(self) < count or not count:
             return self
-        first = next(iter(self._errors.values()))
-        if isinstance(first, RejectError) or any(error is not first for error in self._errors.values()):
+        errors = self._errors.values()
+        first = next(iter(errors))
+        if isinstance(first, (RejectError, DuplicateError)) or any(error is not first for error in errors):
             return self
         raise first
 

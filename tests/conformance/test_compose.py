@@ -12,7 +12,7 @@ import yaml
 
 from connectors import load_kind
 from engine.connector import SinkContext
-from servers import influxdb, kafka, postgresql
+from servers import influxdb, kafka, mongodb, postgresql
 from servers.fixtures import SERVER_FIXTURES
 
 COMPOSE = Path(__file__).parents[2] / "compose"
@@ -47,6 +47,9 @@ def test_logins_are_those_of_the_test_servers() -> None:
     environment = SERVICES["influxdb"]["environment"]
     assert environment["INFLUXDB_ADMIN_USER"] == influxdb.USER
     assert environment["INFLUXDB_ADMIN_PASSWORD"] == influxdb.PASSWORD
+    environment = SERVICES["mongodb"]["environment"]
+    assert environment["MONGO_INITDB_ROOT_USERNAME"] == mongodb.USER
+    assert environment["MONGO_INITDB_ROOT_PASSWORD"] == mongodb.PASSWORD
     login = SERVICES["kafka"]["environment"]["KAFKA_LISTENER_NAME_SASL__PLAINTEXT_PLAIN_SASL_JAAS_CONFIG"]
     assert f'user_{kafka.USER}="{kafka.PASSWORD}"' in login
 
@@ -77,5 +80,5 @@ def test_sinks_of_the_readme_reach_the_services(tmp_path: Path) -> None:
     for name, options in yaml.safe_load(example)["sinks"].items():
         kind = load_kind(options["type"])
         kind(kind.Config.model_validate(options), SinkContext(name, tmp_path, tmp_path))
-        url = options.get("url") or options.get("dsn") or f"//{options['brokers']}"
+        url = options.get("url") or options.get("dsn") or options.get("uri") or f"//{options.get('brokers')}"
         assert urlsplit(url).netloc.rpartition("@")[2] in published

@@ -1,7 +1,8 @@
 """Fixtures of the real servers, and the marker `@pytest.mark.server`.
 
 ``postgresql_server``, ``kafka_server`` and the others start once a session and are shared: a test that kills one starts
-it again. ``postgresql_database``, ``kafka_topic`` and ``influxdb_database`` give each test something of its own.
+it again. ``postgresql_database``, ``mongodb_database``, ``kafka_topic`` and ``influxdb_database`` give each test
+something of its own.
 
 Tests whose server is missing are skipped with the reason; with ``CI=true`` they fail, and so does every other skip of a
 test that needs a server.
@@ -19,6 +20,7 @@ import pytest
 from servers.influxdb import Influxdb
 from servers.install import missing
 from servers.kafka import Kafka
+from servers.mongodb import Mongodb
 from servers.mosquitto import Mosquitto
 from servers.postgresql import Postgresql
 from servers.process import Server
@@ -27,6 +29,7 @@ from servers.victoriametrics import Victoriametrics
 SERVER_FIXTURES = {
     "postgresql_server": "postgresql",
     "kafka_server": "kafka",
+    "mongodb_server": "mongodb",
     "mosquitto_server": "mosquitto",
     "influxdb_server": "influxdb",
     "victoriametrics_server": "victoriametrics",
@@ -81,6 +84,11 @@ def kafka_server() -> Iterator[Kafka]:
 
 
 @pytest.fixture(scope="session")
+def mongodb_server() -> Iterator[Mongodb]:
+    yield from _running(Mongodb())
+
+
+@pytest.fixture(scope="session")
 def mosquitto_server() -> Iterator[Mosquitto]:
     yield from _running(Mosquitto())
 
@@ -103,6 +111,16 @@ def postgresql_database(postgresql_server: Postgresql) -> Iterator[str]:
     yield name
     postgresql_server.start()
     postgresql_server.drop_database(name)
+
+
+@pytest.fixture
+def mongodb_database(mongodb_server: Mongodb) -> Iterator[str]:
+    """The name of an empty database."""
+    mongodb_server.start()
+    name = mongodb_server.new_database()
+    yield name
+    mongodb_server.start()
+    mongodb_server.drop_database(name)
 
 
 @pytest.fixture

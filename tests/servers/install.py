@@ -3,10 +3,10 @@
     PYTHONPATH=tests python -m servers.install            install all that are missing
     PYTHONPATH=tests python -m servers.install --check    only report missing ones, with exit code 1
 
-PostgreSQL, mosquitto, InfluxDB 1 and VictoriaMetrics are packages of a Debian system (installing them needs root);
-Kafka's jars come by Maven into a cache directory, ``HEADGATE_TEST_CACHE`` or ``~/.cache/headgate-tests``. Only the
-standard library is used, so that this runs before anything else is installed. It starts no server, and no service of
-the system.
+PostgreSQL, mosquitto, InfluxDB 1 and VictoriaMetrics are packages of a Debian system (installing them needs root).
+Kafka's jars come by Maven, and FerretDB (the MongoDB server) is built by Go, into a cache directory,
+``HEADGATE_TEST_CACHE`` or ``~/.cache/headgate-tests``. Only the standard library is used, so that this runs before
+anything else is installed. It starts no server, and no service of the system.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 KAFKA_VERSION = "4.3.1"
+FERRETDB_VERSION = "1.24.2"
+_FERRETDB_SOURCE = Path(__file__).with_name("ferretdb")
 _POM = Path(__file__).with_name("kafka-pom.xml")
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -61,6 +63,12 @@ def victoriametrics_program() -> str | None:
     return shutil.which("victoria-metrics") or shutil.which("victoria-metrics-prod")
 
 
+def ferretdb_program() -> Path | None:
+    """Return the FerretDB program."""
+    program = cache_dir() / f"ferretdb-{FERRETDB_VERSION}"
+    return program if program.is_file() else None
+
+
 def missing(server: str) -> str | None:
     """Return the reason why `server` can't be started here, or None. Raises `KeyError` for an unknown name."""
     return _MISSING[server]()
@@ -73,6 +81,8 @@ def install() -> None:
         _install_packages(packages)
     if kafka_jars() is None:
         _install_kafka()
+    if ferretdb_program() is None:
+        _build_ferretdb()
     still = [reason for server in _MISSING if (reason := missing(server))]
     if still:
         raise RuntimeError("; ".join(still))
@@ -86,6 +96,10 @@ def _missing_kafka() -> str | None:
     if shutil.which("java") is None:
         return "java, which Kafka needs, is not installed"
     return None if kafka_jars() else f"Kafka's jars are not in {cache_dir()}"
+
+
+def _missing_mongodb() -> str | None:
+    return None if ferretdb_program() else f"FerretDB is not in {cache_dir()}"
 
 
 def _missing_mosquitto() -> str | None:
@@ -103,6 +117,7 @@ def _missing_victoriametrics() -> str | None:
 _MISSING: dict[str, Callable[[], str | None]] = {
     "postgresql": _missing_postgresql,
     "kafka": _missing_kafka,
+    "mongodb": _missing_mongodb,
     "mosquitto": _missing_mosquitto,
     "influxdb": _missing_influxdb,
     "victoriametrics": _missing_victoriametrics,
@@ -168,9 +183,27 @@ def _install_kafka() -> None:
                 raise
 
 
-def _run(command: list[str], env: dict[str, str] | None = None) -> None:
+def _build_ferretdb() -> None:
+    if shutil.which("go") is None:
+        raise RuntimeError("please install Go 1.24 or later: it builds FerretDB, the MongoDB server of the tests")
+    print(f"building FerretDB {FERRETDB_VERSION}", flush=True)
+    folder = cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="building-") as name:
+        program = Path(name) / "ferretdb"
+        _run(["go", "build", "-o", str(program), "."], cwd=_FERRETDB_SOURCE)
+        program.rename(folder / f"ferretdb-{FERRETDB_VERSION}")
+
+
+def _run(command: list[str], env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
     done = subprocess.run(
-        command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        command,
+        env=env,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
     if done.returncode != 0:
         tail = "\n".join(done.stdout.decode(errors="replace").splitlines()[-20:])

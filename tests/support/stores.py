@@ -12,6 +12,7 @@ from servers.influxdb import Influxdb
 from servers.kafka import PASSWORD as KAFKA_PASSWORD
 from servers.kafka import USER as KAFKA_USER
 from servers.kafka import Kafka
+from servers.mongodb import Mongodb
 from servers.postgresql import Postgresql
 from servers.process import Server
 
@@ -27,6 +28,10 @@ class Store(Protocol):
     @property
     def server(self) -> Server: ...
 
+    @property
+    def stores_once(self) -> bool:
+        """Whether the sink stores a record once, also where the outcome of an attempt is unknown."""
+
     def create(self) -> None:
         """Make the table or topic."""
 
@@ -41,6 +46,7 @@ class PostgresqlStore:
     """A table in a database of its own. Its column ``seq`` is an integer, so a word in its place is refused."""
 
     bad_value = "not a number"
+    stores_once = False
 
     def __init__(self, server: Postgresql, database: str) -> None:
         self.server = server
@@ -65,6 +71,7 @@ class InfluxdbStore:
     """A database. The field ``seq`` is a number once the first point is stored, so a text in its place is refused."""
 
     bad_value = "not a number"
+    stores_once = False
 
     def __init__(self, server: Influxdb) -> None:
         self.server = server
@@ -85,10 +92,35 @@ class InfluxdbStore:
         return [(point["device"], int(point["seq"])) for point in points]
 
 
+class MongodbStore:
+    """A collection in a database of its own, which the sink may not create. Integers of 31 digits are refused."""
+
+    bad_value = 10**30
+    stores_once = True
+    collection = "readings"
+
+    def __init__(self, server: Mongodb, database: str) -> None:
+        self.server = server
+        self._database = database
+
+    def create(self) -> None:
+        self.server.run(self._database, {"create": self.collection})
+
+    def sink(self, *, password: str | None = None) -> dict[str, Any]:
+        options = {"type": "mongodb", "uri": self.server.uri, "database": self._database, "create": False, **EAGER}
+        options |= {"collection": self.collection, "exactly_once": True}
+        return options if password is None else {**options, "username": "headgate", "password": password}
+
+    def rows(self) -> StoredRows:
+        found = self.server.find(self._database, self.collection)
+        return [(document["device"], document["seq"]) for document in found]
+
+
 class KafkaStore:
     """A topic with four partitions, keyed by client. A record larger than the topic allows is refused."""
 
     bad_value = "x" * 200_000
+    stores_once = False
     topic_bytes_max = 100_000
 
     def __init__(self, server: Kafka) -> None:

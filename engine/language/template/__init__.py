@@ -34,7 +34,7 @@ from engine.language.template.sql import sql_parameters as _sql_parameters
 __all__ = ["Missing", "Template", "TemplateError", "TemplateKindName", "sql_parameters"]
 
 TemplateKindName = Literal[
-    "text", "json", "payload", "topic", "kafka_topic", "path", "url_path", "header", "sql", "measurement"
+    "text", "json", "payload", "topic", "kafka_topic", "collection", "path", "url_path", "header", "sql", "measurement"
 ]
 """The use of a template's result. A ``payload`` is JSON where the text around its placeholders is JSON, else text."""
 

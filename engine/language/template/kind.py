@@ -18,6 +18,7 @@ _MISSING_TEXT = {"null": "null", "empty": "", "undefined": "undefined", "error":
 _TOPIC_BYTES_MAX = 65535  # MQTT writes the length of a topic in two bytes
 _SEGMENT_BYTES_MAX = 255  # NAME_MAX of Linux and macOS
 _KAFKA_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's own rule (org.apache.kafka.common.internals.Topic)
+_COLLECTION_BYTES_MAX = 190  # MongoDB has 255 bytes for database and collection, of which a database may take 63
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 ValueWriter = Callable[[Mapping[str, Any]], Any]
@@ -130,6 +131,18 @@ def check_kafka_topic(topic: str, prefix: str) -> None:
         raise TemplateError(f"expected a Kafka topic (1 to 249 letters, digits, dots, _ and -), found {topic[:80]!r}")
 
 
+def check_collection(name: str, prefix: str) -> None:
+    """Raise `TemplateError` where `name` is not a name of a MongoDB collection, or one of the server's own."""
+    if not name:
+        raise TemplateError("expected a collection, found an empty text")
+    if "$" in name or "\0" in name or name.startswith(("system.", ".")) or name.endswith("."):
+        raise TemplateError(f"expected a collection without $, NUL and system. at its beginning, found {name[:80]!r}")
+    if len(name.encode()) > _COLLECTION_BYTES_MAX:
+        raise TemplateError(
+            f"expected a collection of at most {_COLLECTION_BYTES_MAX} bytes, found {len(name.encode())}"
+        )
+
+
 def check_path(path: str, prefix: str) -> None:
     """Raise `TemplateError` where `path` leaves the folder that its constant `prefix` names, or is not a path."""
     if not path:
@@ -213,6 +226,7 @@ TEMPLATE_KINDS: dict[str, TemplateKind] = {
         TemplateKind("header", "header", "empty", check=check_header),
         TemplateKind("topic", "topic", "error", check=check_topic, is_confined=True),
         TemplateKind("kafka_topic", "Kafka topic", "error", check=check_kafka_topic, is_confined=True),
+        TemplateKind("collection", "collection", "error", check=check_collection, is_confined=True),
         TemplateKind("path", "path", "error", check=check_path, is_confined=True),
         TemplateKind("measurement", "measurement", "error", check=check_measurement, is_confined=True),
         TemplateKind(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.connector import ALL_STORED, Deadline, Failures
-from engine.errors import HoldError, RejectError, RetryableError
+from engine.errors import DuplicateError, HoldError, RejectError, RetryableError
 from engine.testing import FakeClock
 
 BUSY = RetryableError("busy")
@@ -47,8 +47,9 @@ class TestFailures:
             (Failures({1: BUSY}), 2),
             (Failures({0: BUSY, 1: RetryableError("other")}), 2),
             (Failures.of(range(2), BAD), 2),
+            (Failures.of(range(1), DuplicateError("stored before")), 1),
         ],
-        ids=["empty batch", "all stored", "some stored", "different errors", "rejections"],
+        ids=["empty batch", "all stored", "some stored", "different errors", "rejections", "a duplicate"],
     )
     def test_anything_else_is_returned(self, failures: Failures, count: int) -> None:
         """Records that are stored, or rejected, must not be sent again."""
