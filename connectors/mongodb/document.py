@@ -1,7 +1,8 @@
 """Documents made of rows: by templates, with the types of BSON, encoded one by one so that a bad one fails alone.
 
-The driver encodes all documents of a command at once, and would fail all for one. It takes documents that are encoded
-already as they are, so that encoding each one here adds no second encoding.
+The driver encodes all documents of a command at once, and would fail all for one. Rows that are stored as they are get
+checked by one trial encoding of the batch; if that fails, or options change the rows, each document is encoded here
+alone, and the driver sends its bytes unchanged.
 """
 
 from __future__ import annotations
