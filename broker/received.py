@@ -155,6 +155,7 @@ class Read:
             self._new_ids[publish.packet_id] = run
         run.fresh.append(publish)
         run.size += len(publish.topic) + len(publish.payload) + PUBLISH_OVERHEAD
+        # One list serves as both until the first duplicate comes; the hot path never makes a second one.
         if run.answers is not run.fresh:
             run.answers.append(publish)
 
