@@ -49,7 +49,7 @@ def test_an_invalid_edit_keeps_the_running_project_and_is_reported(headgate: Mak
         for mistake, words in ((BROKEN, "hot.sql"), (MISSPELT, "floor")):
             process.write_rule("hot", mistake)
             process.wait_for_log(words)
-            assert "goes on unchanged" in process.log()
+            process.wait_for_log("the running project stays unchanged")
             assert process.api("status")["healthy"] is False
         promised = ledgers(publishers)
         process.write_rule("hot", EDITED)
